@@ -1,0 +1,66 @@
+"""One run from Python, as `hpa-bench run` does it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpa_bench.errors import UserError
+from hpa_bench.registry import load_plugins
+from hpa_bench.spec import make_spec
+from hpa_bench.store import MANIFEST, RunFolder
+
+if TYPE_CHECKING:
+    from hpa_bench.progress import Progress
+
+RUNS = Path("runs")
+
+
+def run(
+    suite: str = "tiny",
+    method: str = "hpa",
+    seed: int = 0,
+    *,
+    settings: Sequence[str] = (),
+    order: str | None = None,
+    harmful_ratio: float = 0.0,
+    plugins: Sequence[Path] = (),
+    out: Path | None = None,
+    resume: bool = True,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Train a method across a suite's tasks and score it after every stage; go on with a run that was stopped.
+
+    Args:
+        suite: a bundled suite's name, or the path of a YAML file.
+        method: a registered name, with settings of its own after colons, such as `hpa:p_max=20:p_min=5`.
+        seed: of data order, adapter init and calibration samples.
+        settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
+        order: the training order, as task names or as their numbers in the suite, separated by commas.
+        harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
+        plugins: Python files that define methods, engines or judges.
+        out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
+        resume: False starts again from nothing, if the folder holds a run.
+        device: a torch device, or "auto" for a GPU where there is one.
+        progress: where progress is shown.
+
+    Returns:
+        The finished run on disk.
+
+    Raises:
+        UserError: one sentence on what is wrong, where, and what to do.
+    """
+    load_plugins(plugins)
+    spec = make_spec(suite, method, seed, settings, order, harmful_ratio)
+    folder = spec.default_folder(RUNS) if out is None else Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file: expected a folder.")
+    from hpa_bench.runner import execute
+
+    if not resume and (folder / MANIFEST).exists():
+        with RunFolder(folder).locked():
+            shutil.rmtree(folder)
+    return execute(spec, folder, device, progress)

@@ -1,0 +1,37 @@
+"""The command line: one file a verb. Nothing heavy is imported before a verb needs it."""
+
+import sys
+
+import typer
+
+from hpa_bench.cli.compare import compare
+from hpa_bench.cli.list import list_
+from hpa_bench.cli.report import report
+from hpa_bench.cli.run import run
+from hpa_bench.cli.validate import validate
+from hpa_bench.errors import UserError
+
+app = typer.Typer(
+    name="hpa-bench",
+    help="Benchmark continual visual instruction tuning of safety-aligned multimodal LLMs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(compare)
+app.command()(report)
+app.command("list")(list_)
+app.command()(validate)
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,20 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Suite = Annotated[str, typer.Option(help="A bundled suite, or the path of a suite's YAML file.")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="A hyper-parameter of the method, or (dotted) a key of the suite."),
+]
+Order = Annotated[
+    str | None, typer.Option(help="The training order: task names, or their numbers in the suite, as in 3,1,2.")
+]
+HarmfulRatio = Annotated[
+    float, typer.Option(help="Replace this share of each task's training samples by harmful pairs (0.001 is 0.1%).")
+]
+Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
+Device = Annotated[str, typer.Option(help="A torch device, or auto: a GPU where there is one.")]

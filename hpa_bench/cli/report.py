@@ -1,0 +1,24 @@
+"""`hpa-bench report`: tables, figures and a page from finished runs, with no model loaded."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold runs.")],
+    out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report"),
+    title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
+) -> None:
+    """Compare runs: write report.html, tables as CSV and figures as PNG and SVG."""
+    from rich.console import Console
+
+    from hpa_bench.report import terminal_table, write_report
+    from hpa_bench.store import find_runs
+
+    found = find_runs(runs)
+    page = write_report(found, out, title)
+    console = Console(soft_wrap=True)
+    console.print(terminal_table(found))
+    console.print(f"Report: {page}", highlight=False)

@@ -1,0 +1,62 @@
+"""`hpa-bench run`: one method across a suite's tasks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpa_bench.cli import options
+
+
+def run(
+    method: Annotated[str, typer.Option("--method", "-m", help="See `hpa-bench list methods`.")] = "hpa",
+    suite: options.Suite = "tiny",
+    seed: Annotated[int, typer.Option(help="Seed of data order, adapter init and calibration samples.")] = 0,
+    settings: options.Settings = [],  # noqa: B006
+    order: options.Order = None,
+    harmful_ratio: options.HarmfulRatio = 0.0,
+    plugin: options.Plugins = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
+    device: options.Device = "auto",
+    report: Annotated[bool, typer.Option(help="Write the run's own report.")] = True,
+) -> None:
+    """Train one method across the tasks, score it after every stage, and write its report."""
+    import time
+
+    from rich.console import Console
+
+    started = time.perf_counter()
+    from hpa_bench.api import run as run_method
+    from hpa_bench.progress import Progress
+
+    console = Console(soft_wrap=True)
+    finished = run_method(
+        suite,
+        method,
+        seed,
+        settings=settings,
+        order=order,
+        harmful_ratio=harmful_ratio,
+        plugins=plugin,
+        out=out,
+        resume=resume,
+        device=device,
+        progress=Progress(console),
+    )
+    from hpa_bench.report import terminal_table, write_report
+
+    begun = time.perf_counter()
+    page = write_report([finished], finished.path / "report") if report else None
+    console.print(terminal_table([finished]))
+    spent: dict[str, float] = {}
+    for stage in finished.finished_stages():
+        for step, seconds in stage.cost["seconds"].items():
+            spent[step] = spent.get(step, 0.0) + seconds
+    spent["report"] = time.perf_counter() - begun
+    parts = " · ".join(f"{step} {seconds:.1f}" for step, seconds in spent.items())
+    total = time.perf_counter() - started
+    console.print(f"Seconds of the run: {parts}; this command, imports included: {total:.1f}", highlight=False)
+    console.print(f"Run:    {finished.path}", highlight=False)
+    if page:
+        console.print(f"Report: {page}", highlight=False)

@@ -1,0 +1,74 @@
+"""Read configuration into pydantic models, with one sentence for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hpa_bench.errors import UserError, unknown
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build a configuration.
+
+    Args:
+        model: the pydantic model.
+        values: what the user gave.
+        where: the origin, for messages, such as "in suite my.yaml".
+
+    Raises:
+        UserError: an unknown key (the nearest is offered) or a value that does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown("key", path, keys(model), where) from None
+        raise UserError(f"Bad value for {path} {where}: {first['msg']} (got {first['input']!r}).") from None
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return every key of a configuration, nested ones dotted."""
+    found = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found += keys(annotation, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}")
+    return found
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return `key=value` settings as a mapping; values are YAML, so `3`, `1e-4`, `true` and `[a, b]` are typed.
+
+    Raises:
+        UserError: a setting without `=`.
+    """
+    values = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"Bad setting {setting!r}: expected --set key=value.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        values[key.strip()] = parsed
+    return values
+
+
+def override(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested `values` with dotted settings put in."""
+    result = dict(values)
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        result[head] = override(result.get(head) or {}, {rest: value}) if rest else value
+    return result

@@ -1,0 +1,24 @@
+"""Errors that a user can act on: one clear sentence, no traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something that the user can put right: the message says what, where, what was expected and what to do."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UserError:
+    """Return the error for a name that does not exist, with the nearest that does.
+
+    Args:
+        kind: what was looked up, such as "method".
+        name: what was asked for.
+        known: every valid name.
+        where: an origin to point at, such as "in suite 'tiny'"; may be empty.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    place = f" {where}" if where else ""
+    return UserError(f"Unknown {kind} {name!r}{place}. {hint}Available: {', '.join(names) or 'none'}.")

@@ -1,0 +1,153 @@
+"""What a method is, and all that it may see and touch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from hpa_bench.samples import Sample
+
+    Weights = Mapping[str, Tensor]
+    Batch = Mapping[str, Tensor]
+
+Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "safety_data"]
+
+
+class MethodConfig(BaseModel):
+    """Hyper-parameters of a method: frozen, unknown keys refused, defaults from the paper."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoRAConfig(BaseModel):
+    """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = 16
+    """r, the rank of the update."""
+    alpha: int = 32
+    """The update is scaled by alpha / r."""
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """One stage as a method sees it.
+
+    Weights are read-only mappings from parameter name (`<module>.weight`) to tensor, read from disk when asked for.
+    """
+
+    stage: int
+    """t, counted from 1."""
+    stages: int
+    """T, the number of stages of this run."""
+    tasks: tuple[str, ...]
+    """The tasks trained in this stage; one, unless the method's curriculum says otherwise."""
+    seed: int
+    """The run's seed; draw from `generator`, which is derived from it."""
+    device: str
+    lora: LoRAConfig
+    model: nn.Module
+    """The model object. Inside `adapt` its weights are the method's to set (see `hpa_bench.weights.load_into`)."""
+    layers: Sequence[Sequence[str]]
+    """Module names of the language model's linear layers, one list a decoder block."""
+    start: Weights
+    """theta_0, the aligned model."""
+    before: Weights
+    """theta_{t-1}, what this stage starts from."""
+    unaligned: Weights | None
+    """The model before its safety alignment, where the suite has one."""
+    folder: Path
+    """Where the method keeps files of its own; it outlives the stage."""
+    safety_calibration: Callable[[], Sequence[Batch]]
+    """Model inputs of the safety calibration samples D_s: harmful requests, answered by the aligned model itself."""
+    task_calibration: Callable[[], Sequence[Batch]]
+    """Model inputs of the task calibration samples D_t, from this stage's training data."""
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return a CPU generator that depends on the seed, the stage and `name` alone."""
+        import torch
+
+        return torch.Generator().manual_seed(derive_seed(self.seed, f"{name}/{self.stage}"))
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """Return the seed of the random stream called `name` in the run with this seed (63 bits of a SHA-256)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+
+
+class Method:
+    """Sequential LoRA fine-tuning; a method overrides the hooks where it differs.
+
+    Every stage trains what `wrap` returns on what `training_data` returns, merges the adapter into the weights, lets
+    `adapt` edit them, and hands them on. Hooks return values; they never reach into the trainer.
+    """
+
+    name: ClassVar[str]
+    """As on the command line; the entry point has the same name."""
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What the suite must offer; refused with one sentence where it does not."""
+    mergeable: ClassVar[bool] = True
+    """False: the adapter is carried on instead of merged, and generation falls back to Hugging Face."""
+
+    def __init__(self, config: MethodConfig | None = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+
+    def curriculum(self, tasks: Sequence[str]) -> Sequence[Sequence[str]]:
+        """Return the tasks of each stage; by default one stage a task, in order."""
+        return [[task] for task in tasks]
+
+    def start(self, ctx: StageContext) -> None:
+        """Prepare, once, on the aligned model, before the first stage."""
+
+    def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
+        """Return what this stage trains on, given its tasks' training samples."""
+        return samples
+
+    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Return the model with the parameters that this stage trains; by default a fresh LoRA on every layer."""
+        from peft import LoraConfig, get_peft_model
+
+        targets = [name for block in ctx.layers for name in block]
+        config = LoraConfig(
+            r=ctx.lora.rank, lora_alpha=ctx.lora.alpha, lora_dropout=ctx.lora.dropout, target_modules=targets
+        )
+        return get_peft_model(model, config)  # type: ignore[arg-type]
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return a scalar added to the task loss of one optimiser step, or None."""
+        return None
+
+    def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
+        """Change or remember the trained adapter before it is merged."""
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterable[tuple[str, Tensor]]:
+        """Yield the weights that the method changes after the merge, by name; what is not yielded stays `after`'s.
+
+        Args:
+            before: theta_{t-1}.
+            after: theta_{t-1} with the trained adapter merged in.
+        """
+        return ()
+
+    def evaluated(self, handed_on: Weights, ctx: StageContext) -> Iterable[tuple[str, Tensor]]:
+        """Yield the weights by which the scored model differs from the one handed on to the next stage."""
+        return ()
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return what the method carries to the next stage; saved as safetensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` returned at the end of the stage before."""

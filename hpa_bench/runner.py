@@ -1,0 +1,247 @@
+"""The loop over stages: train, merge, adapt, save, evaluate, record. A killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from hpa_bench.architecture import linear_layers
+from hpa_bench.data import RunData, safety_calibration
+from hpa_bench.engines.hf import load_model
+from hpa_bench.evaluation import Evaluator
+from hpa_bench.manifest import IDENTITY, make_manifest
+from hpa_bench.method import Method, StageContext, derive_seed
+from hpa_bench.progress import Progress
+from hpa_bench.prompts import training_batch
+from hpa_bench.registry import engines, judges
+from hpa_bench.results import stage_scores
+from hpa_bench.spec import RunSpec
+from hpa_bench.store import RunFolder, StageFolder, atomic, write_json, write_jsonl
+from hpa_bench.training import train
+from hpa_bench.weights import Checkpoint, Merged, checkpoint_folder, load_into, overlaid, write_checkpoint
+
+if TYPE_CHECKING:
+    from hpa_bench.method import Batch
+    from hpa_bench.samples import Sample
+    from hpa_bench.weights import Weights
+
+CALIBRATION_BATCH = 16
+"""Calibration samples of one forward pass."""
+
+
+def execute(spec: RunSpec, folder: Path, device: str = "auto", progress: Progress | None = None) -> RunFolder:
+    """Run, or finish, one run.
+
+    Args:
+        spec: what to run.
+        folder: the run's own folder.
+        device: a torch device, or "auto" for a GPU where there is one.
+        progress: where progress is shown.
+
+    Raises:
+        UserError: bad input, found before training starts; or the loss became NaN. The finished stages are kept, and
+            the reason is in the run's FAILED file.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    run = RunFolder(folder)
+    with run.locked():
+        current = _Run(spec, run, device, progress or Progress())
+        current.prepare()
+        with run.recording_failure():
+            current.execute()
+    return run
+
+
+class _Run:
+    """One run in progress. A step whose result is in the run folder is not taken again."""
+
+    def __init__(self, spec: RunSpec, run: RunFolder, device: str, progress: Progress) -> None:
+        self.spec = spec
+        self.suite = spec.suite
+        self.run = run
+        self.device = device
+        self.progress = progress
+        self.method: Method = spec.method(spec.config)
+        self.stages = [tuple(tasks) for tasks in self.method.curriculum(self.suite.tasks)]
+
+    def prepare(self) -> None:
+        """Load and check everything; nothing is written before the folder is known to be this run's."""
+        started = time.perf_counter()
+        self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
+        self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
+        dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
+        self.model, self.processor = load_model(self.suite.model_path(), self.device, dtype)
+        self.start = Checkpoint(checkpoint_folder(self.suite.model_path()), self.model)
+        self.layers = linear_layers(self.model)
+        evaluation = self.suite.evaluation
+        engine: Any = engines.get(evaluation.engine)
+        self.engine = engine(self.model, self.processor, batch_size=evaluation.batch_size)
+        self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
+        self.judges = [judges.get(name)() for name in self.suite.judges]
+        self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+
+    def execute(self) -> None:
+        """Take the stages that are not finished, stage 0 (the aligned model) included."""
+        finished = len(self.run.finished_stages())
+        with self.progress.showing(len(self.stages) + 1, finished):
+            for index in range(finished, len(self.stages) + 1):
+                self._stage(index)
+
+    def _stage(self, index: int) -> None:
+        stage, context = self.run.stage(index), self._context(index)
+        self.progress.stage(index, " + ".join(context.tasks) or "aligned model")
+        if index == 0:
+            with self._timed(stage, "start"):
+                self.method.start(context)
+                self._save_state(stage.state)
+        elif not stage.weights.exists():
+            if not stage.adapter.exists():
+                self._load_state(self.run.stage(index - 1).state)
+                self._train(stage, context)
+            self._load_state(stage.adapter / "method")
+            self._adapt(stage, context)
+        self._evaluate(stage, context)
+        stage.finish()
+        for earlier in range(1, index):
+            self.run.stage(earlier).drop_weights()
+        self.progress.stage_done(stage)
+
+    def _train(self, stage: StageFolder, context: StageContext) -> None:
+        with self._timed(stage, "train"):
+            load_into(self.model, context.before)
+            torch.manual_seed(derive_seed(context.seed, f"adapter/{context.stage}"))
+            samples = self.method.training_data(self._stage_samples(context.stage), context)
+            wrapped: Any = self.method.wrap(self.model, context)
+            trainable = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
+            steps = train(
+                wrapped,
+                samples,
+                method=self.method,
+                processor=self.processor,
+                config=self.suite.training,
+                seed=derive_seed(context.seed, f"train/{context.stage}"),
+                folder=stage.trainer,
+                where=f"stage {context.stage} ({', '.join(context.tasks)})",
+                progress=lambda done, total: self.progress.step("train", done, total),
+            )
+            self.method.edit_adapter(wrapped, context)
+            # One rename: the adapter and what the method remembers of it are both there, or neither is.
+            with atomic(stage.adapter) as partial:
+                wrapped.save_pretrained(partial)
+                self._save_state(partial / "method")
+            wrapped.unload()
+            stage.drop_trainer()
+        stage.add_cost(steps=steps, trainable_parameters=trainable)
+
+    def _adapt(self, stage: StageFolder, context: StageContext) -> None:
+        self.progress.step("adapt", 0, 1)
+        after = Merged(context.before, stage.adapter)
+        with self._timed(stage, "adapt"):
+            changes = dict(self.method.adapt(context.before, after, context))
+        with self._timed(stage, "save"):
+            self._save_state(stage.state)
+            with atomic(stage.weights) as partial:
+                write_checkpoint(partial, self.start, overlaid(changes, after))
+        stage.add_cost(state_bytes=sum(file.stat().st_size for file in stage.state.rglob("*")))
+
+    def _evaluate(self, stage: StageFolder, context: StageContext) -> None:
+        with self._timed(stage, "load"):
+            handed_on = Checkpoint(stage.weights, self.model) if context.stage else self.start
+            load_into(self.model, overlaid(dict(self.method.evaluated(handed_on, context)), handed_on))
+        with self._timed(stage, "generate"):
+            answered = self.evaluator.evaluate(
+                self.engine, lambda done, total: self.progress.step("evaluate", done, total)
+            )
+            for name, rows in answered.items():
+                write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
+        with self._timed(stage, "score"):
+            for judge in self.judges:
+                for name in [*self.suite.safety_sets, *self.suite.benign_sets]:
+                    verdicts = zip(answered[name], judge.verdicts(answered[name]), strict=True)
+                    judged = [{"id": row["id"], "verdict": verdict} for row, verdict in verdicts]
+                    write_jsonl(stage.path / "judgements" / judge.name / f"{name}.jsonl", judged)
+            write_json(stage.path / "scores.json", stage_scores(stage, self.run.manifest))
+        stage.add_cost(peak_memory_bytes=_peak_memory(self.device))
+
+    def _context(self, index: int) -> StageContext:
+        before = self.run.stage(index - 1).weights
+        return StageContext(
+            stage=index,
+            stages=len(self.stages),
+            tasks=self.stages[index - 1] if index else (),
+            seed=self.spec.seed,
+            device=self.device,
+            lora=self.suite.lora,
+            model=self.model,
+            layers=self.layers,
+            start=self.start,
+            before=Checkpoint(before, self.model) if index > 1 else self.start,
+            unaligned=self._unaligned,
+            folder=self.run.path / "method",
+            safety_calibration=lambda: self._batches(self._safety_samples),
+            task_calibration=lambda: self._batches(self._task_calibration_samples(index)),
+        )
+
+    @cached_property
+    def _unaligned(self) -> Weights | None:
+        name = self.suite.unaligned_model
+        return Checkpoint(checkpoint_folder(self.suite.model_path(name)), self.model) if name else None
+
+    def _stage_samples(self, index: int) -> list[Sample]:
+        return [sample for task in self.stages[index - 1] for sample in self.data.training[task]]
+
+    def _task_calibration_samples(self, index: int) -> list[Sample]:
+        samples = self._stage_samples(index)
+        count = min(self.suite.calibration.task_samples, len(samples))
+        return random.Random(derive_seed(self.spec.seed, f"task calibration/{index}")).sample(samples, count)
+
+    @cached_property
+    def _safety_samples(self) -> list[Sample]:
+        def answer_as_aligned(samples: Sequence[Sample]) -> list[str]:
+            load_into(self.model, self.start)
+            return self.evaluator.answer(self.engine, samples)
+
+        path = self.run.path / "calibration" / "safety.jsonl"
+        return safety_calibration(
+            path, self.data.safety_source, self.suite.calibration.safety_samples, answer_as_aligned
+        )
+
+    def _batches(self, samples: Sequence[Sample]) -> list[Batch]:
+        groups = [samples[at : at + CALIBRATION_BATCH] for at in range(0, len(samples), CALIBRATION_BATCH)]
+        return [
+            {name: tensor.to(self.device) for name, tensor in training_batch(self.processor, group).items()}
+            for group in groups
+        ]
+
+    def _save_state(self, folder: Path) -> None:
+        with atomic(folder) as partial:
+            partial.mkdir()
+            if state := dict(self.method.state_dict()):
+                save_file(state, partial / "state.safetensors")
+
+    def _load_state(self, folder: Path) -> None:
+        file = folder / "state.safetensors"
+        self.method.load_state_dict(load_file(file) if file.exists() else {})
+
+    @contextmanager
+    def _timed(self, stage: StageFolder, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        stage.add_cost(seconds={step: time.perf_counter() - started})
+
+
+def _peak_memory(device: str) -> int:
+    """Return the peak in bytes: of the GPU's memory where there is one, else of the process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,266 @@
+"""A sample: one question about images and its answer, as training, calibration and generation see it.
+
+Samples are rows of lm-eval tasks, rendered through the task's own doc_to_* functions: training reads them here,
+evaluation through lm-eval itself, and both see the same prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hpa_bench.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from PIL.Image import Image
+
+Split = Literal["training", "validation", "test"]
+PLACEHOLDER = "<image>"
+"""Stands for an image in a prompt, as in lm-eval."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a task, rendered through the task's own doc_to_* functions.
+
+    `prompt` is the user's turn before any chat template, with one `<image>` for each of `images`.
+    """
+
+    id: str
+    task: str
+    prompt: str
+    target: str
+    images: Sequence[Image]
+
+
+def load_tasks(names: Iterable[str], include_paths: Iterable[Path], split: Split = "test") -> dict[str, Task]:
+    """Load lm-eval tasks by name, from the given folders first, then from lm-eval's own.
+
+    Args:
+        names: names of tasks that generate.
+        include_paths: folders of lm-eval YAMLs.
+        split: what evaluation of these tasks will read: "test", or "validation" where a task has it.
+
+    Returns:
+        The tasks by name, in the order given.
+
+    Raises:
+        UserError: a name is unknown, or its task cannot be loaded, or does not generate.
+    """
+    from lm_eval.tasks import TaskManager
+
+    _compile_templates_once()
+    wanted = list(dict.fromkeys(names))
+    folders: list[str | Path] = list(include_paths)
+    with quiet():
+        manager = TaskManager(include_path=folders, include_defaults=False)
+        own = manager.all_subtasks
+        if not set(wanted) <= set(own):
+            # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
+            manager = TaskManager(include_path=folders)
+        for name in wanted:
+            if name not in manager.all_subtasks:
+                places = ", ".join(str(folder) for folder in folders)
+                raise unknown("task", name, own, f"(neither in {places} nor among lm-eval's own tasks)")
+        return {name: _load(manager, name, split) for name in wanted}
+
+
+def training_samples(task: Task) -> list[Sample]:
+    """Return the rows that a task trains on (see `check_task`)."""
+    return check_task(task, "training")
+
+
+def check_task(task: Task, split: Split) -> list[Sample]:
+    """Render and check every row of one split of a task, images decoded in full.
+
+    An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs none.
+
+    Raises:
+        UserError: the split is missing or empty, or a row has a broken image, no answer, an id that an earlier row has,
+            or not as many `<image>` as images.
+    """
+    where = f"in the {split} split of task {task.task_name!r}"
+    needs_answer = split == "training" or metric_of(task) is not None
+    samples: list[Sample] = []
+    seen: set[str] = set()
+    for index, doc in _rows(task, split):
+        sample = _render(task, doc, index, where)
+        if sample.id in seen:
+            raise UserError(
+                f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id."
+            )
+        seen.add(sample.id)
+        if needs_answer and not sample.target.strip():
+            raise UserError(f"Sample {sample.id!r} {where} has no answer: doc_to_target gives an empty text.")
+        places = sample.prompt.count(PLACEHOLDER)
+        if places != len(sample.images):
+            raise UserError(
+                f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)} images:"
+                " doc_to_text must hold one for each image that doc_to_image returns."
+            )
+        samples.append(sample)
+    if not samples:
+        raise UserError(f"There are no rows {where} ({_source(task)}).")
+    return samples
+
+
+def sample_id(doc: Mapping[str, Any], index: int) -> str:
+    """Return what a row is joined by: its `id`, else its `question_id`, else its place in the split."""
+    for key in ("id", "question_id"):
+        if doc.get(key) is not None:
+            return str(doc[key])
+    return str(index)
+
+
+def target_text(task: Task, doc: Mapping[str, Any]) -> str:
+    """Return the answer of a row as text: the first of several, the chosen one of choices, "" where there is none."""
+    target: Any = task.doc_to_target(doc)
+    if isinstance(target, int) and task.config.doc_to_choice is not None:
+        target = task.doc_to_choice(doc)[target]  # type: ignore[attr-defined]
+    if isinstance(target, Sequence) and not isinstance(target, str):
+        target = target[0] if target else None
+    # A Jinja template writes a missing value as the word None.
+    if target is None or (target == "None" and None in doc.values()):
+        return ""
+    return str(target)
+
+
+def metric_of(task: Task) -> str | None:
+    """Return the metric that scores a task's samples, its first, or None where that is `bypass` (judged elsewhere)."""
+    first = next(iter(task.aggregation()), None)
+    return None if first == "bypass" else first
+
+
+def content_hash(samples: Iterable[Sample]) -> str:
+    """Return a SHA-256 over the ids, prompts, answers and pixels of samples, in their order."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        fields = [field.encode() for field in (sample.id, sample.prompt, sample.target)]
+        for image in sample.images:
+            fields += [f"{image.mode} {image.size}".encode(), image.tobytes()]
+        # Lengths keep one row's end from being read as another's beginning.
+        digest.update(repr([len(field) for field in fields]).encode())
+        for field in fields:
+            digest.update(field)
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's notices off the screen, but for errors."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compile_templates_once() -> None:
+    """Let lm-eval remember its compiled templates: it compiles one anew for every row, about half a millisecond."""
+    from lm_eval import utils
+
+    if not hasattr(utils.env.from_string, "cache_info"):
+        utils.env.from_string = lru_cache(maxsize=1024)(utils.env.from_string)
+
+
+def _load(manager: Any, name: str, split: Split) -> Task:
+    source = manager.task_index[name].yaml_path
+    try:
+        task: Task = manager.load([name])["tasks"][name]
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"Task {name!r} ({source}) cannot be loaded: {type(error).__name__}: {error}.") from error
+    if task.OUTPUT_TYPE != "generate_until":
+        raise UserError(f"Task {name!r} ({source}) has output_type {task.OUTPUT_TYPE}: expected generate_until.")
+    if split == "validation" and task.has_validation_docs():
+        # Without a test split lm-eval evaluates the validation split.
+        task.set_config("test_split", None)
+    return task
+
+
+def _rows(task: Task, split: Split) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the rows of a split with their places."""
+    docs: Iterable[Mapping[str, Any]]
+    try:
+        if split == "training" and task.has_training_docs():
+            docs = task.training_docs()
+        elif split == "validation" and task.has_validation_docs():
+            docs = task.validation_docs()
+        elif split == "test" and (task.has_test_docs() or task.has_validation_docs()):
+            docs = task.eval_docs
+        else:
+            raise UserError(
+                f"Task {task.task_name!r} ({_source(task)}) has no {split} split: set `{split}_split` in its YAML."
+            )
+    except KeyError as error:
+        raise UserError(
+            f"The {split} split that {_source(task)} names for task {task.task_name!r} is not in its data set: {error}."
+        ) from error
+    rows = iter(docs)
+    index = 0
+    while True:
+        try:
+            doc = next(rows)
+        except StopIteration:
+            return
+        # Data sets decode their image columns as a row is read.
+        except Exception as error:
+            raise UserError(
+                f"Row {index} in the {split} split of task {task.task_name!r} cannot be read: {_reason(error)}."
+            ) from error
+        yield index, doc
+        index += 1
+
+
+def _render(task: Task, doc: Mapping[str, Any], index: int, where: str) -> Sample:
+    name = sample_id(doc, index)
+    images = _images(task, doc, f"sample {name!r} {where}")
+    try:
+        prompt = str(task.doc_to_text(doc))
+        target = target_text(task, doc)
+    except Exception as error:
+        raise UserError(
+            f"Sample {name!r} {where} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
+        ) from error
+    return Sample(name, task.task_name, prompt, target, images)
+
+
+def _images(task: Task, doc: Mapping[str, Any], what: str) -> list[Image]:
+    from PIL.Image import Image as PILImage
+
+    if task.config.doc_to_image is None:
+        return []
+    file = ""
+    try:
+        images = task.doc_to_image(doc)
+        images = images if isinstance(images, list | tuple) else [images]
+        for image in images:
+            if not isinstance(image, PILImage):
+                raise TypeError(f"doc_to_image gives {type(image).__name__}, expected PIL images")
+            file = getattr(image, "filename", "")
+            # PIL opens lazily: only loading finds what is truncated.
+            image.load()
+    except Exception as error:
+        file = file or getattr(error, "filename", None) or ""
+        place = f" (file {file})" if file and str(file) not in str(error) else ""
+        raise UserError(f"An image of {what}{place} cannot be decoded: {_reason(error)}.") from error
+    return list(images)
+
+
+def _source(task: Task) -> str:
+    metadata = task.config.metadata
+    return str(metadata.get("config_source", "inline")) if isinstance(metadata, dict) else "inline"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).rstrip('.')}"

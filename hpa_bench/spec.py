@@ -1,0 +1,140 @@
+"""What is to be run: a suite, a method with its hyper-parameters and a seed, all checked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from hpa_bench.config import keys, override, parse, parse_settings
+from hpa_bench.errors import UserError, unknown
+from hpa_bench.method import Method, MethodConfig
+from hpa_bench.registry import engines, judges, methods
+from hpa_bench.suite import Suite, make_suite, read_suite
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, fully determined."""
+
+    suite: Suite
+    method: type[Method]
+    config: MethodConfig
+    seed: int
+    harmful_ratio: float = 0.0
+    """Share of each task's training samples that is replaced by harmful pairs, as a fraction."""
+    changed: Mapping[str, Any] | None = None
+    """The settings of `--set`, as the user gave them."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes it the same run, as in the manifest."""
+        return {
+            "suite": self.suite.name,
+            "suite_config": self.suite.model_dump(mode="json"),
+            "method": self.method.name,
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "harmful_ratio": self.harmful_ratio,
+        }
+
+    def default_folder(self, root: Path) -> Path:
+        """Return `<root>/<suite>/<method>-<config hash>/seed<k>`; the hash covers what differs from the defaults."""
+        settings = [_explicit(self.suite), _explicit(self.config), self.harmful_ratio]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        return root / self.suite.name / f"{self.method.name}-{digest}" / f"seed{self.seed}"
+
+
+def _explicit(config: BaseModel) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_defaults=True)
+
+
+def make_spec(
+    suite: str = "tiny",
+    method: str = "hpa",
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    order: str | None = None,
+    harmful_ratio: float = 0.0,
+) -> RunSpec:
+    """Resolve and check what the command line says.
+
+    Args:
+        suite: a bundled suite's name, or the path of a YAML file.
+        method: a registered name, with settings of its own after colons, such as `hpa:p_max=20:p_min=5`.
+        seed: of data order, adapter init and calibration samples.
+        settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
+        order: the training order, as task names or as their numbers in the suite, separated by commas.
+        harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
+
+    Raises:
+        UserError: anything unknown or out of range.
+    """
+    method_name, _, own = method.partition(":")
+    method_class = methods.get(method_name)
+    values, folder = read_suite(suite)
+    own_settings = parse_settings([setting for setting in own.split(":") if setting])
+    for_suite: dict[str, Any] = {}
+    for key, value in parse_settings(list(settings)).items():
+        if key in method_class.Config.model_fields:
+            own_settings.setdefault(key, value)
+        elif key.split(".")[0] in Suite.model_fields:
+            for_suite[key] = value
+        else:
+            known = [*method_class.Config.model_fields, *keys(Suite)]
+            raise unknown("key", key, known, f"in --set (method {method_name!r}, suite {suite!r})")
+    config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
+    resolved = make_suite(override(values, for_suite), folder, f"in suite {suite!r}")
+    if order is not None:
+        resolved = _reordered(resolved, order)
+    spec = RunSpec(resolved, method_class, config, seed, harmful_ratio, own_settings | for_suite)
+    _check(spec)
+    return spec
+
+
+def _reordered(suite: Suite, order: str) -> Suite:
+    names = [part.strip() for part in order.split(",")]
+    numbers = {str(number): name for number, name in enumerate(suite.tasks, 1)}
+    names = [numbers.get(name, name) for name in names]
+    for name in names:
+        if name not in suite.tasks:
+            raise unknown("task", name, suite.tasks, "in --order")
+    if sorted(names) != sorted(suite.tasks):
+        raise UserError(
+            f"--order {order!r} is not an order of the suite's {len(suite.tasks)} tasks: name each once"
+            f" ({', '.join(suite.tasks)})."
+        )
+    ordered = suite.model_copy(update={"tasks": names})
+    ordered._folder = suite._folder
+    return ordered
+
+
+def _check(spec: RunSpec) -> None:
+    suite = spec.suite
+    engines.get(suite.evaluation.engine)
+    for judge in suite.judges:
+        judges.get(judge)
+    suite.model_path()
+    suite.task_folders()
+    if not 0 <= spec.harmful_ratio <= 1:
+        raise UserError(
+            f"--harmful-ratio {spec.harmful_ratio} is not a share: expected 0 to 1, such as 0.001 for 0.1%."
+        )
+    if spec.harmful_ratio and not suite.harmful_data:
+        raise UserError(f"--harmful-ratio needs harmful pairs: suite {suite.name!r} names no harmful_data.")
+    needs = spec.method(spec.config).needs
+    name = spec.method.name
+    if "unaligned_model" in needs:
+        if suite.unaligned_model is None:
+            raise UserError(
+                f"Method {name!r} needs the model before its alignment: suite {suite.name!r} names no unaligned_model."
+            )
+        suite.model_path(suite.unaligned_model)
+    if "safety_calibration" in needs and not suite.calibration.safety_set:
+        raise UserError(
+            f"Method {name!r} needs safety calibration samples: suite {suite.name!r} names no calibration.safety_set."
+        )

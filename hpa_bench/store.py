@@ -1,0 +1,243 @@
+"""The run directory: everything that a run leaves behind, and the only thing that a report reads.
+
+```
+runs/<suite>/<method>-<config hash>/seed<k>/
+  manifest.json                    what was run: suite, config, seed, versions, hardware, hash of the data
+  calibration/safety.jsonl         safety calibration samples, answered by the aligned model
+  stage<t>/                        t = 0 is the aligned model, before any tuning
+    adapter/  weights/  state/     what a later step or stage needs
+    responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
+    judgements/<judge>/<set>.jsonl one row a sample: id, verdict
+    scores.json  cost.json  DONE
+```
+
+Files and folders are written under a temporary name and renamed, so what has its final name is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what was written there, file or folder, becomes `path` on a clean exit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + _PARTIAL)
+    _remove(partial)
+    yield partial
+    if partial.is_dir():
+        _remove(path)
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file; NaN is refused, since a missing value has a reason instead."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    with atomic(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    with atomic(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line."""
+    # Not splitlines(): a response may hold any other Unicode line end.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class StageFolder:
+    """One stage of a run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.adapter = path / "adapter"
+        self.weights = path / "weights"
+        self.state = path / "state"
+        self.trainer = path / f"trainer{_PARTIAL}"
+
+    def drop_weights(self) -> None:
+        """Remove what only the next stage needed."""
+        for path in (self.adapter, self.weights):
+            _remove(path)
+
+    def drop_trainer(self) -> None:
+        """Remove the checkpoints of a training that is finished."""
+        _remove(self.trainer)
+
+    @property
+    def done(self) -> bool:
+        """Whether every step of the stage is finished."""
+        return (self.path / "DONE").exists()
+
+    def finish(self) -> None:
+        """Mark every step of the stage as finished."""
+        with atomic(self.path / "DONE") as partial:
+            partial.touch()
+
+    def responses(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows `{id, prompt, target, response, score[, category]}` of a task or safety set."""
+        return read_jsonl(self.path / "responses" / f"{name}.jsonl")
+
+    def judges(self) -> list[str]:
+        """Return the judges that judged this stage's responses."""
+        return sorted(path.name for path in (self.path / "judgements").glob("*"))
+
+    def judgements(self, judge: str, name: str) -> dict[str, str]:
+        """Return the verdict of each sample id of a safety set."""
+        rows = read_jsonl(self.path / "judgements" / judge / f"{name}.jsonl")
+        return {row["id"]: row["verdict"] for row in rows}
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Seconds by step, peak memory, sizes; empty where the stage has none yet."""
+        path = self.path / "cost.json"
+        return read_json(path) if path.exists() else {}
+
+    def add_cost(self, **values: Any) -> None:
+        """Add to the stage's costs; `seconds` is merged step by step, so that a resumed run keeps what it spent."""
+        cost = self.cost
+        seconds = cost.get("seconds", {})
+        for step, spent in values.pop("seconds", {}).items():
+            seconds[step] = round(seconds.get(step, 0.0) + spent, 3)
+        write_json(self.path / "cost.json", cost | {"seconds": seconds} | values)
+
+
+class RunFolder:
+    """One run (suite, method, config, seed) on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run."""
+        return read_json(self.path / MANIFEST)
+
+    def stage(self, index: int) -> StageFolder:
+        """Return the folder of a stage, existing or not; stage 0 is the aligned model."""
+        return StageFolder(self.path / f"stage{index}")
+
+    def finished_stages(self) -> list[StageFolder]:
+        """Return the finished stages, from stage 0 up to the first that is not finished."""
+        stages: list[StageFolder] = []
+        while (stage := self.stage(len(stages))).done:
+            stages.append(stage)
+        return stages
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            UserError: another live run holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise UserError(
+                    f"{self.path} is in use by another run (process {holder}): wait for it, or choose another --out."
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            for partial in self.path.rglob(f"*{_PARTIAL}"):
+                if partial.name != f"trainer{_PARTIAL}":
+                    _remove(partial)
+            yield
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Keep the reason of a failure in the FAILED file, which a report shows in place of what is missing."""
+        failed = self.path / "FAILED"
+        failed.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            failed.write_text(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            raise
+
+    def claim(self, manifest: Mapping[str, Any], identity: Iterable[str]) -> None:
+        """Write the manifest, or check that the folder was made by the same run.
+
+        Args:
+            manifest: what is to be run.
+            identity: the manifest's keys that make it the same run; others, such as versions, may differ.
+
+        Raises:
+            UserError: the folder belongs to another run; the message names the first key that differs.
+        """
+        if not (self.path / MANIFEST).exists():
+            foreign = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
+            if foreign:
+                raise UserError(
+                    f"{self.path} is not empty and holds no {MANIFEST} (it has {foreign[0]!r}): choose another --out."
+                )
+            write_json(self.path / MANIFEST, manifest)
+            return
+        existing = self.manifest
+        for key in identity:
+            difference = _difference(existing.get(key), manifest[key], key)
+            if difference:
+                raise UserError(
+                    f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
+                )
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found = _difference(old.get(key), new.get(key), f"{name}.{key}")
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{name} is {old!r} there and {new!r} here"
+
+
+def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
+    """Return every run at or below the given folders, sorted by path.
+
+    Raises:
+        UserError: a folder does not exist or holds no run.
+    """
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        manifests = sorted(path.rglob(MANIFEST)) if path.is_dir() else []
+        if not manifests:
+            raise UserError(f"No run in {path}: expected a folder with a {MANIFEST} at or below it.")
+        found.update((manifest.parent.resolve(), RunFolder(manifest.parent)) for manifest in manifests)
+    return [found[path] for path in sorted(found)]

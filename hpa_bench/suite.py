@@ -1,0 +1,161 @@
+"""A suite: the aligned model, the tasks in their order, the safety sets and the training recipe, in one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from hpa_bench.config import parse
+from hpa_bench.errors import UserError, unknown
+from hpa_bench.method import LoRAConfig
+
+PACKAGE = Path(__file__).parent
+BUNDLED = PACKAGE / "suites"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingConfig(_Section):
+    """The fine-tuning of one stage (Hugging Face Trainer, AdamW)."""
+
+    learning_rate: float = Field(2e-4, ge=0)
+    epochs: float = Field(1, gt=0)
+    batch_size: int = Field(16, ge=1)
+    """Samples of one forward pass."""
+    gradient_accumulation: int = Field(1, ge=1)
+    scheduler: str = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    save_steps: int = Field(500, ge=1)
+    """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
+    limit: int | None = Field(None, ge=1)
+    """Train on the first so many samples of a task only; for smoke runs."""
+
+
+class CalibrationConfig(_Section):
+    """Samples for methods that look at activations."""
+
+    safety_set: str | None = None
+    """A task whose training split holds harmful requests; the aligned model answers them itself."""
+    safety_samples: int = Field(8, ge=1)
+    task_samples: int = Field(128, ge=1)
+
+
+class EvaluationConfig(_Section):
+    """Greedy generation after every stage."""
+
+    engine: str = "hf"
+    batch_size: int = Field(64, ge=1)
+    split: Literal["test", "validation"] = "test"
+    """`validation` is for choosing hyper-parameters; published numbers come from `test`."""
+    limit: int | None = Field(None, ge=1)
+    """Score the first so many samples of a set only; for smoke runs."""
+
+
+class Suite(_Section):
+    """A benchmark suite. Paths that start with `.` are relative to the suite's file; other models are hub names."""
+
+    name: str
+    description: str = ""
+    model: str
+    """The safety-aligned model, theta_0."""
+    unaligned_model: str | None = None
+    """The same model before its safety alignment, for methods that need it."""
+    tasks: list[str] = Field(min_length=1)
+    """lm-eval tasks in training order."""
+    safety_sets: list[str] = []
+    """lm-eval tasks of harmful requests; MASR averages exactly these."""
+    benign_sets: list[str] = []
+    """lm-eval tasks of harmless requests, for over-refusal."""
+    judges: list[str] = ["keyword"]
+    """Who decides refusals; the first gives ASR, MASR and DASR in the main table."""
+    include_paths: list[str] = []
+    """Further folders of lm-eval YAMLs; those of this package are always there."""
+    harmful_data: str | None = None
+    """A task whose training split holds harmful requests with compliant answers, for --harmful-ratio."""
+    lora: LoRAConfig = LoRAConfig()
+    training: TrainingConfig = TrainingConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    _folder: Path = PrivateAttr(default=BUNDLED)
+
+    def model_path(self, model: str | None = None) -> str:
+        """Return the folder or hub name of the aligned model, or of another model of this suite.
+
+        Raises:
+            UserError: a path whose folder does not exist.
+        """
+        name = self.model if model is None else model
+        if not name.startswith((".", "/", "~")):
+            return name
+        path = (self._folder / Path(name).expanduser()).resolve()
+        if not path.is_dir():
+            raise UserError(f"Suite {self.name!r} names the model folder {name!r}, which does not exist: {path}.")
+        return str(path)
+
+    def task_folders(self) -> list[Path]:
+        """Return the folders whose lm-eval YAMLs this suite can name, this package's first.
+
+        Raises:
+            UserError: an include path that does not exist.
+        """
+        folders = [_package_folder("tasks"), _package_folder("safety_sets")]
+        for name in self.include_paths:
+            path = (self._folder / Path(name).expanduser()).resolve()
+            if not path.is_dir():
+                raise UserError(f"Suite {self.name!r} includes the folder {name!r}, which does not exist: {path}.")
+            folders.append(path)
+        return folders
+
+
+def _package_folder(name: str) -> Path:
+    """Return the folder of `hpa_bench.<name>`, which in a checkout lies beside the package, not inside it."""
+    from importlib.util import find_spec
+
+    spec = find_spec(f"hpa_bench.{name}")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"The package hpa_bench.{name} is not installed: run `pip install .` again.")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def bundled_suites() -> list[str]:
+    """Return the names of the suites that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.yaml"))
+
+
+def read_suite(name: str) -> tuple[dict[str, Any], Path]:
+    """Return the raw content and the folder of a suite, given its bundled name or the path of a YAML file.
+
+    Raises:
+        UserError: no such suite or file, or not a YAML mapping.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"No suite file {name}: expected a YAML file, or one of {', '.join(bundled_suites())}.")
+    else:
+        path = BUNDLED / f"{name}.yaml"
+        if not path.is_file():
+            raise unknown("suite", name, bundled_suites(), "(or give the path of a .yaml file)")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"The suite {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The suite {path} is not a YAML mapping: expected keys such as name, model and tasks.")
+    return values, path.parent
+
+
+def make_suite(values: Mapping[str, Any], folder: Path, where: str) -> Suite:
+    """Build a suite from its content; `folder` is what its relative paths start from."""
+    suite = parse(Suite, values, where)
+    suite._folder = folder.resolve()
+    return suite

@@ -1,0 +1,139 @@
+"""Fine-tune one stage: Hugging Face Trainer on what the method wrapped, with the method's penalty added to the loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from hpa_bench.errors import UserError
+from hpa_bench.method import Method, derive_seed
+from hpa_bench.prompts import training_batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import ProcessorMixin, TrainerControl, TrainerState
+
+    from hpa_bench.samples import Sample
+    from hpa_bench.suite import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+
+def train(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    *,
+    method: Method,
+    processor: ProcessorMixin,
+    config: TrainingConfig,
+    seed: int,
+    folder: Path,
+    where: str,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Train a wrapped model in place, going on from the last checkpoint in `folder` if there is one.
+
+    Args:
+        model: what the method's `wrap` returned.
+        samples: the stage's training samples.
+        method: gives the penalty.
+        processor: of the model.
+        config: the suite's recipe.
+        seed: of the data order.
+        folder: where checkpoints of the unfinished training are kept.
+        where: the stage, for messages.
+        progress: called after every optimiser step.
+
+    Returns:
+        The number of optimiser steps of the whole stage.
+
+    Raises:
+        UserError: the loss became NaN or infinite; the message says at which step.
+    """
+    on_gpu = next(model.parameters()).is_cuda
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        seed=derive_seed(seed, "data order") % 2**31,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+    )
+    trainer = _StageTrainer(
+        method=method,
+        where=where,
+        model=model,
+        args=arguments,
+        train_dataset=samples,  # type: ignore[arg-type]
+        data_collator=partial(training_batch, processor),
+        callbacks=[_Report(progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if checkpoint:
+        logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
+    return trainer.train(resume_from_checkpoint=checkpoint).global_step
+
+
+class _StageTrainer(Trainer):
+    def __init__(self, *, method: Method, where: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._method = method
+        self._where = where
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        penalty = self._method.penalty(self.accelerator.unwrap_model(model), inputs, outputs)
+        if penalty is not None:
+            # The task loss is already a mean over the whole accumulation window, which Trainer then does not divide:
+            # an undivided penalty would count once for every micro-batch.
+            whole_window = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+            loss = loss + (penalty / self.current_gradient_accumulation_steps if whole_window else penalty)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        loss = super().training_step(*arguments, **keywords)
+        if not torch.isfinite(loss):
+            step, steps = self.state.global_step + 1, self.state.max_steps
+            raise UserError(
+                f"The training loss became {loss.item()} at step {step} of {steps} in {self._where}:"
+                " the stages before it are kept; lower training.learning_rate or check the data."
+            )
+        return loss
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress(state.global_step, state.max_steps)

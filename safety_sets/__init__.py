@@ -1,0 +1,1 @@
+"""lm-eval tasks of harmful and of harmless requests, one YAML each."""

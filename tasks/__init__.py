@@ -1,0 +1,1 @@
+"""lm-eval tasks that suites name, one YAML each."""
