@@ -1,0 +1,16 @@
+"""Joint (multi-task) training: the upper reference of continual learning, which sees all tasks at once."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from hpa_bench.method import Method
+
+
+class Joint(Method):
+    """Train one stage, on the samples of all tasks together."""
+
+    name: ClassVar[str] = "joint"
+
+    def curriculum(self, tasks: Sequence[str]) -> Sequence[Sequence[str]]:
+        """Return one stage with every task."""
+        return [list(tasks)]

@@ -1,0 +1,154 @@
+"""HPA on one layer (`adapt_layer`) and, as a method of the harness, on a model, block by block (`HPA`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, ClassVar
+
+from hpa_bench.errors import UserError
+from hpa_bench.hpa.config import HPAConfig
+from hpa_bench.method import Method, MethodConfig, Need, StageContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hpa_bench.method import Weights
+
+    Diagonals = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One linear layer that is being edited."""
+
+    name: str
+    before: Tensor
+    """W0 `[r, c]`."""
+    after: Tensor
+    """W1 `[r, c]`."""
+    keep_percent: float
+    """p_l."""
+    safety: Tensor | None
+    """diag(H_s^-1) `[c]`; None for a method that needs no calibration."""
+    task: Tensor | None
+    """diag(H_t^-1) `[c]`; None for a method that needs no calibration."""
+
+    @property
+    def update(self) -> Tensor:
+        """D = W1 - W0 `[r, c]` in float32 or better."""
+        from hpa_bench.hpa.partition import update
+
+        return update(self.before, self.after)
+
+    @property
+    def count(self) -> int:
+        """How many columns p_l percent are."""
+        from hpa_bench.hpa.partition import column_count
+
+        return column_count(self.keep_percent, self.before.shape[1])
+
+    def select(self, config: HPAConfig) -> Tensor:
+        """Return the columns that HPA keeps from W0 (parts 1 and 2), bool `[c]`."""
+        from hpa_bench.hpa.partition import column_scores
+        from hpa_bench.hpa.selection import select_columns
+
+        assert self.safety is not None and self.task is not None, "HPA's own selection needs both calibration sets"
+        eps_bar = column_scores(self.before, self.after, self.safety, config.saliency)
+        zeta_bar = column_scores(self.before, self.after, self.task, config.saliency)
+        return select_columns(eps_bar, zeta_bar, self.keep_percent, config)
+
+
+def adapt_layer(
+    before: Tensor,
+    after: Tensor,
+    h_safety: Tensor,
+    h_task: Tensor,
+    keep_percent: float = 10.0,
+    config: HPAConfig = HPAConfig(),  # noqa: B008 (frozen)
+) -> tuple[Tensor, Tensor]:
+    """Adapt one linear layer.
+
+    Args:
+        before: W0 `[r, c]`, the weight before the task.
+        after: W1 `[r, c]`, the weight after it.
+        h_safety: H_s `[c, c]` = 2 X^T X / n over the safety calibration tokens, undamped.
+        h_task: H_t `[c, c]`, likewise over the task calibration tokens.
+        keep_percent: p_l, percent of the columns kept from W0.
+        config: HPA's hyper-parameters; `keep_percent` stands in for its `p_max` and `p_min`.
+
+    Returns:
+        The adapted weight W^ `[r, c]` in the dtype of `before`, computed in float32 or better, and the mask of the kept
+        columns, bool `[c]`.
+
+    Raises:
+        UserError: shapes do not fit, a value is not finite, or an H is not positive definite.
+    """
+    from hpa_bench.hpa.adjustment import adjust
+    from hpa_bench.hpa.partition import inverse_diagonal
+
+    safety, task = (inverse_diagonal(h, config.damping) for h in (h_safety, h_task))
+    kept = Layer("", before, after, keep_percent, safety, task).select(config)
+    return adjust(before, after, kept, config.orthogonal), kept
+
+
+class HPA(Method):
+    """Harmonious Parameter Adaptation (Wang et al., arXiv 2511.20158).
+
+    A method that keeps other columns overrides `choose_columns`; one that edits a layer in another way, `edit`.
+    """
+
+    name: ClassVar[str] = "hpa"
+    Config: ClassVar[type[MethodConfig]] = HPAConfig
+    needs: ClassVar[frozenset[Need]] = frozenset({"safety_calibration", "task_calibration"})
+
+    def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
+        """Return the columns of a layer that are kept from W0, bool `[c]`."""
+        return layer.select(self.config)
+
+    def edit(self, layer: Layer, ctx: StageContext) -> Tensor:
+        """Return what a layer's weight becomes, `[r, c]` in the dtype of W0."""
+        from hpa_bench.hpa.adjustment import adjust
+
+        return adjust(layer.before, layer.after, self.choose_columns(layer, ctx), self.config.orthogonal)
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
+        """Yield every linear layer's edited weight, one decoder block after another.
+
+        Raises:
+            UserError: names the layer that cannot be edited.
+        """
+        from hpa_bench.hpa.selection import keep_percent_at
+
+        diagonals = self._diagonals(before, after, ctx)
+        for index, (names, (safety, task)) in enumerate(zip(ctx.layers, diagonals, strict=True)):
+            keep_percent = keep_percent_at(index, len(ctx.layers), self.config.p_max, self.config.p_min)
+            for name in names:
+                key = f"{name}.weight"
+                w0, w1 = before[key].to(ctx.device), after[key].to(ctx.device)
+                layer = Layer(name, w0, w1, keep_percent, safety.get(name), task.get(name))
+                try:
+                    edited = self.edit(layer, ctx)
+                except UserError as error:
+                    raise UserError(f"Layer {name!r}: {error}") from None
+                yield key, edited
+
+    def _diagonals(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[Diagonals, Diagonals]]:
+        """Yield diag(H_s^-1) and diag(H_t^-1) of every layer, block by block; no entries where nothing is needed."""
+        from hpa_bench.calibration import ActivationStream
+        from hpa_bench.hpa.partition import inverse_diagonals
+
+        if not self.needs:
+            yield from repeat(({}, {}), len(ctx.layers))
+            return
+        own = self.config.hessian_model == "own"
+        safety_weights = before if own or self.config.hessian_model == "before" else after
+        task_weights = after if own or self.config.hessian_model == "after" else before
+        safety = ActivationStream(ctx.model, safety_weights, ctx.safety_calibration(), ctx.device)
+        task = ActivationStream(ctx.model, task_weights, ctx.task_calibration(), ctx.device)
+        for block in range(len(ctx.layers)):
+            yield (
+                inverse_diagonals(safety.second_moments(block), self.config.damping),
+                inverse_diagonals(task.second_moments(block), self.config.damping),
+            )

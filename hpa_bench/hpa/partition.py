@@ -1,0 +1,120 @@
+"""Part 1 of HPA, focusing-based parameter partition: which columns matter to safety, which to the task.
+
+Weights are `[r, c]` = `[out_features, in_features]`; W0 is the layer before the task, W1 after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hpa_bench.errors import UserError
+
+
+def update(before: Tensor, after: Tensor) -> Tensor:
+    """Return D = W1 - W0 `[r, c]` in float32 or better."""
+    exact = torch.promote_types(before.dtype, torch.float32)
+    return after.to(exact) - before.to(exact)
+
+
+def inverse_diagonal(h: Tensor, damping: float = 0.01) -> Tensor:
+    """Return diag((H + lambda I)^-1), lambda = damping * mean(diag H), after a dead column's diagonal 0 became 1.
+
+    By a Cholesky factorisation in float64, since damping bounds the condition number of H only by 1 + c / damping.
+
+    Args:
+        h: `[c, c]` = 2 X^T X / n, symmetric, undamped, any floating dtype.
+        damping: fraction of the mean of the diagonal.
+
+    Returns:
+        `[c]`, float64.
+
+    Raises:
+        UserError: H is not a square matrix, not finite, or not positive definite.
+    """
+    if h.ndim != 2 or h.shape[0] != h.shape[1]:
+        raise UserError(f"H must be [c, c], the second moments of a layer's inputs, but has shape {list(h.shape)}.")
+    h = h.to(torch.float64, copy=True)
+    diagonal = h.diagonal()
+    diagonal[diagonal == 0] = 1
+    diagonal += damping * diagonal.mean()
+    if not h.isfinite().all():
+        raise UserError("H, the second moments of the layer's calibration inputs, holds NaN or Inf.")
+    factor, failed = torch.linalg.cholesky_ex(h)
+    if failed:
+        raise UserError(
+            f"H, the second moments of the layer's calibration inputs, is not positive definite at damping {damping}:"
+            " raise `damping`."
+        )
+    return torch.cholesky_inverse(factor).diagonal().clone()
+
+
+def inverse_diagonals(moments: Mapping[str, Tensor], damping: float = 0.01) -> dict[str, Tensor]:
+    """Return `inverse_diagonal` of each layer's H, computed once where layers share one tensor (q/k/v, gate/up).
+
+    Raises:
+        UserError: names the first layer whose H cannot be inverted.
+    """
+    done: dict[int, Tensor] = {}
+    for name, h in moments.items():
+        if id(h) not in done:
+            try:
+                done[id(h)] = inverse_diagonal(h, damping)
+            except UserError as error:
+                raise UserError(f"Layer {name!r}: {error}") from None
+    return {name: done[id(h)] for name, h in moments.items()}
+
+
+def column_scores(
+    before: Tensor, after: Tensor, inverse: Tensor, saliency: Literal["divide", "multiply"] = "divide"
+) -> Tensor:
+    """Return a score per column: the mean over rows of `eps_ij = (W0 - W1)_ij^2 / [H^-1]_jj`.
+
+    With diag(H_s^-1) this is eps_bar, with diag(H_t^-1) zeta_bar.
+
+    Args:
+        before: W0 `[r, c]`.
+        after: W1 `[r, c]`.
+        inverse: diag(H^-1) `[c]`.
+        saliency: `divide` as above, after Optimal Brain Surgeon, or `multiply` by diag(H^-1) instead.
+
+    Returns:
+        `[c]`, float64.
+
+    Raises:
+        UserError: shapes do not fit, or a weight is not finite.
+    """
+    if before.shape != after.shape or before.shape[1:] != inverse.shape:
+        raise UserError(
+            f"Shapes do not fit: W0 is {list(before.shape)}, W1 is {list(after.shape)}, and H has {len(inverse)}"
+            " columns."
+        )
+    mean_square = update(before, after).square().mean(0, dtype=torch.float64)
+    if not mean_square.isfinite().all():
+        raise UserError("The update W1 - W0 holds NaN or Inf, or squares to Inf.")
+    return mean_square / inverse if saliency == "divide" else mean_square * inverse
+
+
+def column_count(percent: float, columns: int) -> int:
+    """Return how many of `columns` columns are `percent` percent, rounded as Python rounds; at most all."""
+    return min(columns, round(percent / 100 * columns))
+
+
+def top_columns(scores: Tensor, count: int, among: Tensor | None = None) -> Tensor:
+    """Return the mask `[c]` of the `count` highest scores, among the columns of a mask if one is given.
+
+    Equal scores rank by column index. Fewer are returned where `among` has fewer.
+    """
+    allowed = torch.ones_like(scores, dtype=torch.bool) if among is None else among
+    order = scores.masked_fill(~allowed, -torch.inf).argsort(descending=True, stable=True)
+    top = torch.zeros_like(allowed)
+    top[order[:count]] = True
+    return top & allowed
+
+
+def focus(scores: Tensor, keep_percent: float, focus_factor: float = 2.0) -> Tensor:
+    """Return the mask `[c]` of the top k% columns, k = focus_factor * p_l: S by eps_bar, T by zeta_bar."""
+    return top_columns(scores, column_count(focus_factor * keep_percent, len(scores)))
