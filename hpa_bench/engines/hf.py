@@ -1,0 +1,189 @@
+"""Generation by Hugging Face transformers: batched, left-padded, sorted by length, greedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench.engines import Engine, Progress, Request
+from hpa_bench.errors import UserError
+from hpa_bench.prompts import encode
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+KEPT_BYTES = 256 * 2**20
+"""Model inputs kept for the next time that the same requests come: every stage asks what the stage before asked."""
+
+
+class HFEngine(Engine):
+    """Generates with a loaded model, whatever weights it holds at the time of the call.
+
+    Args:
+        model: an image-text-to-text model.
+        processor: its processor.
+        batch_size: requests generated at a time.
+    """
+
+    def __init__(self, model: Any, processor: Any, batch_size: int = 64) -> None:
+        self.model = model
+        self.processor = processor
+        self.batch_size = batch_size
+        self._kept: dict[tuple[int, ...], tuple[Sequence[Request], dict[str, Tensor]]] = {}
+        self._kept_bytes = 0
+
+    def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:
+        """Return one response a request, in their order, without surrounding white space.
+
+        The model is in eval mode meanwhile; its mode is restored.
+        """
+        import torch
+
+        responses = [""] * len(requests)
+        done = 0
+        with _eval_mode(self.model), torch.inference_mode():
+            for batch in self._batches(requests):
+                for index, response in zip(batch, self._respond([requests[i] for i in batch]), strict=True):
+                    responses[index] = response
+                done += len(batch)
+                if on_progress:
+                    on_progress(done, len(requests))
+        return responses
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        """Yield the indices of requests that go together: same limits, with images or without, of similar length."""
+
+        def kind(index: int) -> tuple[Any, ...]:
+            request = requests[index]
+            return request.max_new_tokens, request.stop, len(request.images) > 0
+
+        def cost(index: int) -> tuple[int, int]:
+            return len(requests[index].images), len(requests[index].prompt)
+
+        order = sorted(range(len(requests)), key=lambda index: (kind(index), cost(index)))
+        for _, group in groupby(order, key=kind):
+            indices = list(group)
+            for start in range(0, len(indices), self.batch_size):
+                yield indices[start : start + self.batch_size]
+
+    def _respond(self, requests: Sequence[Request]) -> list[str]:
+        inputs = self._encoded(requests)
+        generated = self.model.generate(
+            **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
+            generation_config=self._config(requests[0]),
+            stopping_criteria=self._stopping(requests[0].stop, inputs["input_ids"].shape[1]),
+        )
+        tokens = generated[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [_cut(text, requests[0].stop).strip() for text in texts]
+
+    def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
+        key = tuple(id(request) for request in requests)
+        if key in self._kept:
+            return self._kept[key][1]
+        inputs = encode(
+            self.processor, [request.prompt for request in requests], [request.images for request in requests]
+        )
+        self._kept_bytes += sum(tensor.nbytes for tensor in inputs.values())
+        if self._kept_bytes <= KEPT_BYTES:
+            # The requests are kept too, so that no other object gets their ids.
+            self._kept[key] = requests, inputs
+        return inputs
+
+    def _config(self, request: Request) -> Any:
+        """Return a plain greedy search; what the checkpoint says about sampling and penalties is overruled."""
+        from transformers import GenerationConfig
+
+        tokenizer = self.processor.tokenizer
+        ends = self.model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        if tokenizer.eos_token_id is not None:
+            ends.add(tokenizer.eos_token_id)
+        padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
+        return GenerationConfig(
+            max_new_tokens=request.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=padding,
+        )
+
+    def _stopping(self, stop: tuple[str, ...], prompt_length: int) -> list[Any]:
+        """End a row once it holds a stop string (transformers' own criterion fails on word-level tokenizers)."""
+        import torch
+
+        def stopped(tokens: Tensor, scores: Any, **_: Any) -> Tensor:
+            texts = self.processor.tokenizer.batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)
+            ended = [any(end in text for end in stop) for text in texts]
+            return torch.tensor(ended, device=tokens.device)
+
+        return [stopped] if stop else []
+
+
+def load_model(path: str | Path, device: str = "cpu", dtype: str | torch.dtype = "float32") -> tuple[Any, Any]:
+    """Return `(model, processor)` of an image-text-to-text checkpoint, the model in eval mode.
+
+    Args:
+        path: a folder, or a name on the Hugging Face hub.
+        device: a torch device.
+        dtype: a torch dtype or its name.
+
+    Raises:
+        UserError: there is no such folder, or it holds no such checkpoint.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = Path(path)
+    looks_local = folder.is_absolute() or str(path).startswith((".", "~")) or len(folder.parts) != 2
+    if not folder.is_dir() and looks_local:
+        raise UserError(f"There is no model folder {str(path)!r}: expected a folder with config.json and safetensors.")
+    with _quiet():
+        try:
+            processor = AutoProcessor.from_pretrained(path)
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"{str(path)!r} is no checkpoint of an image-text-to-text model: expected config.json, safetensors and"
+                f" a processor that transformers can load ({reason})."
+            ) from error
+    return model.to(device).eval(), processor
+
+
+@contextmanager
+def _eval_mode(model: Any) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and the torchvision hints of loading."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> str:
+    """Return the text before the first stop string."""
+    return text[: min((text.find(end) for end in stop if end in text), default=len(text))]

@@ -1,0 +1,233 @@
+"""From lm-eval tasks to responses and scores: lm-eval drives, our engine generates."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.evaluator import evaluate
+
+from hpa_bench.engines import Engine, Progress, Request
+from hpa_bench.errors import UserError
+from hpa_bench.prompts import render, render_prompt
+from hpa_bench.samples import metric_of, quiet, sample_id, target_text
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.task import Task
+
+    from hpa_bench.samples import Sample
+
+DEFAULT_MAX_NEW_TOKENS = 256
+"""For tasks whose generation_kwargs name no `max_gen_toks`, as in lm-eval."""
+
+
+class Response(TypedDict):
+    """What a model said to one sample, as stored."""
+
+    id: str
+    prompt: str
+    """The user's turn before any chat template."""
+    target: str
+    response: str
+    score: float | None
+    """The task's first metric on this sample, in [0, 1]; None where that is `bypass`, as safety sets may have it."""
+    category: NotRequired[str]
+
+
+class Evaluator:
+    """Evaluates the same tasks again and again, with whatever weights an engine holds.
+
+    Args:
+        tasks: lm-eval tasks by name (see `hpa_bench.samples.load_tasks`).
+        limit: only the first so many samples of each, for smoke runs.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], limit: int | None = None) -> None:
+        self.tasks = dict(tasks)
+        self.limit = limit
+        self._prepared: dict[str, Task] = {}
+        self._template = ""
+        self._asked: dict[str, dict[str, Response]] = {}
+
+    def evaluate(self, engine: Engine, on_progress: Progress | None = None) -> dict[str, list[Response]]:
+        """Generate and score every task in one call of lm-eval.
+
+        Args:
+            engine: what generates.
+            on_progress: called with the number of finished requests and of all.
+
+        Returns:
+            By task, one row a sample, in the order of the data set.
+
+        Raises:
+            UserError: a metric gives something else than a number in [0, 1].
+        """
+        model = EngineLM(engine, on_progress=on_progress)
+        with quiet():
+            if self._template != model.chat_template():
+                self._prepared = {name: self._prepare(task, model) for name, task in self.tasks.items()}
+                self._template = model.chat_template()
+            results = evaluate(
+                lm=model,
+                task_dict={"tasks": self._prepared},
+                limit=self.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=True,
+            )
+        return {name: self._responses(name, results["samples"][name]) for name in self.tasks}
+
+    def answer(self, engine: Engine, samples: Sequence[Sample]) -> list[str]:
+        """Return the model's own answers to samples, as long as the most talkative task allows."""
+        limits = [_limits(task.config.generation_kwargs)[0] for task in self.tasks.values()]
+        longest = max(limits, default=DEFAULT_MAX_NEW_TOKENS)
+        return engine.generate(
+            [Request(render_prompt(engine.processor, sample.prompt), sample.images, longest) for sample in samples]
+        )
+
+    def _prepare(self, task: Task, model: EngineLM) -> Task:
+        """Return a copy of a task whose requests are built, its images read, once for all stages."""
+        task = copy.copy(task)
+        with redirect_stderr(io.StringIO()):  # a bar for every task
+            task.build_all_requests(
+                limit=self.limit,
+                apply_chat_template=True,
+                chat_template=model.apply_chat_template,
+                tokenizer_name=model.tokenizer_name,
+            )
+        for instance in task.instances:
+            # One object instead of a list of images: lm-eval would write each as a PNG to log its hash.
+            instance.arguments = (instance.args[0], _request(instance))
+
+        def rewind(**_: Any) -> None:
+            for instance in task.instances:
+                instance.resps, instance.filtered_resps = [], {}
+
+        task.build_all_requests = rewind  # type: ignore[method-assign]
+        self._asked[task.task_name] = {
+            sample_id(doc, index): _asked(task, doc, index) for index, doc in task.doc_iterator(limit=self.limit)
+        }
+        return task
+
+    def _responses(self, name: str, logged: Sequence[Mapping[str, Any]]) -> list[Response]:
+        rows: list[Response] = []
+        for sample in logged:
+            # A task with several filters logs every sample once for each.
+            if sample["filter"] != logged[0]["filter"]:
+                continue
+            asked = self._asked[name][sample_id(sample["doc"], sample["doc_id"])]
+            rows.append({**asked, "response": sample["resps"][0][0], "score": _score(self.tasks[name], sample)})
+        return rows
+
+
+@register_model("hpa-bench")
+class EngineLM(LM):
+    """An engine as lm-eval sees it; by name, `hpa-bench` loads a checkpoint into a Hugging Face engine.
+
+    Args:
+        pretrained: an engine, or the checkpoint's folder or hub name.
+        batch_size: for a checkpoint, requests generated at a time.
+        max_batch_size: ignored; lm-eval hands it to every model.
+        device: for a checkpoint, a torch device.
+        on_progress: called with the number of finished requests and of all.
+    """
+
+    MULTIMODAL = True
+
+    def __init__(
+        self,
+        pretrained: Engine | str,
+        batch_size: int | str = 64,
+        max_batch_size: int | None = None,
+        device: str = "cpu",
+        on_progress: Progress | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(pretrained, str):
+            from hpa_bench.engines.hf import HFEngine, load_model
+
+            pretrained = HFEngine(*load_model(pretrained, device), batch_size=int(batch_size))
+        self.engine = pretrained
+        self._on_progress = on_progress
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Return one response a request, in their order."""
+        return self.engine.generate([_request(instance) for instance in requests], self._on_progress)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return chat turns as the model reads them."""
+        return render(self.engine.processor, chat_history, add_generation_prompt=add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's name, by which lm-eval names caches of requests."""
+        return str(self.engine.processor.tokenizer.name_or_path)
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """Return the chat template, which lm-eval writes into its results."""
+        return str(self.engine.processor.chat_template)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Refuse: engines generate only."""
+        raise UserError("hpa-bench generates; tasks that compare likelihoods need another lm-eval model.")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Refuse: engines generate only."""
+        raise UserError("hpa-bench generates; tasks that compare likelihoods need another lm-eval model.")
+
+
+def _asked(task: Task, doc: Mapping[str, Any], index: int) -> Response:
+    """Return a row as it is known before generation."""
+    row = Response(
+        id=sample_id(doc, index),
+        prompt=str(task.doc_to_text(doc)),
+        target=target_text(task, doc),
+        response="",
+        score=None,
+    )
+    if doc.get("category") is not None:
+        row["category"] = str(doc["category"])
+    return row
+
+
+def _request(instance: Instance) -> Request:
+    context, generation, *rest = instance.args
+    if isinstance(generation, Request):
+        return generation
+    if generation.get("do_sample"):
+        raise UserError(f"Task {instance.task_name!r} asks for sampling: set do_sample: false, generation is greedy.")
+    images = rest[0].get("visual") if rest else None
+    max_new_tokens, stop = _limits(generation)
+    return Request(context, images or (), max_new_tokens, stop)
+
+
+def _limits(generation: Mapping[str, Any] | None) -> tuple[int, tuple[str, ...]]:
+    """Return the number of new tokens and the stop strings of lm-eval's generation_kwargs."""
+    generation = generation or {}
+    until = generation.get("until") or ()
+    stop = (until,) if isinstance(until, str) else tuple(until)
+    return int(generation.get("max_gen_toks", DEFAULT_MAX_NEW_TOKENS)), stop
+
+
+def _score(task: Task, sample: Mapping[str, Any]) -> float | None:
+    metric = metric_of(task)
+    if metric is None:
+        return None
+    value = sample.get(metric)
+    if not isinstance(value, int | float):
+        # Some tasks hand their aggregation more than a number: on one sample it gives that sample's score.
+        value = task.aggregation()[metric]([value])
+    score = float(value)
+    if not (isfinite(score) and 0 <= score <= 1):
+        raise UserError(
+            f"Metric {metric!r} of task {task.task_name!r} gives {score} for sample"
+            f" {sample_id(sample['doc'], sample['doc_id'])!r}: expected a score from 0 to 1."
+        )
+    return score
