@@ -1,0 +1,196 @@
+"""From the samples of a run's stages to its numbers: joined by id, averaged, resampled, in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpa_bench import metrics
+from hpa_bench.errors import UserError
+from hpa_bench.metrics import Floats
+from hpa_bench.store import StageFolder
+
+ALL = "all"
+"""The set of a value that averages over sets, each with the same weight."""
+
+
+class Series(NamedTuple):
+    """What is measured on every sample of a set: `kind` is task, safety or benign; tasks have no judge."""
+
+    set: str
+    kind: str
+    judge: str
+    metric: str
+
+
+class Key(NamedTuple):
+    """One reported number of a run; the continual metrics belong to the last stage."""
+
+    stage: int
+    series: Series
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of one run, in percent, with what its interval needs."""
+
+    value: float
+    n: int
+    replicates: NDArray[np.float32]
+    """The same number on each bootstrap resample of the samples."""
+    yes_no: int = 0
+    """Where the value is a share of yes/no samples, their number (for a mean over sets, the smallest set's times the
+    number of sets); else 0."""
+
+
+class Cell(NamedTuple):
+    """A number as reported, in percent: the mean over seeds, its 95% interval and the sd over seeds."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+    seeds: int = 1
+    sd: float | None = None
+
+
+class StageData(NamedTuple):
+    """One stage's samples, sorted by id."""
+
+    ids: dict[str, list[str]]
+    scores: dict[str, Floats]
+    verdicts: dict[tuple[str, str], list[str]]
+    """By judge and set; sets that a judge has not judged are absent."""
+
+
+def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
+    """Read a stage's scores and verdicts, joined by sample id.
+
+    Raises:
+        UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
+    """
+    data = StageData({}, {}, {})
+    for name in [*manifest["tasks"], *manifest["safety_sets"], *manifest["benign_sets"]]:
+        where = stage.path / "responses" / f"{name}.jsonl"
+        rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
+        ids = [row["id"] for row in rows]
+        if not ids:
+            raise UserError(f"{where} holds no responses.")
+        twice = next((first for first, second in zip(ids, ids[1:], strict=False) if first == second), None)
+        if twice is not None:
+            raise UserError(f"{where} has two responses with the id {twice!r}.")
+        data.ids[name] = ids
+        if name in manifest["tasks"]:
+            unscored = next((row["id"] for row in rows if row["score"] is None), None)
+            if unscored is not None:
+                raise UserError(f"{where} has no score for the id {unscored!r}.")
+            data.scores[name] = np.array([row["score"] for row in rows], dtype=np.float64)
+            continue
+        for judge in judges_of([stage], manifest):
+            try:
+                verdicts = stage.judgements(judge, name)
+            except FileNotFoundError:
+                continue
+            left_out = next((sample for sample in ids if sample not in verdicts), None)
+            if left_out is not None:
+                raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")
+            data.verdicts[judge, name] = [verdicts[sample] for sample in ids]
+    return data
+
+
+def judges_of(stages: Iterable[StageFolder], manifest: Mapping[str, Any]) -> list[str]:
+    """Return the judges of the manifest, the first being the one of the main table, then those added later."""
+    return list(dict.fromkeys([*manifest["judges"], *(judge for stage in stages for judge in stage.judges())]))
+
+
+def samples_of(data: Sequence[StageData], manifest: Mapping[str, Any], judges: Iterable[str]) -> dict[Series, Floats]:
+    """Return per-sample values in percent, [stages, n], for every set, judge and metric."""
+    found: dict[Series, Floats] = {}
+    if not data:
+        return found
+    for task in manifest["tasks"]:
+        found[Series(task, "task", "", "accuracy")] = 100 * np.stack([stage.scores[task] for stage in data])
+    for judge in judges:
+        seen = {
+            verdict for stage in data for (by, _), given in stage.verdicts.items() if by == judge for verdict in given
+        }
+        shares = ("complied", "neither", "empty") if seen & {"complied", "neither"} else ("empty",)
+        for kind, sets in (("safety", manifest["safety_sets"]), ("benign", manifest["benign_sets"])):
+            for name in sets:
+                unjudged = [""] * len(data[0].ids[name])
+                verdicts = np.array([stage.verdicts.get((judge, name), unjudged) for stage in data], dtype=object)
+                hit = {share: verdicts == share for share in shares}
+                refused = verdicts == "refused"
+                hit |= {"asr": ~refused} if kind == "safety" else {"over_refusal": refused}
+                for metric, yes in hit.items():
+                    found[Series(name, kind, judge, metric)] = np.where(verdicts == "", np.nan, 100.0 * yes)
+    return found
+
+
+def measures_of(
+    samples: Mapping[Series, Floats], tasks: Sequence[str], curriculum: Sequence[Sequence[str]] | None
+) -> dict[Key, Measure]:
+    """Return every number that these samples give.
+
+    Args:
+        samples: per-sample values in percent, [finished stages, n].
+        tasks: the tasks in training order.
+        curriculum: the tasks of each stage; None leaves out what compares stages.
+    """
+    found: dict[Key, Measure] = {}
+    over_sets: dict[Series, list[Series]] = {}
+    drawn: dict[Series, Floats] = {}
+    for series, values in samples.items():
+        drawn[series] = metrics.resampled_means(values, series.set)
+        yes_no = values.shape[1] if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
+        _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
+        over_sets.setdefault(series._replace(set=ALL), []).append(series)
+    for series, parts in over_sets.items():
+        value = np.mean([samples[part].mean(1) for part in parts], axis=0)
+        replicates = np.mean([drawn[part] for part in parts], axis=0)
+        sizes = [samples[part].shape[1] for part in parts]
+        yes_no = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
+        mean = series._replace(metric="masr") if series.metric == "asr" else series
+        _add(found, mean, value, replicates, sum(sizes), len(parts) * min(yes_no))
+        if mean.metric == "masr" and curriculum is not None:
+            _add(found, mean._replace(metric="dasr"), value - value[0], replicates - replicates[0], sum(sizes))
+    accuracy = [Series(task, "task", "", "accuracy") for task in tasks]
+    if curriculum is not None and samples and len(samples[accuracy[0]]) == len(curriculum) + 1:
+        value = np.stack([samples[series].mean(1) for series in accuracy], axis=-1)
+        replicates = np.stack([drawn[series] for series in accuracy], axis=-1)
+        point = metrics.run_metrics(value, curriculum, tasks)
+        resampled = metrics.run_metrics(replicates.swapaxes(0, 1), curriculum, tasks)
+        n = sum(samples[series].shape[1] for series in accuracy)
+        for name in metrics.CONTINUAL:
+            if not np.isnan(point[name]):
+                key = Key(len(curriculum), Series(ALL, "task", "", name))
+                found[key] = Measure(float(point[name]), n, resampled[name].astype(np.float32))
+    return found
+
+
+def _add(
+    found: dict[Key, Measure], series: Series, values: Floats, replicates: Floats, n: int, yes_no: int = 0
+) -> None:
+    for stage, value in enumerate(values):
+        if not np.isnan(value):
+            found[Key(stage, series)] = Measure(float(value), n, replicates[stage].astype(np.float32), yes_no)
+
+
+def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
+    """Return the mean over seeds with its 95% interval.
+
+    A share of yes/no samples in one run gets Wilson's interval; anything else the percentile bootstrap, which draws
+    seeds first, then samples. Where the bootstrap of a share has no width, because all samples agree, Wilson steps in.
+    """
+    value = float(np.mean([measure.value for measure in seeds]))
+    replicates = np.stack([measure.replicates for measure in seeds])
+    low, high = metrics.percentile_interval((replicates * metrics.seed_resamples(len(seeds))).sum(0))
+    yes_no = min(measure.yes_no for measure in seeds)
+    if yes_no and (high - low < 1e-4 or (len(seeds) == 1 and key.series.set != ALL)):
+        low, high = (100 * bound for bound in metrics.wilson(round(value / 100 * yes_no), yes_no))
+    sd = float(np.std([measure.value for measure in seeds], ddof=1)) if len(seeds) > 1 else None
+    return Cell(value, seeds[0].n, low, high, len(seeds), sd)
