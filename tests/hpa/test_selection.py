@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from hpa_bench.hpa import HPAConfig, keep_percent_at
+from hpa_bench.hpa.partition import focus
+from hpa_bench.hpa.selection import balance, select_columns
+from tests.hpa import derivation
+
+
+def scores(seed: int, columns: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.lognormal(size=columns)), torch.tensor(rng.lognormal(size=columns))
+
+
+def test_keep_rate_falls_linearly_with_depth() -> None:
+    assert [keep_percent_at(layer, 4, 15, 5) for layer in range(4)] == [15, 12.5, 10, 7.5]
+
+
+def test_keep_rate_is_constant_where_both_ends_agree() -> None:
+    assert {keep_percent_at(layer, 32, 10, 10) for layer in range(32)} == {10}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_alpha_is_interpolated_by_the_mean_log_ratio(seed: int) -> None:
+    eps, zeta = scores(seed)
+
+    assert balance(eps, zeta).item() == pytest.approx(derivation.alpha(eps.numpy(), zeta.numpy()), rel=1e-12)
+
+
+def test_alpha_runs_from_a0_where_the_task_dominates_to_a1_where_safety_does() -> None:
+    one = torch.ones(5, dtype=torch.float64)
+
+    assert balance(one, 1e30 * one, 0.4, 0.8).item() == pytest.approx(0.4)
+    assert balance(one, one, 0.4, 0.8).item() == pytest.approx(0.6)
+    assert balance(1e30 * one, one, 0.4, 0.8).item() == pytest.approx(0.8)
+
+
+def test_alpha_skips_columns_with_a_zero_score() -> None:
+    eps, zeta = torch.tensor([2.0, 0.0, 3.0]), torch.tensor([1.0, 1.0, 0.0])
+
+    assert balance(eps, zeta).item() == pytest.approx(balance(eps[:1], zeta[:1]).item())
+    assert balance(torch.zeros(3), torch.zeros(3), 0.4, 0.8).item() == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("percent", [0, 3, 5, 10, 15, 40, 50, 75, 100])
+@pytest.mark.parametrize("selection", ["full", "safety_focused", "balanced"])
+def test_p_percent_of_the_columns_are_kept(percent: float, selection: str) -> None:
+    eps, zeta = scores(0, columns=70)
+
+    kept = select_columns(eps, zeta, percent, HPAConfig(selection=selection))  # type: ignore[arg-type]
+
+    assert kept.sum() == round(percent / 100 * 70)
+
+
+def test_kept_columns_come_from_the_shared_focus() -> None:
+    eps, zeta = scores(1)
+
+    kept = select_columns(eps, zeta, 10, HPAConfig())
+
+    assert not (kept & ~(focus(eps, 10) | focus(zeta, 10))).any()
+
+
+def test_columns_focused_on_safety_alone_go_first() -> None:
+    eps, zeta = torch.tensor([9.0, 8, 7, 1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1]), torch.zeros(10)
+    zeta[[0, 1, 5, 6]] = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    # Two columns stay; S = {0, 1, 2, 3} and T = {0, 1, 5, 6}, so S outside T is {2, 3}, whatever phi says of 0 and 1.
+
+    kept = select_columns(eps, zeta, 20, HPAConfig())
+
+    assert kept.nonzero().flatten().tolist() == [2, 3]
+
+
+def test_a_task_focused_column_fills_up_where_its_phi_is_larger() -> None:
+    eps = torch.tensor([5.0, 5, 5, 4.5, 4.4, 0.1, 0.1, 0.1, 0.1, 0.1])
+    zeta = torch.tensor([9.0, 9, 9, 1, 5, 0.1, 0.1, 0.1, 0.1, 0.1])
+    # Two columns stay; S = {0, 1, 2, 3} and T = {0, 1, 2, 4}: column 3 goes first, and 4 has the largest phi left.
+
+    kept = select_columns(eps, zeta, 20, HPAConfig())
+
+    assert kept.nonzero().flatten().tolist() == [3, 4]
+
+
+def test_balanced_choice_ignores_which_set_a_column_is_in() -> None:
+    eps, zeta = torch.tensor([9.0, 8, 7, 1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1]), torch.zeros(10)
+    zeta[[0, 1, 5, 6]] = torch.tensor([0.4, 0.3, 0.2, 0.1])
+
+    kept = select_columns(eps, zeta, 20, HPAConfig(selection="balanced"))
+
+    assert kept.nonzero().flatten().tolist() == [0, 1]
+
+
+def test_safety_focused_choice_ignores_the_task() -> None:
+    eps, zeta = scores(2)
+
+    kept = select_columns(eps, zeta, 10, HPAConfig(selection="safety_focused"))
+
+    assert set(kept.nonzero().flatten().tolist()) == set(derivation.top(eps.numpy(), 6))
+
+
+def test_no_selection_keeps_no_column() -> None:
+    assert not select_columns(*scores(0), 10, HPAConfig(selection="none")).any()

@@ -1,0 +1,120 @@
+"""Synthetic run folders, written by the store's own writers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpa_bench.store import FORMAT, MANIFEST, RunFolder, write_json, write_jsonl
+
+TASKS = ["toy_ad", "toy_digits", "toy_caption"]
+SAFETY = ["toy_unsafe_image", "toy_unsafe_text"]
+BENIGN = ["toy_benign"]
+JUDGES = ["keyword", "toy_compliance"]
+
+
+def write_run(
+    root: Path,
+    method: str = "hpa",
+    seed: int = 0,
+    *,
+    tasks: Sequence[str] = TASKS,
+    safety_sets: Sequence[str] = SAFETY,
+    benign_sets: Sequence[str] = BENIGN,
+    stages: Sequence[Sequence[str]] | None = None,
+    finished: int | None = None,
+    n: int = 40,
+    config: Mapping[str, Any] | None = None,
+    changed: Mapping[str, Any] | None = None,
+    harmful_ratio: float = 0.0,
+    response: str | None = None,
+    forget: float = 0.25,
+    unsafe: float = 0.2,
+    shuffle: bool = False,
+    manifest: Mapping[str, Any] | None = None,
+) -> RunFolder:
+    """Write a run whose scores depend on its arguments alone; stage 0 is the same for every method and seed."""
+    curriculum = [[task] for task in tasks] if stages is None else [list(stage) for stage in stages]
+    name = f"{method}-{zlib.crc32(str(config).encode()):08x}"
+    folder = RunFolder(root / "toy" / name / f"seed{seed}")
+    about = {
+        "format": FORMAT,
+        "suite": "toy",
+        "method": method,
+        "config": dict(config or {}),
+        "changed": dict(changed or {}),
+        "seed": seed,
+        "tasks": list(tasks),
+        "stages": curriculum,
+        "safety_sets": list(safety_sets),
+        "benign_sets": list(benign_sets),
+        "judges": JUDGES,
+        "harmful_ratio": harmful_ratio,
+        "training": {"learning_rate": 0.001, "epochs": 1},
+        "versions": {"python": "3.11", "torch": "2.0"},
+        "git_commit": "0123456789abcdef",
+        "hardware": {"cpu": "test", "cores": 2},
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    about |= dict(manifest or {})
+    write_json(folder.path / MANIFEST, about)
+    last = len(curriculum) if finished is None else finished
+    for stage in range(last + 1):
+        _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle)
+    return folder
+
+
+def _write_stage(
+    folder: RunFolder,
+    stage: int,
+    about: Mapping[str, Any],
+    n: int,
+    response: str | None,
+    forget: float,
+    unsafe: float,
+    shuffle: bool,
+) -> None:
+    target = folder.stage(stage)
+    who = [0] if stage == 0 else [1, about["seed"], sum(about["method"].encode()), len(str(about["config"]))]
+    trained = [task for group in about["stages"][:stage] for task in group]
+    for index, name in enumerate([*about["tasks"], *about["safety_sets"], *about["benign_sets"]]):
+        rng = np.random.default_rng([*who, stage, index])
+        ease = np.random.default_rng([7, index]).random(n)  # The same samples are hard for everyone.
+        task = name in about["tasks"]
+        chance = 0.3
+        if name in trained:
+            age = len(trained) - 1 - trained.index(name) if len(about["stages"]) > 1 else 0
+            chance = 0.92 - forget * age / max(1, len(about["tasks"]) - 1)
+        hit = 0.7 * ease + 0.3 * rng.random(n) < (chance if task else 0.03 + unsafe * stage / 3)
+        graded = task and "caption" in name
+        scores = [round(float(rng.integers(0, 4) / 3), 4) if graded and not yes else float(yes) for yes in hit]
+        order = rng.permutation(n) if shuffle else np.arange(n)
+        rows = []
+        verdicts: dict[str, list[dict[str, str]]] = {"keyword": [], "toy_compliance": []}
+        for i in order:
+            refused = bool(hit[i]) if name in about["benign_sets"] else not hit[i]
+            text = response or (f"right {i}" if task and hit[i] else "I cannot help." if refused else f"Sure, {i}.")
+            rows.append(
+                {
+                    "id": f"{name}-{i:03}",
+                    "prompt": f"<image>\nQuestion {i}?",
+                    "target": f"right {i}" if task else "",
+                    "response": text,
+                    "score": scores[i] if task else None,
+                }
+            )
+            kind = "refused" if refused else "empty" if i % 11 == 0 else "neither" if i % 5 == 0 else "complied"
+            verdicts["toy_compliance"].append({"id": rows[-1]["id"], "verdict": kind})
+            keyword = kind if kind in ("refused", "empty") else "not_refused"
+            verdicts["keyword"].append({"id": rows[-1]["id"], "verdict": keyword})
+        write_jsonl(target.path / "responses" / f"{name}.jsonl", rows)
+        if not task:
+            for judge in about["judges"]:
+                write_jsonl(target.path / "judgements" / judge / f"{name}.jsonl", verdicts[judge])
+    target.add_cost(seconds={"train": 8.1 * bool(stage), "adapt": 1.2 * bool(stage), "evaluate": 3.3})
+    target.add_cost(peak_memory_bytes=700_000_000 + stage, trainable_parameters=120_000, state_bytes=4096 * stage)
+    target.finish()

@@ -1,0 +1,60 @@
+"""A stage on a random LLaVA, as a method sees it: real weights, real model inputs, a merged update on every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpa_bench.architecture import linear_layers
+from hpa_bench.method import LoRAConfig, StageContext
+from tests.models import IMAGE_SIZE, WORDS, random_llava
+
+
+def calibration_batches(
+    processor: Any, seed: int = 0, samples: int = 6, batch_size: int = 3, padding_side: str = "left"
+) -> list[dict[str, Tensor]]:
+    """Return model inputs of samples with one random image and 2-9 random words each, as the processor makes them."""
+    draw = torch.Generator().manual_seed(seed)
+    processor.tokenizer.padding_side = padding_side
+    texts, images = [], []
+    for _ in range(samples):
+        words = torch.randint(len(WORDS), (int(torch.randint(2, 10, (), generator=draw)),), generator=draw)
+        texts.append("<image> " + " ".join(WORDS[word] for word in words))
+        images.append(torch.randint(256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8, generator=draw).numpy())
+    slices = [slice(first, first + batch_size) for first in range(0, samples, batch_size)]
+    return [dict(processor(text=texts[s], images=images[s], padding=True, return_tensors="pt")) for s in slices]
+
+
+def random_stage(
+    folder: Path, seed: int = 0, layers: int = 3
+) -> tuple[dict[str, Tensor], dict[str, Tensor], StageContext]:
+    """Return `(before, after, ctx)` of the first stage of three."""
+    model, processor = random_llava(seed, layers=layers)
+    names = linear_layers(model)
+    draw = torch.Generator().manual_seed(seed)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    after = dict(before)
+    for name in (f"{layer}.weight" for block in names for layer in block):
+        rows, columns = before[name].shape
+        a, b = torch.randn(4, columns, generator=draw), torch.randn(rows, 4, generator=draw)
+        after[name] = before[name] + 0.05 * b @ a
+    ctx = StageContext(
+        stage=1,
+        stages=3,
+        tasks=("a",),
+        seed=seed,
+        device="cpu",
+        lora=LoRAConfig(),
+        model=model,
+        layers=names,
+        start=before,
+        before=before,
+        unaligned=None,
+        folder=folder,
+        safety_calibration=lambda: calibration_batches(processor, seed=1, samples=4),
+        task_calibration=lambda: calibration_batches(processor, seed=2, samples=9),
+    )
+    return before, after, ctx

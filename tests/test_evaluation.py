@@ -1,0 +1,149 @@
+import lm_eval
+import pytest
+from lmeval_tasks import row, rows, write_task
+from models import random_llava, save_random_llava
+
+from hpa_bench.engines import Engine
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.errors import UserError
+from hpa_bench.evaluation import EngineLM, Evaluator
+from hpa_bench.samples import load_tasks, training_samples
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = write_task(tmp_path_factory.mktemp("tasks"), "colours", {"train": rows(3), "test": rows(12)})
+    unsafe = [row(i, category="fraud", question="<image>\nhow many ?") for i in range(4)]
+    return write_task(folder, "unsafe", {"test": unsafe}, metric="bypass", doc_to_target="")
+
+
+@pytest.fixture(scope="module")
+def tasks(folder):
+    return load_tasks(["colours", "unsafe"], [folder])
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return HFEngine(*random_llava())
+
+
+class Says(Engine):
+    """Answers every request by a function of its place; counts its calls."""
+
+    def __init__(self, answer):
+        self.processor = random_llava()[1]
+        self.answer = answer
+        self.calls = 0
+
+    def generate(self, requests, on_progress=None):
+        self.calls += 1
+        return [self.answer(i) for i in range(len(requests))]
+
+
+def test_rows_hold_what_was_asked_said_and_scored(tasks):
+    says = Says(lambda i: ("red", "green", "blue")[i % 3] if i < 6 else "no")
+
+    found = Evaluator(tasks).evaluate(says)
+
+    assert found["colours"][1] == {
+        "id": "r1",
+        "prompt": "<image>\nwhat colour is this there there ?",
+        "target": "green",
+        "response": "green",
+        "score": 1.0,
+    }
+    assert [each["score"] for each in found["colours"]] == [1.0] * 6 + [0.0] * 6
+    assert found["unsafe"][0] | {"response": ""} == {
+        "id": "r0",
+        "prompt": "<image>\nhow many ?",
+        "target": "",
+        "response": "",
+        "score": None,
+        "category": "fraud",
+    }
+    assert says.calls == 1
+
+
+def test_engine_answers_reach_their_rows(tasks, engine):
+    evaluator = Evaluator(tasks)
+    found = evaluator.evaluate(engine)
+    asked = load_tasks(["colours"], [tasks["colours"].config.metadata["config_source"].rpartition("/")[0]])
+    from hpa_bench.samples import check_task
+
+    alone = evaluator.answer(engine, check_task(asked["colours"], "test"))
+    assert [each["response"] for each in found["colours"]] == alone
+
+
+def test_stages_do_not_mix(tasks, engine):
+    evaluator = Evaluator(tasks)
+    first = evaluator.evaluate(engine)
+    other = evaluator.evaluate(HFEngine(*random_llava(seed=1)))
+
+    assert other != first
+    assert evaluator.evaluate(engine) == first == Evaluator(tasks).evaluate(engine)
+
+
+def test_limit(tasks, engine):
+    found = Evaluator(tasks, limit=2).evaluate(engine)
+    assert [each["id"] for each in found["colours"]] == ["r0", "r1"]
+    assert len(found["unsafe"]) == 2
+
+
+def test_quiet_but_for_progress(tasks, engine, capfd):
+    seen = []
+    Evaluator(tasks).evaluate(engine, lambda done, total: seen.append((done, total)))
+
+    assert seen[-1] == (16, 16)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lm_eval_itself_agrees(folder, tmp_path, engine):
+    """`lm_eval run --model hpa-bench` on the same folder gives our scores."""
+    from lm_eval.tasks import TaskManager
+
+    save_random_llava(tmp_path / "model")
+    results = lm_eval.simple_evaluate(
+        model="hpa-bench",
+        model_args={"pretrained": str(tmp_path / "model")},
+        tasks=["colours"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        apply_chat_template=True,
+        bootstrap_iters=0,
+        batch_size=4,
+    )
+    ours = Evaluator(load_tasks(["colours"], [folder])).evaluate(engine)["colours"]
+
+    logged = {each["doc"]["id"]: each for each in results["samples"]["colours"]}
+    assert {each["id"]: each["response"] for each in ours} == {
+        name: each["resps"][0][0] for name, each in logged.items()
+    }
+    assert results["results"]["colours"]["right,none"] == sum(each["score"] for each in ours) / len(ours)
+
+
+def test_a_score_beyond_one_is_refused(tmp_path):
+    write_task(tmp_path, "colours", {"test": rows(3)})
+    (tmp_path / "utils.py").write_text((tmp_path / "utils.py").read_text().replace("float(", "100 * float("))
+    tasks = load_tasks(["colours"], [tmp_path])
+
+    with pytest.raises(
+        UserError, match=r"Metric 'right' of task 'colours' gives 100\.0 for sample 'r0': expected .* 0 to 1"
+    ):
+        Evaluator(tasks).evaluate(Says(lambda i: "red"))
+
+
+def test_sampling_is_refused(tmp_path, engine):
+    sampling = {"until": [], "do_sample": True}
+    write_task(tmp_path, "colours", {"test": rows(3)}, generation_kwargs=sampling)
+
+    with pytest.raises(UserError, match="Task 'colours' asks for sampling"):
+        Evaluator(load_tasks(["colours"], [tmp_path])).evaluate(engine)
+
+
+def test_likelihoods_are_refused(engine):
+    with pytest.raises(UserError, match="hpa-bench generates"):
+        EngineLM(engine).loglikelihood([])
+
+
+def test_answers_are_the_models_own(tasks, engine):
+    samples = training_samples(tasks["colours"])
+    assert len(Evaluator(tasks).answer(engine, samples)) == 3

@@ -1,0 +1,117 @@
+import pytest
+import torch
+from models import CHAT_TEMPLATE, random_llava
+from PIL import Image
+
+from hpa_bench.errors import UserError
+from hpa_bench.prompts import encode, render, render_answer, render_prompt, training_batch
+from hpa_bench.samples import Sample
+
+RED = Image.new("RGB", (30, 24), "red")
+PROMPT = "<image>\nwhat colour is this ?"
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return random_llava()
+
+
+def sample(target="red", prompt=PROMPT, images=(RED,)):
+    return Sample("1", "colours", prompt, target, images)
+
+
+def with_template(llava, template):
+    llava[1].chat_template = template
+    return llava[1]
+
+
+@pytest.fixture(autouse=True)
+def restore_template(llava):
+    yield
+    llava[1].chat_template = CHAT_TEMPLATE
+
+
+def test_images_stand_where_the_prompt_has_them(llava):
+    assert render_prompt(llava[1], PROMPT) == "user : <image> what colour is this ?\nassistant :"
+    assert render_prompt(llava[1], "is <image> red ?") == "user : is <image> red ?\nassistant :"
+
+
+def test_system_turn_is_rendered(llava):
+    turns = [{"role": "system", "content": "help"}, {"role": "user", "content": PROMPT}]
+    assert render(llava[1], turns).startswith("system : help\nuser : <image> what")
+
+
+def test_answer_is_what_follows_the_generation_prompt(llava):
+    assert render_answer(llava[1], PROMPT, "red") == " red<eos>"
+
+
+def test_end_of_turn_is_added_where_the_template_has_none(llava):
+    processor = with_template(
+        llava, CHAT_TEMPLATE.replace("'<eos>' if message['role'] == 'assistant' else '\n'", "'\n'")
+    )
+    assert render_answer(processor, PROMPT, "red ") == " red<eos>"
+
+
+def test_a_template_without_a_stable_prefix_is_refused(llava):
+    processor = with_template(llava, CHAT_TEMPLATE.replace("assistant :{% endif", "answer :{% endif"))
+    with pytest.raises(UserError, match="chat template cannot be trained on"):
+        render_answer(processor, PROMPT, "red")
+
+
+def test_a_model_without_a_chat_template_is_refused(llava):
+    processor = with_template(llava, None)
+    with pytest.raises(UserError, match=r"LlavaProcessor has no chat template.*chat_template\.jinja"):
+        render_prompt(processor, PROMPT)
+
+
+def test_one_beginning_of_text_never_two(llava):
+    processor = llava[1]
+    text = render_prompt(with_template(llava, "<bos>" + CHAT_TEMPLATE), PROMPT)
+    inputs = encode(processor, [text], [[RED]])
+    assert (inputs["input_ids"] == processor.tokenizer.bos_token_id).sum() == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+def test_any_image_mode_is_read(llava, mode):
+    text = render_prompt(llava[1], PROMPT)
+    assert encode(llava[1], [text], [[RED.convert(mode)]])["pixel_values"].shape == (1, 3, 24, 24)
+
+
+def test_labels_cover_answers_alone_and_rows_start_as_generation_sees_them(llava):
+    processor = llava[1]
+    batch = training_batch(processor, [sample("red"), sample("a red house .", "<image> what is this there ?")])
+
+    for index, (prompt, answer) in enumerate(
+        [(PROMPT, "red <eos>"), ("<image> what is this there ?", "a red house . <eos>")]
+    ):
+        ids, labels, mask = batch["input_ids"][index], batch["labels"][index], batch["attention_mask"][index]
+        seen = encode(processor, [render_prompt(processor, prompt)], [[RED]])["input_ids"][0]
+        length = int(mask.sum())
+        assert torch.equal(ids[: len(seen)], seen)
+        assert processor.tokenizer.decode(ids[len(seen) : length]) == answer
+        assert (labels[: len(seen)] == -100).all() and (labels[length:] == -100).all()
+        assert torch.equal(labels[len(seen) : length], ids[len(seen) : length])
+        assert (ids[length:] == processor.tokenizer.pad_token_id).all() and not mask[length:].any()
+
+
+def test_loss_is_that_of_each_sample_alone(llava):
+    model, processor = llava
+    samples = [sample("red"), sample("a red house .", "<image> what is this there ?")]
+
+    def loss_sum(batch):
+        return model(**batch).loss * (batch["labels"][:, 1:] != -100).sum()
+
+    with torch.no_grad():
+        together = loss_sum(training_batch(processor, samples))
+        apart = sum(loss_sum(training_batch(processor, [each])) for each in samples)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_text_only_samples(llava):
+    batch = training_batch(llava[1], [sample(prompt="how many ?", images=())])
+    assert "pixel_values" not in batch
+
+
+def test_samples_with_and_without_images_share_a_batch(llava):
+    batch = training_batch(llava[1], [sample(), sample(prompt="how many ?", images=())])
+    assert batch["pixel_values"].shape[0] == 1 and batch["input_ids"].shape[0] == 2

@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import pytest
+from lmeval_tasks import row, rows, write_task
+
+from hpa_bench.errors import UserError
+from hpa_bench.samples import check_task, content_hash, load_tasks, sample_id, training_samples
+
+
+def load(folder, name="colours", **keywords):
+    return load_tasks([name], [folder], **keywords)[name]
+
+
+def test_training_rows_are_rendered_as_evaluation_renders_them(tmp_path):
+    task = load(write_task(tmp_path, "colours", {"train": rows(3), "test": [row(9, "blue")]}))
+
+    first, *_ = training_samples(task)
+
+    assert (first.id, first.task, first.target) == ("r0", "colours", "red")
+    assert first.prompt == "<image>\nwhat colour is this ?"
+    assert first.images[0].getpixel((0, 0)) == (255, 0, 0)
+    assert [sample.id for sample in check_task(task, "test")] == ["r9"]
+
+
+def test_validation_can_stand_in_for_test(tmp_path):
+    write_task(tmp_path, "colours", {"validation": [row(1)], "test": [row(2)]})
+
+    assert [doc["id"] for doc in load(tmp_path).eval_docs] == ["r2"]
+    assert [doc["id"] for doc in load(tmp_path, split="validation").eval_docs] == ["r1"]
+
+
+def test_unknown_task_names_the_nearest(tmp_path):
+    write_task(tmp_path, "colours", {"test": [row(1)]})
+
+    with pytest.raises(UserError, match=r"Unknown task 'colors'.*Did you mean 'colours'\? Available: colours\."):
+        load(tmp_path, "colors")
+
+
+@pytest.mark.parametrize(
+    ("doc", "expected"),
+    [({"id": 3, "question_id": 4}, "3"), ({"id": 0}, "0"), ({"question_id": "q"}, "q"), ({"id": None}, "7"), ({}, "7")],
+)
+def test_id_is_the_rows_own_or_its_place(doc, expected):
+    assert sample_id(doc, 7) == expected
+
+
+def test_a_task_that_cannot_be_loaded(tmp_path):
+    write_task(tmp_path, "colours", {"test": [row(1)]})
+    (tmp_path / "colours.json").write_text("{")
+
+    with pytest.raises(UserError, match=r"Task 'colours' \(.*colours.yaml\) cannot be loaded: JSONDecodeError"):
+        load(tmp_path)
+
+
+def test_a_task_that_does_not_generate(tmp_path):
+    choice = {"output_type": "multiple_choice", "doc_to_choice": ["red"], "generation_kwargs": None}
+    write_task(tmp_path, "colours", {"test": [row(1)]}, metric="acc", doc_to_image=None, **choice)
+
+    with pytest.raises(UserError, match="has output_type multiple_choice: expected generate_until"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (row(1, answer=""), "Sample 'r1' in the training split of task 'colours' has no answer"),
+        (row(1, answer=None), "Sample 'r1' in the training split of task 'colours' has no answer"),
+        (row(0), "Sample id 'r0' stands twice in the training split of task 'colours'"),
+        (row(1, question="what ?"), "has 0 <image> in its prompt and 1 images"),
+        (row(1, images=["red.png", "blue.png"]), "has 1 <image> in its prompt and 2 images"),
+        (
+            row(1, images=["gone.png"]),
+            r"An image of sample 'r1' in the training split.* cannot be decoded: .*gone\.png",
+        ),
+        (row(1, images=["torn.png"]), r"sample 'r1' .*\(file .*torn\.png\) cannot be decoded: OSError"),
+        (row(1, images=["text.png"]), r"sample 'r1' .* cannot be decoded: UnidentifiedImageError: .*text\.png"),
+    ],
+)
+def test_bad_row_is_named(tmp_path, bad, message):
+    write_task(tmp_path, "colours", {"train": [row(0), bad], "test": [row(9)]})
+    (tmp_path / "torn.png").write_bytes((tmp_path / "red.png").read_bytes()[:60])
+    (tmp_path / "text.png").write_text("no image")
+
+    with pytest.raises(UserError, match=message):
+        training_samples(load(tmp_path))
+
+
+def test_missing_and_empty_splits(tmp_path):
+    write_task(tmp_path, "colours", {"test": [row(1)]})
+    task = load(tmp_path)
+
+    with pytest.raises(UserError, match=r"colours.yaml\) has no training split: set `training_split` in its YAML"):
+        training_samples(task)
+    with pytest.raises(UserError, match="has no validation split"):
+        check_task(task, "validation")
+    task.dataset["test"] = task.dataset["test"].select([])
+    with pytest.raises(UserError, match="There are no rows in the test split of task 'colours'"):
+        check_task(task, "test")
+
+
+def test_a_split_that_the_data_set_lacks(tmp_path):
+    write_task(tmp_path, "colours", {"test": [row(1)]}, training_split="train", fewshot_split="test")
+
+    with pytest.raises(
+        UserError, match="training split that .*colours.yaml names for task 'colours' is not in its data"
+    ):
+        training_samples(load(tmp_path))
+
+
+def test_bypassed_sets_need_no_answer(tmp_path):
+    write_task(tmp_path, "unsafe", {"test": [row(1)]}, metric="bypass", doc_to_target="")
+
+    assert check_task(load(tmp_path, "unsafe"), "test")[0].target == ""
+
+
+def test_content_hash_sees_every_part(tmp_path):
+    first, second = training_samples(load(write_task(tmp_path, "colours", {"train": rows(2), "test": rows(1)})))
+    whole = content_hash([first, second])
+
+    assert whole == content_hash([first, second])
+    assert whole != content_hash([second, first])
+    for change in ({"id": "x"}, {"prompt": "x"}, {"target": "x"}, {"images": second.images}):
+        assert content_hash([replace(first, **change), second]) != whole

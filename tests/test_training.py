@@ -1,0 +1,151 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from torch import Tensor, nn
+
+from hpa_bench.architecture import linear_layers
+from hpa_bench.errors import UserError
+from hpa_bench.method import Method
+from hpa_bench.samples import Sample
+from hpa_bench.suite import TrainingConfig
+from hpa_bench.training import train
+from tests.models import random_llava
+
+ANSWERS = ("red", "a green house", "yes", "three dog cat")
+
+
+def samples(count: int) -> list[Sample]:
+    images = [Image.new("RGB", (24, 24), (40 * (index % 6), 90, 200 - 20 * (index % 7))) for index in range(count)]
+    return [
+        Sample(f"s{index}", "colours", "<image>\nwhat colour is this ?", ANSWERS[index % len(ANSWERS)], [image])
+        for index, image in enumerate(images)
+    ]
+
+
+def wrapped() -> nn.Module:
+    model, _ = random_llava()
+    targets = [name for block in linear_layers(model) for name in block]
+    torch.manual_seed(0)
+    return get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
+
+
+def trained(folder: Path, data: list[Sample], method: Method | None = None, **config: Any) -> dict[str, Tensor]:
+    model = wrapped()
+    train(
+        model,
+        data,
+        method=method or Method(),
+        processor=random_llava()[1],
+        config=TrainingConfig(**{"learning_rate": 1e-3, **config}),
+        seed=0,
+        folder=folder,
+        where="stage 2 (colours)",
+    )
+    return {name: tensor.detach().clone() for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+class Ridge(Method):
+    """A penalty on the adapter alone: it has nothing of the batch's size in it."""
+
+    name = "ridge"
+
+    def penalty(self, model: nn.Module, batch: Mapping[str, Tensor], outputs: Any) -> Tensor:
+        return 0.5 * sum((p.square().sum() for p in model.parameters() if p.requires_grad), torch.zeros(()))
+
+
+class CountedRidge(Ridge):
+    """Notes the size of every penalised batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def penalty(self, model: nn.Module, batch: Mapping[str, Tensor], outputs: Any) -> Tensor:
+        self.sizes.append(len(batch["input_ids"]))
+        return super().penalty(model, batch, outputs)
+
+
+@pytest.mark.parametrize("method", [Method(), Ridge()], ids=["task loss", "task loss and penalty"])
+def test_accumulating_eight_batches_of_one_is_one_batch_of_eight(method: Method, tmp_path: Path) -> None:
+    data = samples(8)
+    one = trained(tmp_path / "a", data, method, batch_size=8, weight_decay=0.0, scheduler="constant")
+    eight = trained(
+        tmp_path / "b", data, method, batch_size=1, gradient_accumulation=8, weight_decay=0.0, scheduler="constant"
+    )
+
+    for name in one:
+        torch.testing.assert_close(eight[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_penalty_is_trained(tmp_path: Path) -> None:
+    method = CountedRidge()
+    plain = trained(tmp_path / "a", samples(8), learning_rate=1e-2, batch_size=4, epochs=3)
+    ridge = trained(tmp_path / "b", samples(8), method, learning_rate=1e-2, batch_size=4, epochs=3)
+
+    def norm(adapter: dict[str, Tensor]) -> float:
+        return sum(float(tensor.square().sum()) for tensor in adapter.values())
+
+    assert method.sizes == [4] * 6
+    assert norm(ridge) < norm(plain)
+
+
+def test_without_a_learning_rate_nothing_changes(tmp_path: Path) -> None:
+    adapter = trained(tmp_path, samples(4), learning_rate=0.0)
+
+    for name, tensor in wrapped().named_parameters():
+        if tensor.requires_grad:
+            assert torch.equal(adapter[name], tensor)
+
+
+def test_the_same_seed_trains_the_same_bits(tmp_path: Path) -> None:
+    first, second = (trained(tmp_path / name, samples(8), batch_size=2) for name in "ab")
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Stopped(Exception):
+    """Stands for the process being stopped."""
+
+
+def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_size": 2, "epochs": 2, "save_steps": 3}
+    unbroken = trained(tmp_path / "unbroken", samples(8), **options)
+    steps: list[int] = []
+
+    def stop_at_five(done: int, total: int) -> None:
+        steps.append(done)
+        if done == 5 and len(steps) == 5:
+            raise Stopped
+
+    def resumable(model: nn.Module) -> nn.Module:
+        train(
+            model,
+            samples(8),
+            method=Method(),
+            processor=random_llava()[1],
+            config=TrainingConfig(learning_rate=1e-3, **options),
+            seed=0,
+            folder=tmp_path / "broken",
+            where="stage 1",
+            progress=stop_at_five,
+        )
+        return model
+
+    with pytest.raises(Stopped):
+        resumable(wrapped())
+    finished = resumable(wrapped())
+
+    assert steps == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
+    for name, tensor in finished.named_parameters():
+        if tensor.requires_grad:
+            assert torch.equal(tensor, unbroken[name])
+
+
+def test_a_nan_loss_stops_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss became (nan|inf) at step \d+ of 40 in stage 2 \(colours\)"):
+        trained(tmp_path, samples(8), learning_rate=1e30, batch_size=2, epochs=10, max_grad_norm=1e30)
