@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
         ids = [row["id"] for row in rows]
         if not ids:
             raise UserError(f"{where} holds no responses.")
-        twice = next((first for first, second in zip(ids, ids[1:], strict=False) if first == second), None)
+        twice = next((first for first, second in pairwise(ids) if first == second), None)
         if twice is not None:
             raise UserError(f"{where} has two responses with the id {twice!r}.")
         data.ids[name] = ids

@@ -96,7 +96,7 @@ class Method:
     name: ClassVar[str]
     """As on the command line; the entry point has the same name."""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: frozenset[Need] = frozenset()
     """What the suite must offer; refused with one sentence where it does not."""
     mergeable: ClassVar[bool] = True
     """False: the adapter is carried on instead of merged, and generation falls back to Hugging Face."""

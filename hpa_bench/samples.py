@@ -102,8 +102,8 @@ def check_task(task: Task, split: Split) -> list[Sample]:
         places = sample.prompt.count(PLACEHOLDER)
         if places != len(sample.images):
             raise UserError(
-                f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)} images:"
-                " doc_to_text must hold one for each image that doc_to_image returns."
+                f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)}"
+                " images: doc_to_text must hold one for each image that doc_to_image returns."
             )
         samples.append(sample)
     if not samples:

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from models import CHAT_TEMPLATE, random_llava
 from PIL import Image
 
 from hpa_bench.errors import UserError
 from hpa_bench.prompts import encode, render, render_answer, render_prompt, training_batch
 from hpa_bench.samples import Sample
+from tests.models import CHAT_TEMPLATE, random_llava
 
 RED = Image.new("RGB", (30, 24), "red")
 PROMPT = "<image>\nwhat colour is this ?"

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from lmeval_tasks import row, rows, write_task
 
 from hpa_bench.errors import UserError
 from hpa_bench.samples import check_task, content_hash, load_tasks, sample_id, training_samples
+from tests.lmeval_tasks import row, rows, write_task
 
 
 def load(folder, name="colours", **keywords):

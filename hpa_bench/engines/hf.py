@@ -154,7 +154,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str | torch.dtype =
                 f"{str(path)!r} is no checkpoint of an image-text-to-text model: expected config.json, safetensors and"
                 f" a processor that transformers can load ({reason})."
             ) from error
-    return model.to(device).eval(), processor
+    return model.to(device).eval(), processor  # type: ignore[arg-type]
 
 
 @contextmanager

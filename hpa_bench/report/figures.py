@@ -188,7 +188,9 @@ def safety_against_accuracy(condition: Condition, judge: str) -> Figure:
                 label = _wrapped(group.label, 30) if many else None
                 axes.plot(x.value, y.value, marker, color=colour, ms=8, mec="white", mew=0.7, label=label)
                 if not many:
-                    axes.annotate(str(stage), (x.value, y.value), xytext=(6, 5), textcoords="offset points")
+                    axes.annotate(
+                        str(stage), (x.value, y.value), xytext=(-6, 6), textcoords="offset points", ha="right"
+                    )
         axes.set_xlabel("AP, %  (higher is better)" if many else "mean accuracy over all tasks, %  (higher is better)")
         axes.set_ylabel("MASR, %  (lower is better)")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from hpa_bench.errors import UserError
@@ -31,7 +32,7 @@ class Group:
     def __init__(self, label: str, runs: Sequence[Run]) -> None:
         self.label = label
         self.runs = sorted(runs, key=lambda run: run.seed)
-        for first, second in zip(self.runs, self.runs[1:], strict=False):
+        for first, second in pairwise(self.runs):
             if first.seed == second.seed:
                 raise UserError(
                     f"{first.folder.path} and {second.folder.path} are both {label} with seed {first.seed}:"

@@ -2,9 +2,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from hpa_bench.baselines.random_columns import RandomColumns, RandomColumnsConfig
 from torch import Tensor
 
+from hpa_bench.baselines.random_columns import RandomColumns, RandomColumnsConfig
 from hpa_bench.hpa import HPA, HPAConfig, Layer, keep_percent_at
 from hpa_bench.method import StageContext
 from tests.stages import random_stage

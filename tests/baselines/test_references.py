@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+
 from hpa_bench.baselines.joint import Joint
 from hpa_bench.baselines.seqft import SeqFT
 from hpa_bench.baselines.zero_shot import ZeroShot
-
 from hpa_bench.method import Method
 from tests.stages import random_stage
 

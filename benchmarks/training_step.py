@@ -1,0 +1,87 @@
+"""Seconds of a training step here over those of plain transformers Trainer + peft on the same batches.
+
+Run: python benchmarks/training_step.py [--rounds 5]
+
+Both train the tiny suite's model on its first task, in turn, so that a drift of the machine's speed meets both alike.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Trainer, TrainingArguments
+
+from hpa_bench.architecture import linear_layers
+from hpa_bench.engines.hf import load_model
+from hpa_bench.method import Method
+from hpa_bench.prompts import training_batch
+from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.spec import make_spec
+from hpa_bench.training import train
+
+STEPS = 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    suite = make_spec("tiny", "seqft").suite
+    task = suite.tasks[0]
+    samples = training_samples(load_tasks([task], suite.task_folders())[task])
+    size = suite.training.batch_size
+    batches = (samples * (STEPS * size // len(samples) + 1))[: STEPS * size]
+    config = suite.training.model_copy(update={"epochs": 1.0})
+
+    def wrapped() -> tuple[torch.nn.Module, object]:
+        model, processor = load_model(suite.model_path())
+        targets = [name for block in linear_layers(model) for name in block]
+        lora = LoraConfig(r=suite.lora.rank, lora_alpha=suite.lora.alpha, target_modules=targets)
+        return get_peft_model(model, lora), processor
+
+    def ours(folder: Path) -> float:
+        model, processor = wrapped()
+        started = time.perf_counter()
+        train(model, batches, method=Method(), processor=processor, config=config, seed=0, folder=folder, where="here")
+        return time.perf_counter() - started
+
+    def plain(folder: Path) -> float:
+        model, processor = wrapped()
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            learning_rate=config.learning_rate,
+            num_train_epochs=1,
+            per_device_train_batch_size=size,
+            lr_scheduler_type=config.scheduler,
+            warmup_steps=config.warmup_ratio,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            use_cpu=True,
+        )
+        started = time.perf_counter()
+        Trainer(model, arguments, train_dataset=batches, data_collator=partial(training_batch, processor)).train()
+        return time.perf_counter() - started
+
+    ratios, seconds = [], []
+    for turn in range(rounds + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            a, b = ours(Path(folder) / "ours"), plain(Path(folder) / "plain")
+        if turn:  # The first round warms up.
+            ratios.append(a / b)
+            seconds.append((a / STEPS, b / STEPS))
+    print(f"ours / plain: median {statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})")
+    ours_median, plain_median = (statistics.median(column) for column in zip(*seconds, strict=True))
+    print(f"seconds a step: ours {ours_median:.4f}, plain {plain_median:.4f} (batch {size}, {STEPS} steps a training)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""The report, made from synthetic run folders: what it says, what it never says, and that it stands alone."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hpa_bench.errors import UserError
+from hpa_bench.measures import ALL, Cell, Series
+from hpa_bench.metrics import continual_metrics
+from hpa_bench.report import terminal_table, write_report
+from hpa_bench.report.groups import conditions
+from hpa_bench.report.tables import number
+from hpa_bench.results import load_runs, read_runs
+from hpa_bench.store import MANIFEST, find_runs, write_json
+from tests.run_folders import SAFETY, TASKS, write_run
+
+BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'
+AP = Series(ALL, "task", "", "ap")
+MASR = Series(ALL, "safety", "keyword", "masr")
+
+
+def several(root, **options):
+    runs = [write_run(root, "zero_shot", seed, stages=[], **options) for seed in (0, 1)]
+    runs += [write_run(root, "joint", seed, stages=[TASKS], **options) for seed in (0, 1)]
+    runs += [write_run(root, "seqft", seed, unsafe=0.7, forget=0.6, **options) for seed in (0, 1)]
+    return runs + [write_run(root, "hpa", seed, unsafe=0.1, forget=0.1, **options) for seed in (0, 1)]
+
+
+def table(page, name):
+    with (page.parent / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Visible(HTMLParser):
+    """Collects the text of a page, and every tag with its attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self._hidden = [], [], False
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._hidden = tag == "style"
+
+    def handle_data(self, data):
+        if not self._hidden:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    root = tmp_path_factory.mktemp("several")
+    return write_report(several(root / "runs"), root / "report", "A & B <report>")
+
+
+def test_page_needs_no_network_and_no_script(page):
+    seen = Visible(page)
+
+    assert not {tag for tag, _ in seen.tags} & {"script", "link", "img", "iframe", "object", "base"}
+    for _, attributes in seen.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "xlink:href", "src", "action"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert "http://" not in page.read_text() and "https://" not in page.read_text()
+    assert not re.search(r"url\((?!#)", page.read_text()) and "@import" not in page.read_text()
+
+
+def test_ids_are_unique_and_links_lead_somewhere(page):
+    seen = Visible(page)
+    ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
+    targets = {attributes["href"][1:] for tag, attributes in seen.tags if tag == "a" and "href" in attributes}
+
+    assert len(ids) == len(set(ids))
+    assert targets <= set(ids)
+
+
+def test_page_has_its_parts(page):
+    text = Visible(page).text
+
+    assert text.startswith("A & B <report>")
+    for part in (
+        "What was run",
+        "Differences to seqft",
+        "Accuracy and forgetting",
+        "Safety",
+        "ASR ↓ not refused",
+        "Cost, and where the time went",
+        "Example responses",
+        "Definitions",
+        "LLaVA-1.5-7B, not comparable",
+        "torch 2.0",
+        "0123456789ab",
+    ):
+        assert part in text, part
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+    for name in ("forgetting", "safety-trajectory", "safety-against-accuracy", "accuracy-matrix-hpa"):
+        for kind in ("png", "svg"):
+            assert (page.parent / "figures" / f"{name}.{kind}").stat().st_size > 1000
+
+
+def test_main_table_shows_what_the_store_says(page):
+    frame = load_runs(page.parent.parent / "runs")
+    ap = frame[(frame.method == "hpa") & (frame.metric == "ap")].value
+
+    row = next(row for row in table(page, "results") if row["method"] == "hpa" and row["metric"] == "ap")
+
+    assert float(row["value"]) == pytest.approx(ap.mean(), abs=1e-4)
+    assert float(row["sd"]) == pytest.approx(ap.std(), abs=1e-4)
+    assert row["seeds"] == "2" and row["n"] == "120"
+    assert float(row["low"]) < float(row["value"]) < float(row["high"])
+    assert f"{number(ap.mean())} [{number(float(row['low']))}, {number(float(row['high']))}]" in Visible(page).text
+
+
+def test_stage_table_equals_the_responses(page):
+    runs = read_runs(find_runs([page.parent.parent / "runs"]))
+    rows = table(page, "stages")
+
+    matrix = np.zeros((4, 3))
+    for row in rows:
+        if row["method"] == "hpa" and row["metric"] == "accuracy" and row["set"] in TASKS:
+            matrix[int(row["stage"]), TASKS.index(row["set"])] = float(row["value"])
+
+    expected = np.mean([continual_metrics(scores_of(run))["bwt"] for run in runs if run.label == "hpa"])
+    assert continual_metrics(matrix)["bwt"] == pytest.approx(expected, abs=1e-3)
+
+
+def scores_of(run):
+    return [[100 * np.mean([row["score"] for row in stage.responses(task)]) for task in TASKS] for stage in run.stages]
+
+
+def test_joint_and_zero_shot_rows(page):
+    rows = {(row["method"], row["metric"]): row for row in table(page, "results") if row["judge"] in ("", "keyword")}
+
+    for method in ("joint", "zero_shot"):
+        assert rows[method, "ap"]["value"]
+        assert rows[method, "bwt"]["value"] == "" and rows[method, "bwt"]["missing"] == "not defined"
+    assert float(rows["zero_shot", "dasr"]["value"]) == 0
+
+
+def test_differences_are_paired(tmp_path):
+    seqft, hpa = write_run(tmp_path, "seqft"), write_run(tmp_path, "hpa")
+
+    (condition,) = conditions(read_runs([seqft, hpa]))
+    difference = condition.groups[1].difference(condition.reference, AP)
+    ours, reference = condition.groups[1].final(AP), condition.reference.final(AP)
+
+    assert isinstance(difference, Cell) and isinstance(ours, Cell) and isinstance(reference, Cell)
+    assert difference.value == pytest.approx(ours.value - reference.value)
+    unpaired = np.hypot(ours.high - ours.low, reference.high - reference.low)
+    assert difference.high - difference.low < 0.8 * unpaired  # The same samples are hard for both.
+
+
+def test_a_method_minus_its_twin_is_nothing(tmp_path):
+    one, twin = write_run(tmp_path / "a", "seqft"), write_run(tmp_path / "b", "seqft")
+    write_json(twin.path / MANIFEST, twin.manifest | {"method": "twin"})
+
+    (condition,) = conditions(read_runs([one, twin]))
+
+    assert condition.groups[1].difference(condition.groups[0], MASR)[:4] == (0, 80, 0, 0)
+
+
+def test_seeds_widen_the_interval(tmp_path):
+    runs = read_runs([write_run(tmp_path, "seqft", seed) for seed in range(3)])
+    for index, run in enumerate(runs):  # Seeds that differ far more than the samples do.
+        run.measures.update({key: shifted(measure, 20 * index) for key, measure in run.measures.items()})
+
+    (condition,) = conditions(runs)
+    cell = condition.groups[0].final(AP)
+
+    assert isinstance(cell, Cell) and cell.seeds == 3 and cell.sd == pytest.approx(20, abs=3)
+    assert cell.high - cell.low > 30
+
+
+def shifted(measure, by):
+    return replace(measure, value=measure.value + by, replicates=measure.replicates + by)
+
+
+def test_model_output_is_escaped(tmp_path):
+    page = write_report([write_run(tmp_path, response=BAD)], tmp_path / "report", BAD)
+
+    seen = Visible(page)
+    assert not {tag for tag, _ in seen.tags} & {"script", "img"}
+    assert 'alert("x")' in seen.text
+
+
+def test_unfinished_runs_say_why(tmp_path):
+    stopped = write_run(tmp_path, "hpa", finished=1)
+    (stopped.path / "FAILED").write_text("The loss is NaN at step 3.")
+    unborn = write_run(tmp_path, "ewc", finished=-1)
+
+    page = write_report([write_run(tmp_path, "seqft"), stopped, unborn], tmp_path / "report")
+
+    text = Visible(page).text
+    assert "missing: stopped after stage 1 of 3: The loss is NaN at step 3." in text
+    assert "missing: no stage finished" in text
+    for row in [*table(page, "results"), *table(page, "differences")]:
+        assert (row["value"] == "") == (row["seeds"] == "0")
+        if row["method"] in ("hpa", "ewc"):
+            assert row["value"] == "" and row["missing"].startswith("missing: ")
+    assert "nan" not in (page.parent / "tables" / "results.csv").read_text().lower().replace("loss is nan", "")
+
+
+def test_seed_that_is_missing_is_not_hidden(tmp_path):
+    runs = [write_run(tmp_path, "seqft", 0), write_run(tmp_path, "seqft", 1, finished=2)]
+
+    page = write_report(runs, tmp_path / "report")
+
+    row = next(row for row in table(page, "results") if row["metric"] == "ap")
+    assert (row["seeds"], row["missing"]) == ("1", "missing: 1 of 2 seeds")
+    assert "seqft, seed 1: missing: stopped after stage 2 of 3" in Visible(page).text
+
+
+def test_conditions_are_never_averaged(tmp_path):
+    runs = [write_run(tmp_path / "a", "hpa"), write_run(tmp_path / "b", "hpa", harmful_ratio=0.001)]
+    runs.append(write_run(tmp_path / "c", "hpa", tasks=TASKS[::-1]))
+
+    page = write_report(runs, tmp_path / "report")
+
+    titles = {row["condition"] for row in table(page, "results")}
+    assert titles == {
+        f"toy; original data; order {', '.join(TASKS)}",
+        f"toy; 0.1% harmful data; order {', '.join(TASKS)}",
+        f"toy; original data; order {', '.join(TASKS[::-1])}",
+    }
+    assert {row["seeds"] for row in table(page, "results")} <= {"0", "1"}
+    seen = Visible(page)
+    ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_runs_that_cannot_stand_together_are_refused(tmp_path):
+    first = write_run(tmp_path / "a")
+    with pytest.raises(UserError, match="both hpa with seed 0: give one of them"):
+        write_report([first, write_run(tmp_path / "b")], tmp_path / "report")
+    with pytest.raises(UserError, match="different samples of 'toy_ad' .40 and 20.: report them separately"):
+        write_report([first, write_run(tmp_path / "c", "seqft", n=20)], tmp_path / "report")
+    with pytest.raises(UserError, match="No runs"):
+        write_report([], tmp_path / "report")
+
+
+def test_same_runs_give_the_same_bytes(tmp_path):
+    runs = [write_run(tmp_path, "seqft", seed) for seed in (0, 1)]
+
+    for name in ("one", "two"):
+        write_report(runs, tmp_path / name)
+
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) > 12
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_judge_of_one_run_alone(tmp_path):
+    runs = [write_run(tmp_path, "seqft"), write_run(tmp_path, "hpa", manifest={"judges": ["keyword"]})]
+
+    page = write_report(runs, tmp_path / "report")
+
+    row = next(
+        row
+        for row in table(page, "results")
+        if (row["method"], row["judge"], row["set"], row["metric"]) == ("hpa", "toy_compliance", SAFETY[0], "complied")
+    )
+    assert row["missing"] == "missing: not judged by toy_compliance"
+
+
+def test_suite_without_safety_sets(tmp_path):
+    page = write_report([write_run(tmp_path, safety_sets=[], benign_sets=[])], tmp_path / "report")
+
+    assert not (page.parent / "figures" / "safety-trajectory.svg").exists()
+    assert {row["kind"] for row in table(page, "results")} == {"task"}
+
+
+def test_terminal_table(tmp_path):
+    runs = several(tmp_path)
+    stopped = write_run(tmp_path, "ewc", finished=1)
+    (stopped.path / "FAILED").write_text("out of memory")
+    console = Console(width=120, record=True, file=io.StringIO())
+
+    console.print(terminal_table([*runs, stopped]))
+
+    text = console.export_text()
+    for expected in ("AP", "BWT", "MASR", "DASR", "Over-refusal", "hpa: accuracy after each stage", "0 aligned"):
+        assert expected in text
+    assert "ewc, seed 0: missing: stopped after stage 1 of 3: out of memory" in text
+    assert "nan" not in text.lower()
