@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from hpa_bench.errors import UserError, unknown
 
 M = TypeVar("M", bound=BaseModel)
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
@@ -61,7 +63,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             parsed = value
-        values[key.strip()] = parsed
+        # YAML 1.1 reads 1e-4 as text, for want of a point.
+        values[key.strip()] = float(parsed) if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed) else parsed
     return values
 
 

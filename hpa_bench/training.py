@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from hpa_bench.suite import TrainingConfig
 
 logger = logging.getLogger(__name__)
+# peft still reads a property that transformers renamed; nobody here can do anything about it.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""

@@ -40,8 +40,12 @@ def _entries(kind: Kind, plugins: options.Plugins) -> list[tuple[str, str]]:
             registry.load_plugins([path])
         except UserError as error:
             broken.append((path.name, f"BROKEN: {error}"))
-    kinds: dict[Kind, registry.Registry[Any]] = {Kind.methods: registry.methods, Kind.judges: registry.judges, Kind.engines: registry.engines}
-    found = kinds[kind]
+    registries: dict[Kind, registry.Registry[Any]] = {
+        Kind.methods: registry.methods,
+        Kind.judges: registry.judges,
+        Kind.engines: registry.engines,
+    }
+    found = registries[kind]
     entries = []
     for name in found.names():
         try:
