@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,6 +73,9 @@ def compare(
 
 def _run_missing(wanted: dict[Path, tuple[list[str], RunSpec]], jobs: int, console: object) -> dict[Path, str]:
     """Run what is not finished, so many at a time; return why each run that failed did."""
+    import subprocess
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     from rich.console import Console
 
     assert isinstance(console, Console)
