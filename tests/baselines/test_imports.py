@@ -1,0 +1,30 @@
+"""A baseline sees what a stranger's plugin may see; import-linter cannot look into packages that lie elsewhere."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+BASELINES = Path(__file__).parents[2] / "baselines"
+ALLOWED = (
+    "hpa_bench",
+    "hpa_bench.method",
+    "hpa_bench.calibration",
+    "hpa_bench.weights",
+    "hpa_bench.errors",
+    "hpa_bench.hpa",
+)
+
+
+@pytest.mark.parametrize("path", sorted(BASELINES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_baseline_imports_the_public_modules_alone(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+
+    assert [name for name in imported if name.startswith("hpa_bench") and name not in ALLOWED] == []
+
+
+@pytest.mark.parametrize("path", sorted(BASELINES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_baseline_prints_on_two_pages(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 150

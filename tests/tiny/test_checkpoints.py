@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+import hpa_bench
+from hpa_bench.tiny import safety, tasks
+
+FOLDER = Path(hpa_bench.__file__).parent / "suites" / "tiny"
+
+
+@pytest.fixture(scope="module", params=["aligned", "unaligned"])
+def processor(request):
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(FOLDER / request.param)
+
+
+def all_rows():
+    for task in tasks.TASKS:
+        for part in tasks.ROWS:
+            yield from tasks.rows(task, part)
+    for name in safety.SETS:
+        for part in ("validation", "test"):
+            yield from safety.rows(name, part)
+    yield from safety.calibration_rows()
+    yield from safety.harmful_rows()
+
+
+def test_every_word_of_every_row_is_known(processor):
+    texts = [f"{row['question']} {row['answer']}" for row in all_rows()]
+
+    unknown = processor.tokenizer.unk_token_id
+    assert not [
+        text for text, ids in zip(texts, processor.tokenizer(texts)["input_ids"], strict=True) if unknown in ids
+    ]
+
+
+def test_answers_survive_the_tokenizer(processor):
+    tokenizer = processor.tokenizer
+    answers = sorted({row["answer"] for row in all_rows()})
+
+    assert [tokenizer.decode(tokenizer(answer)["input_ids"]) for answer in answers] == answers
+
+
+def test_a_conversation_begins_with_its_prompt_and_ends_with_the_end_token(processor):
+    row = tasks.rows("ad", "test")[0]
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": row["question"]}]}
+    assistant = {"role": "assistant", "content": [{"type": "text", "text": row["answer"]}]}
+
+    prompt = processor.apply_chat_template([user], add_generation_prompt=True)
+    whole = processor.apply_chat_template([user, assistant])
+
+    assert whole == f"{prompt}{row['answer']}{processor.tokenizer.eos_token}"
+
+
+@pytest.mark.parametrize("name", ["aligned", "unaligned"])
+def test_a_checkpoint_loads_and_its_tensors_are_named_as_its_parameters(name):
+    from safetensors import safe_open
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(FOLDER / name)
+    with safe_open(FOLDER / name / "model.safetensors", framework="pt") as file:
+        stored = set(file.keys())
+
+    assert 1e6 < sum(parameter.numel() for parameter in model.parameters()) < 4e6
+    assert stored == {name for name, _ in model.named_parameters()}  # the tied output layer is stored once
