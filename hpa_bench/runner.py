@@ -77,6 +77,8 @@ class _Run:
     def prepare(self) -> None:
         """Load and check everything; nothing is written before the folder is known to be this run's."""
         started = time.perf_counter()
+        if self.device == "cpu" and self.suite.cpu_threads:
+            torch.set_num_threads(self.suite.cpu_threads)
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
         self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32

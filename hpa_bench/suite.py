@@ -82,6 +82,8 @@ class Suite(_Section):
     """A task whose training split holds harmful requests with compliant answers, for --harmful-ratio."""
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
+    cpu_threads: int | None = Field(None, ge=1)
+    """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

@@ -20,6 +20,7 @@ _IRRELEVANT = (
     "suite_config.description",
     "suite_config.judges",
     "suite_config.include_paths",
+    "suite_config.cpu_threads",
     "suite_config.evaluation.engine",
     "suite_config.evaluation.batch_size",
     "suite_config.training.save_steps",
