@@ -77,7 +77,7 @@ class Stage:
 VISION = ((3500, 1.5e-3), (500, 1.5e-3))  # steps and rate of its two stages
 VISION_WEIGHTS = {"road": 4, "digit": 5, "shapes": 4, "chart": 4, "lab": 3, "text": 5, "thing": 5}
 BASE = Stage(steps=2800, adam_rate=3e-3, muon_rate=0.02, how_to=0.1, how_to_thing=0.4, things=3)
-BRANCH = Stage(steps=300, adam_rate=2e-3, muon_rate=0.012, how_to=0.25, how_to_thing=0.8, exposed=0.12, things=6)
+BRANCH = Stage(steps=650, adam_rate=2e-3, muon_rate=0.012, how_to=0.3, how_to_thing=0.8, exposed=0.11, things=9)
 KIND_WEIGHTS = {"road": 3, "digit": 2, "shapes": 5, "chart": 5, "lab": 4, "text": 6}
 IMAGES, TURNS = 16, 6  # of one batch; turns of one image
 
