@@ -14,6 +14,8 @@ from hpa_bench.cli import options
 from hpa_bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hpa_bench.spec import RunSpec
 
 
@@ -33,8 +35,7 @@ def compare(
     device: options.Device = "auto",
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
-    from rich.console import Console
-
+    from hpa_bench.cli.console import make_console
     from hpa_bench.registry import load_plugins
     from hpa_bench.registry import methods as registry
     from hpa_bench.spec import make_spec
@@ -52,7 +53,7 @@ def compare(
             arguments += ["--harmful-ratio", str(harmful_ratio)] if harmful_ratio else []
             wanted[spec.default_folder(runs)] = (arguments, spec)
 
-    console = Console(soft_wrap=True)
+    console = make_console()
     failed = _run_missing(wanted, jobs or os.cpu_count() or 1, console)
 
     from hpa_bench.report import terminal_table, write_report
@@ -71,14 +72,11 @@ def compare(
         raise typer.Exit(1)
 
 
-def _run_missing(wanted: dict[Path, tuple[list[str], RunSpec]], jobs: int, console: object) -> dict[Path, str]:
+def _run_missing(wanted: dict[Path, tuple[list[str], RunSpec]], jobs: int, console: Console) -> dict[Path, str]:
     """Run what is not finished, so many at a time; return why each run that failed did."""
     import subprocess
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
-    from rich.console import Console
-
-    assert isinstance(console, Console)
     missing = {folder: arguments for folder, (arguments, _) in wanted.items() if not _finished(folder)}
     console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
     jobs = max(1, min(jobs, len(missing)))

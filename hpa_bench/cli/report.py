@@ -12,13 +12,12 @@ def report(
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
 ) -> None:
     """Compare runs: write report.html, tables as CSV and figures as PNG and SVG."""
-    from rich.console import Console
-
+    from hpa_bench.cli.console import make_console
     from hpa_bench.report import terminal_table, write_report
     from hpa_bench.store import find_runs
 
     found = find_runs(runs)
     page = write_report(found, out, title)
-    console = Console(soft_wrap=True)
+    console = make_console()
     console.print(terminal_table(found))
     console.print(f"Report: {page}", highlight=False)

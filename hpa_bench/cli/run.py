@@ -24,13 +24,13 @@ def run(
     """Train one method across the tasks, score it after every stage, and write its report."""
     import time
 
-    from rich.console import Console
+    from hpa_bench.cli.console import make_console
 
     started = time.perf_counter()
     from hpa_bench.api import run as run_method
     from hpa_bench.progress import Progress
 
-    console = Console(soft_wrap=True)
+    console = make_console()
     finished = run_method(
         suite,
         method,

@@ -8,9 +8,9 @@ def validate(
     settings: options.Settings = [],  # noqa: B006
 ) -> None:
     """Open every data set that a suite names, check every row and image, and say what is there."""
-    from rich.console import Console
     from rich.table import Table
 
+    from hpa_bench.cli.console import make_console
     from hpa_bench.samples import check_task, load_tasks
     from hpa_bench.spec import make_spec
 
@@ -28,6 +28,6 @@ def validate(
         test = check_task(tasks[name], resolved.evaluation.split) if kind != "source" else []
         images = sum(len(sample.images) for sample in [*training, *test])
         table.add_row(name, kind, str(len(training) or "-"), str(len(test) or "-"), str(images))
-    console = Console(soft_wrap=True)
+    console = make_console()
     console.print(table)
     console.print("Everything that the suite names is there.")
