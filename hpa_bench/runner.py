@@ -112,6 +112,7 @@ class _Run:
                 self._train(stage, context)
             self._load_state(stage.adapter / "method")
             self._adapt(stage, context)
+        stage.drop_trainer()
         self._evaluate(stage, context)
         stage.finish()
         for earlier in range(1, index):
@@ -142,7 +143,6 @@ class _Run:
                 wrapped.save_pretrained(partial)
                 self._save_state(partial / "method")
             wrapped.unload()
-            stage.drop_trainer()
         stage.add_cost(steps=steps, trainable_parameters=trainable)
 
     def _adapt(self, stage: StageFolder, context: StageContext) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, derive_seed
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # peft still reads a property that transformers renamed; nobody here can do anything about it.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+
+_WHOLE = "WHOLE"
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -95,7 +96,9 @@ def train(
         callbacks=[_Report(progress)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
+    whole = sorted(folder.glob(f"checkpoint-*/{_WHOLE}"), key=lambda mark: int(mark.parent.name.split("-")[1]))
+    checkpoint = str(whole[-1].parent) if whole else None
     if checkpoint:
         logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
     return trainer.train(resume_from_checkpoint=checkpoint).global_step
@@ -137,6 +140,9 @@ class _StageTrainer(Trainer):
 class _Report(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._progress(state.global_step, state.max_steps)
