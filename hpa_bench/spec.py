@@ -35,7 +35,7 @@ class RunSpec:
         """Return what makes it the same run, as in the manifest."""
         return {
             "suite": self.suite.name,
-            "suite_config": self.suite.model_dump(mode="json"),
+            "suite_config": self.suite.model_dump(mode="json", exclude={"description"}),
             "method": self.method.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,
@@ -50,7 +50,7 @@ class RunSpec:
 
 
 def _explicit(config: BaseModel) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude_defaults=True)
+    return config.model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
 
 
 def make_spec(
