@@ -63,7 +63,8 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
     "textvqa": (
         Question("Read the word.", "", "{first} {middle} {last}"),
         Question("Read the first letter.", "first", "letter {value}"),
-        Question("Read the middle letter.", "middle", "letter {value}"),
+        Question("Read the first two letters.", "", "letters {first} {middle}"),
+        Question("Read the first and last letter.", "", "letters {first} {last}"),
         Question("Read the last letter.", "last", "letter {value}"),
     ),
 }
