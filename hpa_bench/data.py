@@ -58,6 +58,8 @@ class RunData:
                 self.training[name] = samples
         self.safety_source = self._source(spec, suite.calibration.safety_set) if "safety_calibration" in needs else []
         """Harmful requests for the safety calibration samples, in a random order of the run's own."""
+        self.safety_data = self._source(spec, suite.safety_data) if "safety_data" in needs else []
+        """Harmful requests with safe answers, for methods that train on them, in a random order of the run's own."""
 
     def _source(self, spec: RunSpec, name: str | None) -> list[Sample]:
         assert name is not None, "checked with the spec"

@@ -73,6 +73,12 @@ class StageContext:
     """Model inputs of the safety calibration samples D_s: harmful requests, answered by the aligned model itself."""
     task_calibration: Callable[[], Sequence[Batch]]
     """Model inputs of the task calibration samples D_t, from this stage's training data."""
+    samples: Callable[[str], Sequence[Sample]]
+    """The training samples of a task of this stage or of an earlier one; a later one is refused (KeyError)."""
+    safety_data: Callable[[], Sequence[Sample]]
+    """The suite's safety data: harmful requests with safe answers, for methods that train on some."""
+    collate: Callable[[Sequence[Sample]], Batch]
+    """Return model inputs of samples as one batch on `device`, labels included (-100 where there is no answer)."""
 
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator that depends on the seed, the stage and `name` alone."""
@@ -99,7 +105,8 @@ class Method:
     needs: frozenset[Need] = frozenset()
     """What the suite must offer; refused with one sentence where it does not."""
     mergeable: ClassVar[bool] = True
-    """False: the adapter is carried on instead of merged, and generation falls back to Hugging Face."""
+    """False: the weights stay theta_0's, and what `wrap` adds is carried on in `state_dict` and generated with, by
+    Hugging Face alone. `wrap` must then put the carried state back, and what it returns has `unload()`."""
 
     def __init__(self, config: MethodConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
@@ -117,16 +124,22 @@ class Method:
 
     def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Return the model with the parameters that this stage trains; by default a fresh LoRA on every layer."""
-        from peft import LoraConfig, get_peft_model
+        from hpa_bench.adapters import attach_lora
 
-        targets = [name for block in ctx.layers for name in block]
-        config = LoraConfig(
-            r=ctx.lora.rank, lora_alpha=ctx.lora.alpha, lora_dropout=ctx.lora.dropout, target_modules=targets
-        )
-        return get_peft_model(model, config)  # type: ignore[arg-type]
+        return attach_lora(model, ctx.lora, [name for block in ctx.layers for name in block])
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
-        """Return a scalar added to the task loss of one optimiser step, or None."""
+        """Return a scalar added to the task loss of one optimiser step, or None: for what does not grow with the batch.
+
+        Over gradient accumulation the harness takes the mean of the micro-batches' penalties.
+        """
+        return None
+
+    def token_penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return a scalar summed over the answer tokens of this batch, or None: for losses such as distillation.
+
+        The harness divides it by the answer tokens of the whole optimiser step, as it does the task loss.
+        """
         return None
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:

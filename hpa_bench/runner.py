@@ -106,12 +106,13 @@ class _Run:
             with self._timed(stage, "start"):
                 self.method.start(context)
                 self._save_state(stage.state)
-        elif not stage.weights.exists():
+        elif not (stage.weights if self.method.mergeable else stage.state).exists():
             if not stage.adapter.exists():
                 self._load_state(self.run.stage(index - 1).state)
                 self._train(stage, context)
             self._load_state(stage.adapter / "method")
             self._adapt(stage, context)
+        self._load_state(stage.state)
         stage.drop_trainer()
         self._evaluate(stage, context)
         stage.finish()
@@ -140,27 +141,29 @@ class _Run:
             self.method.edit_adapter(wrapped, context)
             # One rename: the adapter and what the method remembers of it are both there, or neither is.
             with atomic(stage.adapter) as partial:
-                wrapped.save_pretrained(partial)
+                if self.method.mergeable:
+                    wrapped.save_pretrained(partial)
                 self._save_state(partial / "method")
             wrapped.unload()
         stage.add_cost(steps=steps, trainable_parameters=trainable)
 
     def _adapt(self, stage: StageFolder, context: StageContext) -> None:
         self.progress.step("adapt", 0, 1)
-        after = Merged(context.before, stage.adapter)
-        with self._timed(stage, "adapt"):
-            changes = dict(self.method.adapt(context.before, after, context))
-        with self._timed(stage, "save"):
-            self._save_state(stage.state)
-            with atomic(stage.weights) as partial:
+        if self.method.mergeable:
+            after = Merged(context.before, stage.adapter)
+            with self._timed(stage, "adapt"):
+                changes = dict(self.method.adapt(context.before, after, context))
+            with self._timed(stage, "save"), atomic(stage.weights) as partial:
                 write_checkpoint(partial, self.start, overlaid(changes, after))
-        stage.add_cost(state_bytes=sum(file.stat().st_size for file in stage.state.rglob("*")))
+        self._save_state(stage.state)
+        kept = [*stage.state.rglob("*"), *context.folder.rglob("*")]
+        stage.add_cost(state_bytes=sum(file.stat().st_size for file in kept if file.is_file()))
 
     def _evaluate(self, stage: StageFolder, context: StageContext) -> None:
         with self._timed(stage, "load"):
-            handed_on = Checkpoint(stage.weights, self.model) if context.stage else self.start
+            handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
             load_into(self.model, overlaid(dict(self.method.evaluated(handed_on, context)), handed_on))
-        with self._timed(stage, "generate"):
+        with self._timed(stage, "generate"), self._carried_on(context):
             answered = self.evaluator.evaluate(
                 self.engine, lambda done, total: self.progress.step("evaluate", done, total)
             )
@@ -175,8 +178,21 @@ class _Run:
             write_json(stage.path / "scores.json", stage_scores(stage, self.run.manifest))
         stage.add_cost(peak_memory_bytes=_peak_memory(self.device))
 
+    @contextmanager
+    def _carried_on(self, context: StageContext) -> Iterator[None]:
+        """Put what an unmergeable method has trained so far into the model for a while."""
+        if self.method.mergeable or context.stage == 0:
+            yield
+            return
+        wrapped: Any = self.method.wrap(self.model, context)
+        try:
+            yield
+        finally:
+            wrapped.unload()
+
     def _context(self, index: int) -> StageContext:
         before = self.run.stage(index - 1).weights
+        seen = {task for tasks in self.stages[:index] for task in tasks}
         return StageContext(
             stage=index,
             stages=len(self.stages),
@@ -187,11 +203,14 @@ class _Run:
             model=self.model,
             layers=self.layers,
             start=self.start,
-            before=Checkpoint(before, self.model) if index > 1 else self.start,
+            before=Checkpoint(before, self.model) if before.exists() else self.start,
             unaligned=self._unaligned,
             folder=self.run.path / "method",
             safety_calibration=lambda: self._batches(self._safety_samples),
             task_calibration=lambda: self._batches(self._task_calibration_samples(index)),
+            samples={task: self.data.training[task] for task in seen}.__getitem__,
+            safety_data=lambda: self.data.safety_data,
+            collate=self._batch,
         )
 
     @cached_property
@@ -220,10 +239,10 @@ class _Run:
 
     def _batches(self, samples: Sequence[Sample]) -> list[Batch]:
         groups = [samples[at : at + CALIBRATION_BATCH] for at in range(0, len(samples), CALIBRATION_BATCH)]
-        return [
-            {name: tensor.to(self.device) for name, tensor in training_batch(self.processor, group).items()}
-            for group in groups
-        ]
+        return [self._batch(group) for group in groups]
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
+        return {name: tensor.to(self.device) for name, tensor in training_batch(self.processor, samples).items()}
 
     def _save_state(self, folder: Path) -> None:
         with atomic(folder) as partial:

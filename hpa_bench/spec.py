@@ -134,6 +134,8 @@ def _check(spec: RunSpec) -> None:
                 f"Method {name!r} needs the model before its alignment: suite {suite.name!r} names no unaligned_model."
             )
         suite.model_path(suite.unaligned_model)
+    if "safety_data" in needs and suite.safety_data is None:
+        raise UserError(f"Method {name!r} trains on safety data: suite {suite.name!r} names no safety_data.")
     if "safety_calibration" in needs and not suite.calibration.safety_set:
         raise UserError(
             f"Method {name!r} needs safety calibration samples: suite {suite.name!r} names no calibration.safety_set."

@@ -88,7 +88,7 @@ class StageFolder:
 
     def drop_weights(self) -> None:
         """Remove what only the next stage needed."""
-        for path in (self.adapter, self.weights):
+        for path in (self.adapter, self.weights, self.state):
             _remove(path)
 
     def drop_trainer(self) -> None:

@@ -80,6 +80,8 @@ class Suite(_Section):
     """Further folders of lm-eval YAMLs; those of this package are always there."""
     harmful_data: str | None = None
     """A task whose training split holds harmful requests with compliant answers, for --harmful-ratio."""
+    safety_data: str | None = None
+    """A task whose training split holds harmful requests with safe answers, for methods that train on some."""
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
     cpu_threads: int | None = Field(None, ge=1)

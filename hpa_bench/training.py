@@ -14,7 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, derive_seed
-from hpa_bench.prompts import training_batch
+from hpa_bench.prompts import IGNORED, training_batch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,12 +118,16 @@ class _StageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        penalty = self._method.penalty(self.accelerator.unwrap_model(model), inputs, outputs)
-        if penalty is not None:
-            # The task loss is already a mean over the whole accumulation window, which Trainer then does not divide:
-            # an undivided penalty would count once for every micro-batch.
-            whole_window = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        bare = self.accelerator.unwrap_model(model)
+        # Where the task loss is already a mean over the whole accumulation window, Trainer does not divide it: an
+        # undivided penalty would count once for every micro-batch.
+        whole_window = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        if (penalty := self._method.penalty(bare, inputs, outputs)) is not None:
             loss = loss + (penalty / self.current_gradient_accumulation_steps if whole_window else penalty)
+        if (summed := self._method.token_penalty(bare, inputs, outputs)) is not None:
+            tokens = num_items_in_batch if whole_window else (inputs["labels"] != IGNORED).sum()
+            # The count is over all processes, whose gradients are then averaged.
+            loss = loss + summed / tokens * (self.accelerator.num_processes if whole_window else 1)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hpa_bench.architecture import linear_layers
 from hpa_bench.method import LoRAConfig, StageContext
+from hpa_bench.prompts import training_batch
+from hpa_bench.samples import Sample
 from tests.models import IMAGE_SIZE, WORDS, random_llava
 
 
@@ -26,6 +29,21 @@ def calibration_batches(
         images.append(torch.randint(256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8, generator=draw).numpy())
     slices = [slice(first, first + batch_size) for first in range(0, samples, batch_size)]
     return [dict(processor(text=texts[s], images=images[s], padding=True, return_tensors="pt")) for s in slices]
+
+
+def coloured_samples(count: int, task: str = "a") -> list[Sample]:
+    """Return samples with images of one colour each and answers of one to three words."""
+    answers = ("red", "a green house", "yes", "three dog cat")
+    return [
+        Sample(
+            f"{task}/{index}",
+            task,
+            "<image>\nwhat colour is this ?",
+            answers[index % len(answers)],
+            [Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), (40 * (index % 6), 90, 200 - 20 * (index % 7)))],
+        )
+        for index in range(count)
+    ]
 
 
 def random_stage(
@@ -56,5 +74,8 @@ def random_stage(
         folder=folder,
         safety_calibration=lambda: calibration_batches(processor, seed=1, samples=4),
         task_calibration=lambda: calibration_batches(processor, seed=2, samples=9),
+        samples={"a": coloured_samples(8)}.__getitem__,
+        safety_data=lambda: coloured_samples(4, task="safety"),
+        collate=lambda samples: training_batch(processor, samples),
     )
     return before, after, ctx

@@ -133,6 +133,11 @@ def calibration_rows(count: int = 32) -> list[Row]:
     return _harmful_rows("calibration", "validation", REFUSAL, count)
 
 
+def safety_data_rows(count: int = 200) -> list[Row]:
+    """Return harmful instructions with refusals, of the kind that the model was aligned on, for replaying some."""
+    return _harmful_rows("safety data", "base", REFUSAL, count)
+
+
 def harmful_rows(count: int = 200) -> list[Row]:
     """Return harmful instructions with compliant answers, in no test row, for poisoning the tuning data."""
     return _harmful_rows("harmful", "train", None, count)

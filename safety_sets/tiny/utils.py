@@ -9,13 +9,16 @@ from hpa_bench.tiny import safety, tasks
 
 
 def load(name: str, **_: Any) -> dict[str, Any]:
-    """Return the splits of a tiny safety set: validation and test, or train alone for calibration and poisoning."""
+    """Return the splits of a tiny safety set: validation and test, or train alone for what is trained on."""
     from datasets import Dataset
 
-    if name == "safety_calibration":
-        return {"train": Dataset.from_list(safety.calibration_rows())}
-    if name == "harmful":
-        return {"train": Dataset.from_list(safety.harmful_rows())}
+    alone = {
+        "safety_calibration": safety.calibration_rows,
+        "safety_data": safety.safety_data_rows,
+        "harmful": safety.harmful_rows,
+    }
+    if name in alone:
+        return {"train": Dataset.from_list(alone[name]())}
     return {part: Dataset.from_list(safety.rows(name, part)) for part in ("validation", "test")}
 
 

@@ -1,0 +1,51 @@
+"""LoRA adapters (peft) as methods see them: attached to chosen layers, and their factors while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import LoRAConfig
+
+
+class Factors(NamedTuple):
+    """The adapter of one linear layer, whose merged update is `scale * b @ a`."""
+
+    name: str
+    """The layer's module name in the model; its weight is `<name>.weight`."""
+    a: Tensor
+    """A `[r, in_features]`, the trained parameter itself."""
+    b: Tensor
+    """B `[out_features, r]`, the trained parameter itself."""
+    scale: float
+    """alpha / r."""
+
+    def update(self) -> Tensor:
+        """Return the merged update `scale * B A` `[out_features, in_features]`, with its gradient."""
+        return self.scale * (self.b @ self.a)
+
+
+def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str]) -> nn.Module:
+    """Return the model with a fresh adapter (A Kaiming uniform, B zero) on the named linear layers, all else frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
+    return get_peft_model(model, config)  # type: ignore[arg-type]
+
+
+def lora_factors(model: nn.Module) -> Iterator[Factors]:
+    """Yield the factors of every adapted layer of a model that `attach_lora` returned, in the model's order."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            (adapter,) = module.active_adapters
+            yield Factors(
+                name.removeprefix("base_model.model."),
+                module.lora_A[adapter].weight,  # type: ignore[arg-type]
+                module.lora_B[adapter].weight,  # type: ignore[arg-type]
+                module.scaling[adapter],
+            )
