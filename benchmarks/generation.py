@@ -1,9 +1,10 @@
-"""Batched generation against one sample at a time, on the tiny suite's aligned model and its own test questions.
+"""Batched generation against one sample at a time: all requests of a stage of the tiny suite, with the tasks' limits.
 
-python benchmarks/generation.py [--requests 256]
+python benchmarks/generation.py [--threads 2]
 """
 
 import argparse
+import os
 import time
 
 import torch
@@ -26,30 +27,32 @@ def throughput(engine: HFEngine, requests: list[Request]) -> tuple[float, list[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
     suite = make_spec("tiny", "seqft").suite
+    batch_size = suite.evaluation.batch_size
     model, processor = load_model(suite.model_path())
-    tasks = load_tasks(suite.tasks, suite.task_folders())
-    share = -(-options.requests // len(tasks))
-    samples = [sample for task in tasks.values() for sample in check_task(task, "test")[:share]][: options.requests]
-    requests = [Request(render_prompt(processor, each.prompt), each.images, options.tokens) for each in samples]
+    tasks = load_tasks([*suite.tasks, *suite.safety_sets, *suite.benign_sets], suite.task_folders())
+    requests = [
+        Request(render_prompt(processor, each.prompt), each.images, task.config.generation_kwargs["max_gen_toks"])
+        for task in tasks.values()
+        for each in check_task(task, "test")
+    ]
+    # An odd stride takes its share of every question type of every set.
+    some = list(range(0, len(requests), 13))
 
     # Fresh engines keep no model inputs of an earlier pass, so both sides prepare every image.
-    HFEngine(model, processor).generate(requests[:8])
-    some = requests[:: max(1, len(requests) // 64)]
-    single, said = throughput(HFEngine(model, processor, batch_size=1), some)
-    batched, responses = throughput(HFEngine(model, processor, batch_size=64), requests)
-    again, _ = throughput(HFEngine(model, processor, batch_size=1), some)
-    same = sum(response == responses[requests.index(request)] for request, response in zip(some, said, strict=True))
+    HFEngine(model, processor).generate(requests[:64])
+    single, said = throughput(HFEngine(model, processor, batch_size=1), [requests[index] for index in some])
+    batched, responses = throughput(HFEngine(model, processor, batch_size=batch_size), requests)
+    again, _ = throughput(HFEngine(model, processor, batch_size=1), [requests[index] for index in some])
+    same = sum(response == responses[index] for index, response in zip(some, said, strict=True))
     slow = (single + again) / 2
     print(f"{batched / slow:.1f} times the throughput of one at a time (target {TARGET:.0f})")
-    print(f"{batched:.0f} requests/s in batches of 64, {slow:.0f} one at a time; {same}/{len(some)} responses equal")
-    print(f"{len(requests)} requests of at most {options.tokens} tokens, {options.threads} thread(s)")
+    print(f"{batched:.0f} requests/s in batches of {batch_size}, {slow:.0f} one at a time")
+    print(f"{len(requests)} requests, {options.threads} thread(s); {same}/{len(some)} responses equal")
 
 
 if __name__ == "__main__":
