@@ -86,7 +86,9 @@ def vocabulary() -> list[str]:
     """Return every word that the world's questions and answers can hold, by drawing many of them."""
     rng = random.Random(0)
     texts = {
-        " ".join((*world.LETTERS, *world.NUMBERS, *safety.HARMFUL, *safety.BENIGN, *safety.OBJECTS, *safety.FIGURATIVE)),
+        " ".join(
+            (*world.LETTERS, *world.NUMBERS, *safety.HARMFUL, *safety.BENIGN, *safety.OBJECTS, *safety.FIGURATIVE)
+        ),
         "middle",  # of a question that no task asks any more; without it every row of the embeddings would move
     }
     for kind in world.KINDS:
