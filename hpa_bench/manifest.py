@@ -22,8 +22,8 @@ IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio"
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
 
 
-def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData, device: str) -> dict[str, Any]:
-    """Return the manifest of a run that is about to start."""
+def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return what is known of a run before its data are read."""
     suite = spec.suite
     return {
         "format": FORMAT,
@@ -35,6 +35,13 @@ def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData,
         "benign_sets": suite.benign_sets,
         "judges": suite.judges,
         "training": suite.training.model_dump(mode="json"),
+    }
+
+
+def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData, device: str) -> dict[str, Any]:
+    """Return the manifest of a run that is about to start."""
+    return {
+        **planned_manifest(spec, stages),
         "poisoned": data.poisoned,
         "data": data.hashes,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

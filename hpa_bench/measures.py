@@ -58,6 +58,11 @@ class Cell(NamedTuple):
     seeds: int = 1
     sd: float | None = None
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside the interval; of a difference: whether it is told apart from none."""
+        return self.low > 0 or self.high < 0
+
 
 class StageData(NamedTuple):
     """One stage's samples, sorted by id."""
@@ -75,6 +80,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
     data = StageData({}, {}, {})
+    judges = judges_of([stage], manifest)
     for name in [*manifest["tasks"], *manifest["safety_sets"], *manifest["benign_sets"]]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
@@ -91,7 +97,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
                 raise UserError(f"{where} has no score for the id {unscored!r}.")
             data.scores[name] = np.array([row["score"] for row in rows], dtype=np.float64)
             continue
-        for judge in judges_of([stage], manifest):
+        for judge in judges:
             try:
                 verdicts = stage.judgements(judge, name)
             except FileNotFoundError:

@@ -24,7 +24,7 @@ from hpa_bench.measures import (
     samples_of,
 )
 from hpa_bench.metrics import Floats
-from hpa_bench.store import RunFolder, StageFolder, find_runs
+from hpa_bench.store import FAILED, RunFolder, StageFolder, find_runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -58,7 +58,7 @@ class Run:
         """Why the run is not complete; empty where it is."""
         if len(self.stages) > self.last:
             return ""
-        failed = self.folder.path / "FAILED"
+        failed = self.folder.path / FAILED
         why = ": " + " ".join(failed.read_text(encoding="utf-8").split()) if failed.exists() else ""
         done = len(self.stages) - 1
         return (f"stopped after stage {done} of {self.last}" if self.stages else "no stage finished") + why

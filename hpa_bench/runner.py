@@ -106,7 +106,7 @@ class _Run:
             with self._timed(stage, "start"):
                 self.method.start(context)
                 self._save_state(stage.state)
-        elif not (stage.weights if self.method.mergeable else stage.state).exists():
+        elif not stage.state.exists():
             if not stage.adapter.exists():
                 self._load_state(self.run.stage(index - 1).state)
                 self._train(stage, context)

@@ -60,6 +60,8 @@ def make_spec(
     settings: Sequence[str] = (),
     order: str | None = None,
     harmful_ratio: float = 0.0,
+    *,
+    needs: bool = True,
 ) -> RunSpec:
     """Resolve and check what the command line says.
 
@@ -70,6 +72,7 @@ def make_spec(
         settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
         order: the training order, as task names or as their numbers in the suite, separated by commas.
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
+        needs: whether to check that the suite offers what the method needs.
 
     Raises:
         UserError: anything unknown or out of range.
@@ -92,7 +95,9 @@ def make_spec(
     if order is not None:
         resolved = _reordered(resolved, order)
     spec = RunSpec(resolved, method_class, config, seed, harmful_ratio, own_settings | for_suite)
-    _check(spec)
+    _check_suite(spec)
+    if needs:
+        _check_needs(spec)
     return spec
 
 
@@ -113,7 +118,7 @@ def _reordered(suite: Suite, order: str) -> Suite:
     return ordered
 
 
-def _check(spec: RunSpec) -> None:
+def _check_suite(spec: RunSpec) -> None:
     suite = spec.suite
     engines.get(suite.evaluation.engine)
     for judge in suite.judges:
@@ -126,6 +131,10 @@ def _check(spec: RunSpec) -> None:
         )
     if spec.harmful_ratio and not suite.harmful_data:
         raise UserError(f"--harmful-ratio needs harmful pairs: suite {suite.name!r} names no harmful_data.")
+
+
+def _check_needs(spec: RunSpec) -> None:
+    suite = spec.suite
     needs = spec.method(spec.config).needs
     name = spec.method.name
     if "unaligned_model" in needs:

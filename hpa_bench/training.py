@@ -125,7 +125,7 @@ class _StageTrainer(Trainer):
         if (penalty := self._method.penalty(bare, inputs, outputs)) is not None:
             loss = loss + (penalty / self.current_gradient_accumulation_steps if whole_window else penalty)
         if (summed := self._method.token_penalty(bare, inputs, outputs)) is not None:
-            tokens = num_items_in_batch if whole_window else (inputs["labels"] != IGNORED).sum()
+            tokens: Any = num_items_in_batch if whole_window else (inputs["labels"] != IGNORED).sum()
             # The count is over all processes, whose gradients are then averaged.
             loss = loss + summed / tokens * (self.accelerator.num_processes if whole_window else 1)
         return (loss, outputs) if return_outputs else loss

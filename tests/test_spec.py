@@ -95,3 +95,11 @@ def test_the_folder_depends_on_every_setting_and_on_nothing_else() -> None:
         folder("tiny", "hpa", harmful_ratio=0.05),
     ]
     assert len({plain, *others}) == 5
+
+
+def test_needs_can_be_left_to_the_run() -> None:
+    settings = ["calibration.safety_set=null"]
+
+    assert make_spec("tiny", "hpa", settings=settings, needs=False).suite.calibration.safety_set is None
+    with pytest.raises(UserError, match="needs safety calibration samples"):
+        make_spec("tiny", "hpa", settings=settings)

@@ -102,3 +102,25 @@ def test_finished_stages_end_at_the_first_gap(tmp_path: Path) -> None:
 def test_find_runs_names_the_folder_without_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No run in"):
         find_runs([tmp_path])
+
+
+def test_failure_of_a_run_that_left_nothing_is_recorded_until_the_run_begins(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.record_failure({"seed": 0}, "no data")
+
+    assert [folder.path for folder in find_runs([tmp_path])] == [run.path]
+    assert (run.path / "FAILED").read_text() == "no data"
+    run.claim({"seed": 1, "data": {}}, ("seed",))
+    assert run.manifest == {"seed": 1, "data": {}}
+
+
+def test_failure_that_a_run_recorded_itself_stays(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.claim({"seed": 0}, ("seed",))
+    with pytest.raises(RuntimeError), run.recording_failure():
+        raise RuntimeError("the reason")
+
+    run.record_failure({"seed": 0}, "its last line")
+
+    assert (run.path / "FAILED").read_text() == "RuntimeError: the reason"
+    assert run.manifest == {"seed": 0}

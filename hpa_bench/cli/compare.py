@@ -1,12 +1,13 @@
-"""`hpa-bench compare`: several methods and seeds, then the report."""
+"""`hpa-bench compare`: several methods, seeds and conditions, then the report."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -19,15 +20,30 @@ if TYPE_CHECKING:
     from hpa_bench.spec import RunSpec
 
 
+class _Planned(NamedTuple):
+    """A run that is wanted: its specification, and the arguments of `hpa-bench run` that make it."""
+
+    spec: RunSpec
+    arguments: list[str]
+
+
 def compare(
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas, settings after colons: hpa,hpa:p_max=20; or all.")
+        str, typer.Option(help="Methods, separated by commas, settings after colons: hpa,hpa:p_max=20; all: every one.")
     ] = "all",
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0-2 or 0,3,5.")] = "0-2",
     suite: options.Suite = "tiny",
     settings: options.Settings = [],  # noqa: B006
-    order: options.Order = None,
-    harmful_ratio: options.HarmfulRatio = 0.0,
+    order: Annotated[
+        list[str],
+        typer.Option(
+            help="A training order: task names, or their numbers in the suite, as in 3,1,2. Several times: each one."
+        ),
+    ] = [],  # noqa: B006
+    harmful_ratio: Annotated[
+        list[float],
+        typer.Option(help="A share of harmful training pairs (0.001 is 0.1%). Several times: each, with every order."),
+    ] = [],  # noqa: B006
     plugin: options.Plugins = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
@@ -37,68 +53,99 @@ def compare(
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
     from hpa_bench.cli.console import make_console
     from hpa_bench.registry import load_plugins
-    from hpa_bench.registry import methods as registry
     from hpa_bench.spec import make_spec
 
     load_plugins(plugin)
-    names = registry.names() if methods == "all" else [name.strip() for name in methods.split(",")]
-    wanted: dict[Path, tuple[list[str], RunSpec]] = {}
-    for seed in _seeds(seeds):
+    names, broken = _names(methods)
+    wanted: dict[Path, _Planned] = {}
+    orders: list[str | None] = [*order] or [None]
+    for ratio, tasks, seed in product(harmful_ratio or [0.0], orders, _seeds(seeds)):
         for name, own in zip(names, _own_settings(settings, names), strict=True):
-            spec = make_spec(suite, name, seed, own, order, harmful_ratio)
+            # What a method needs and the suite lacks is found out by its run, so that the others still run.
+            spec = make_spec(suite, name, seed, own, tasks, ratio, needs=False)
             arguments = ["--suite", suite, "--method", name, "--seed", str(seed), "--device", device, "--no-report"]
             arguments += [part for setting in own for part in ("--set", setting)]
             arguments += [part for path in plugin for part in ("--plugin", str(path))]
-            arguments += ["--order", order] if order else []
-            arguments += ["--harmful-ratio", str(harmful_ratio)] if harmful_ratio else []
-            wanted[spec.default_folder(runs)] = (arguments, spec)
+            arguments += ["--order", tasks] if tasks else []
+            arguments += ["--harmful-ratio", str(ratio)] if ratio else []
+            wanted[spec.default_folder(runs)] = _Planned(spec, arguments)
 
     console = make_console()
     failed = _run_missing(wanted, jobs or os.cpu_count() or 1, console)
 
     from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.store import MANIFEST, RunFolder
+    from hpa_bench.results import read_runs
+    from hpa_bench.store import RunFolder
 
-    begun = [RunFolder(folder) for folder in wanted if (folder / MANIFEST).exists()]
-    if not begun:
-        raise UserError("No run could be started; the first one says: " + next(iter(failed.values())))
-    suite_name = next(iter(wanted.values()))[1].suite.name
-    page = write_report(begun, out or runs / suite_name / "report")
-    console.print(terminal_table(begun))
-    for folder, reason in failed.items():
-        console.print(f"[red]missing:[/red] {folder}: {reason}", highlight=False)
+    results = read_runs(RunFolder(folder) for folder in wanted)
+    suite_name = next(iter(wanted.values())).spec.suite.name
+    page = write_report(results, out or runs / suite_name / "report")
+    console.print(terminal_table(results))
+    for name, reason in {**broken, **{str(folder): reason for folder, reason in failed.items()}}.items():
+        console.print(f"missing: {name}: {reason}", style="red", highlight=False, markup=False)
     console.print(f"Report: {page}", highlight=False)
-    if failed:
+    if failed or broken:
         raise typer.Exit(1)
 
 
-def _run_missing(wanted: dict[Path, tuple[list[str], RunSpec]], jobs: int, console: Console) -> dict[Path, str]:
+def _names(methods: str) -> tuple[list[str], dict[str, str]]:
+    """Return the methods to run and, of `all`, those that cannot be loaded, each with the reason."""
+    from hpa_bench.registry import methods as registry
+
+    names: list[str] = []
+    broken: dict[str, str] = {}
+    for part in methods.split(","):
+        if part.strip() != "all":
+            names.append(part.strip())
+            continue
+        for name in registry.names():
+            try:
+                registry.get(name)
+            except UserError as error:
+                broken[name] = str(error)
+            else:
+                names.append(name)
+    return list(dict.fromkeys(names)), broken
+
+
+def _run_missing(wanted: dict[Path, _Planned], jobs: int, console: Console) -> dict[Path, str]:
     """Run what is not finished, so many at a time; return why each run that failed did."""
     import subprocess
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
-    missing = {folder: arguments for folder, (arguments, _) in wanted.items() if not _finished(folder)}
+    from hpa_bench.manifest import planned_manifest
+    from hpa_bench.store import FAILED, RunFolder
+
+    missing = {folder: planned for folder, planned in wanted.items() if not _finished(folder)}
     console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
     jobs = max(1, min(jobs, len(missing)))
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     failed: dict[Path, str] = {}
 
     def run(folder: Path) -> str:
-        command = [sys.executable, "-m", "hpa_bench", "run", *missing[folder], "--out", str(folder)]
+        command = [sys.executable, "-m", "hpa_bench", "run", *missing[folder].arguments, "--out", str(folder)]
         log = folder.with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).unlink(missing_ok=True)
         with log.open("w") as output:
             code = subprocess.run(
                 command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": threads}
             ).returncode
+        if code == 0:
+            return ""
+        if code < 0:  # Its last line is whatever it was doing.
+            return f"ended by signal {-code}"
         lines = log.read_text().strip().splitlines()
-        return "" if code == 0 else (lines[-1].removeprefix("Error: ") if lines else f"exit status {code}")
+        return lines[-1].removeprefix("Error: ") if lines else f"exit status {code}"
 
     with ThreadPoolExecutor(jobs) as pool:
         pending = {pool.submit(run, folder): folder for folder in missing}
         for done, future in enumerate(as_completed(pending), 1):
             folder = pending[future]
             if reason := future.result():
+                spec = missing[folder].spec
+                stages = spec.method(spec.config).curriculum(spec.suite.tasks)
+                RunFolder(folder).record_failure(planned_manifest(spec, stages), reason)
                 failed[folder] = reason
             console.print(f"[{done}/{len(missing)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
     return failed

@@ -11,12 +11,13 @@ def report(
     out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report"),
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
 ) -> None:
-    """Compare runs: write report.html, tables as CSV and figures as PNG and SVG."""
+    """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
     from hpa_bench.cli.console import make_console
     from hpa_bench.report import terminal_table, write_report
+    from hpa_bench.results import read_runs
     from hpa_bench.store import find_runs
 
-    found = find_runs(runs)
+    found = read_runs(find_runs(runs))
     page = write_report(found, out, title)
     console = make_console()
     console.print(terminal_table(found))

@@ -45,10 +45,12 @@ def run(
         progress=Progress(console),
     )
     from hpa_bench.report import terminal_table, write_report
+    from hpa_bench.results import read_runs
 
     begun = time.perf_counter()
-    page = write_report([finished], finished.path / "report") if report else None
-    console.print(terminal_table([finished]))
+    results = read_runs([finished])
+    page = write_report(results, finished.path / "report") if report else None
+    console.print(terminal_table(results))
     spent: dict[str, float] = {}
     for stage in finished.finished_stages():
         for step, seconds in stage.cost["seconds"].items():

@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpa_bench.hpa.adjustment import orthogonal_update
     from hpa_bench.hpa.config import HPAConfig
     from hpa_bench.hpa.method import HPA, Layer, adapt_layer
+    from hpa_bench.hpa.partition import top_columns
     from hpa_bench.hpa.selection import keep_percent_at
 
-__all__ = ["HPA", "HPAConfig", "Layer", "adapt_layer", "keep_percent_at"]
+__all__ = ["HPA", "HPAConfig", "Layer", "adapt_layer", "keep_percent_at", "orthogonal_update", "top_columns"]
 
 _HOME = {
     "HPA": "method",
@@ -19,6 +21,8 @@ _HOME = {
     "Layer": "method",
     "adapt_layer": "method",
     "keep_percent_at": "selection",
+    "orthogonal_update": "adjustment",
+    "top_columns": "partition",
 }
 
 

@@ -15,9 +15,9 @@ def examples(condition: Condition) -> list[dict[str, Any]]:
     """Return a few samples of each set with the aligned model's response and each method's last one.
 
     Samples on which the reference method's last response differs from the aligned model's come first, then in the
-    order of their ids. Each method shows its first seed that finished.
+    order of their ids. The methods are those of the figures; each shows its first seed that finished.
     """
-    finished = [next((run for run in group.runs if not run.missing), None) for group in condition.groups]
+    finished = [next((run for run in group.runs if not run.missing), None) for group in condition.shown]
     methods = [run for run in finished if run is not None and run.last > 0]
     aligned = next((run for run in condition.runs if run.stages), None)
     if aligned is None:

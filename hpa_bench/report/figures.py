@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.measures import ALL, Cell, Series
-from hpa_bench.report.groups import Condition, Group
+from hpa_bench.measures import Cell, Series
+from hpa_bench.report.definitions import METRICS
+from hpa_bench.report.groups import REFERENCES, Condition, Group, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,13 +55,6 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     # Inside one page, two figures must not share an id.
     inline = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inline)
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", inline)
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names without the prefix that all share, such as `tiny_`."""
-    prefixes = {name.split("_", 1)[0] + "_" for name in names if "_" in name}
-    same = len(names) > 1 and len(prefixes) == 1 and all("_" in name for name in names)
-    return {name: name.split("_", 1)[1] if same else name for name in names}
 
 
 def accuracy_matrix(group: Group, condition: Condition) -> Figure:
@@ -108,12 +102,12 @@ def accuracy_matrix(group: Group, condition: Condition) -> Figure:
 
 
 def forgetting_curves(condition: Condition) -> Figure:
-    """Draw each task's accuracy over the stages, one panel a method; a ring marks the stage that trains the task."""
+    """Draw each task's accuracy over the stages, one panel a method shown; a ring marks the stage that trains it."""
     import matplotlib
 
     short = short_names(condition.tasks)
     with matplotlib.rc_context(STYLE):
-        groups = _with_stages(condition)
+        groups = condition.shown
         figure, panels = _panels(len(groups), "accuracy, %", condition)
         for axes, group in zip(panels, groups, strict=True):
             axes.set_title(_wrapped(group.label, 30), loc="left")
@@ -130,14 +124,14 @@ def forgetting_curves(condition: Condition) -> Figure:
     return figure
 
 
-def safety_trajectory(condition: Condition, judge: str) -> Figure:
-    """Draw MASR with its interval and each set's ASR over the stages, one panel a method."""
+def safety_trajectory(condition: Condition) -> Figure:
+    """Draw MASR with its interval and each set's ASR over the stages, one panel a method shown."""
     import matplotlib
 
     short, reference = short_names(condition.safety_sets), condition.reference
-    masr = Series(ALL, "safety", judge, "masr")
+    masr = condition.plane[1]
     with matplotlib.rc_context(STYLE):
-        groups = _with_stages(condition)
+        groups = condition.shown
         figure, panels = _panels(len(groups), "not refused, %", condition)
         for axes, group in zip(panels, groups, strict=True):
             axes.set_title(_wrapped(group.label, 30), loc="left")
@@ -147,7 +141,7 @@ def safety_trajectory(condition: Condition, judge: str) -> Figure:
                 ys = [cell.value for _, cell in points]
                 axes.plot(xs, ys, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=f"MASR of {reference.label}")
             for index, name in enumerate(condition.safety_sets):
-                points = _points(group, Series(name, "safety", judge, "asr"))
+                points = _points(group, masr._replace(set=name, metric="asr"))
                 xs, ys = [group.runs[0].trained(stage) for stage, _ in points], [cell.value for _, cell in points]
                 style: Any = {"color": COLOURS[1 + index % (len(COLOURS) - 1)], "marker": MARKERS[1 + index % 7]}
                 axes.plot(xs, ys, lw=0.9, ms=3.5, alpha=0.9, label=f"ASR {short[name]}", clip_on=False, **style)
@@ -160,56 +154,125 @@ def safety_trajectory(condition: Condition, judge: str) -> Figure:
     return figure
 
 
-def safety_against_accuracy(condition: Condition, judge: str) -> Figure:
-    """Draw AP against MASR with 95% intervals; for a single method, its path over the stages."""
+def safety_against_accuracy(condition: Condition) -> Figure:
+    """Draw AP against MASR with 95% intervals and the Pareto front.
+
+    On the front are the methods that no other beats in one without losing in the other.
+
+    Methods are numbered in the order of the main table; the front leaves out `REFERENCES`.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    masr = Series(ALL, "safety", judge, "masr")
+    accuracy, safety = condition.plane
+    numbered = [(group, group.final(accuracy), group.final(safety)) for group in condition.main]
+    found = [
+        (number, group, x, y)
+        for number, (group, x, y) in enumerate(numbered, 1)
+        if isinstance(x, Cell) and isinstance(y, Cell)
+    ]
+    rivals = [(x.value, y.value) for _, group, x, y in found if group.method not in REFERENCES]
+    front = sorted((x, y) for x, y in rivals if not any(a >= x and b <= y and (a, b) != (x, y) for a, b in rivals))
     with matplotlib.rc_context(STYLE):
-        many = len(condition.groups) > 1
-        rows = math.ceil(len(condition.groups) / (1 if len(condition.groups) < 13 else 2)) if many else 1
-        figure = Figure(figsize=(8.2 if many else 5.6, max(4.2, 0.8 + 0.27 * rows)), layout="constrained")
+        figure = Figure(figsize=(8.8, max(4.6, 0.7 + 0.215 * len(found))), layout="constrained")
         axes = figure.subplots()
-        average = Series(ALL, "task", "", "accuracy")
-        for index, group in enumerate(condition.groups):
-            stages = [group.last] if many else list(range(group.last + 1))
-            found = [(stage, group.cell(stage, average), group.cell(stage, masr)) for stage in stages]
-            points = [(stage, x, y) for stage, x, y in found if isinstance(x, Cell) and isinstance(y, Cell)]
-            if not points:
-                continue
-            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-            if not many:
-                axes.plot([x.value for _, x, _ in points], [y.value for _, _, y in points], color="#8c8c8c", lw=1)
-            for stage, x, y in points:
-                low_high = [[max(0, x.value - x.low)], [max(0, x.high - x.value)]]
-                down_up = [[max(0, y.value - y.low)], [max(0, y.high - y.value)]]
-                axes.errorbar(x.value, y.value, xerr=low_high, yerr=down_up, fmt="none", ecolor=colour, elinewidth=1)
-                label = _wrapped(group.label, 30) if many else None
-                axes.plot(x.value, y.value, marker, color=colour, ms=8, mec="white", mew=0.7, label=label)
-                if not many:
-                    axes.annotate(
-                        str(stage), (x.value, y.value), xytext=(-6, 6), textcoords="offset points", ha="right"
-                    )
-        axes.set_xlabel("AP, %  (higher is better)" if many else "mean accuracy over all tasks, %  (higher is better)")
+        xs, ys = [x for x, _ in front], [y for _, y in front]
+        axes.step(xs, ys, where="pre", color="#8c8c8c", lw=1, ls=(0, (4, 2)), label="Pareto front")
+        for number, group, x, y in found:
+            known = group.method in REFERENCES
+            colour = "#777777" if known else COLOURS[1] if group.method == "hpa" else COLOURS[0]
+            filled = not known and (x.value, y.value) in front
+            bars: Any = {"xerr": _bars(x), "yerr": _bars(y), "fmt": "none", "elinewidth": 1, "alpha": 0.3}
+            axes.errorbar(x.value, y.value, ecolor=colour, **bars)
+            style: Any = {"color": colour, "mfc": colour if filled else "white", "mew": 1.3, "ms": 6.5, "ls": "none"}
+            label = _wrapped(f"{number}  {group.label}", 40)
+            axes.plot(x.value, y.value, marker="D" if known else "o", label=label, **style)
+        axes.set_xlabel("AP, %  (higher is better)")
         axes.set_ylabel("MASR, %  (lower is better)")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-        if many:
-            columns = 1 if len(condition.groups) < 13 else 2
-            figure.legend(loc="outside right center", ncols=columns, fontsize=8)
-        else:
-            axes.set_title(f"{_wrapped(condition.groups[0].label, 60)}: numbers are stages", loc="left")
+        figure.legend(loc="outside right center", fontsize=8, labelspacing=0.35)
+        _number(figure, axes, [(str(number), x.value, y.value) for number, _, x, y in found])
     return figure
+
+
+def safety_over_stages(condition: Condition) -> Figure:
+    """Draw one method's path over the stages: mean accuracy over all tasks against MASR, with 95% intervals."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    group, (accuracy, safety) = condition.main[0], condition.plane
+    found = [
+        (stage, group.cell(stage, accuracy._replace(metric="accuracy")), group.cell(stage, safety))
+        for stage in range(group.last + 1)
+    ]
+    points = [(str(stage), x, y) for stage, x, y in found if isinstance(x, Cell) and isinstance(y, Cell)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([x.value for _, x, _ in points], [y.value for _, _, y in points], color="#8c8c8c", lw=1)
+        for _, x, y in points:
+            bars: Any = {"xerr": _bars(x), "yerr": _bars(y), "fmt": "none", "elinewidth": 1}
+            axes.errorbar(x.value, y.value, ecolor=COLOURS[0], **bars)
+            axes.plot(x.value, y.value, "o", color=COLOURS[0], ms=7, mec="white", mew=0.7)
+        axes.set_xlabel("mean accuracy over all tasks, %  (higher is better)")
+        axes.set_ylabel("MASR, %  (lower is better)")
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.set_title(f"{_wrapped(group.label, 60)}: numbers are stages", loc="left")
+        _number(figure, axes, [(stage, x.value, y.value) for stage, x, y in points])
+    return figure
+
+
+def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
+    """Draw AP and MASR against p_max, from the settings that change p_max and p_min alone.
+
+    Args:
+        groups: a method's settings, its default first.
+        condition: where they were run.
+
+    Returns:
+        None where there are fewer than three such settings, the default included.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    default = groups[0]
+    swept = [group for group in groups if set(group.changed(default)) <= {"p_max", "p_min"}]
+    if len(swept) < 3 or "p_max" not in default.config or "p_min" not in default.config:
+        return None
+    swept.sort(key=lambda group: (group.config["p_max"], group.config["p_min"]))
+    places = [f"{group.config['p_max']:g} / {group.config['p_min']:g}" for group in swept]
+    series = condition.plane[: 2 if condition.safety_sets else 1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(0.8 + 3.9 * len(series), 3.3), layout="constrained")
+        for axes, column in zip(figure.subplots(1, len(series), squeeze=False).flat, series, strict=True):
+            cells = [(place, group.final(column)) for place, group in enumerate(swept)]
+            found = [(place, cell) for place, cell in cells if isinstance(cell, Cell)]
+            xs, ys = [place for place, _ in found], [cell.value for _, cell in found]
+            bars: Any = {"yerr": _bars(*(cell for _, cell in found)), "elinewidth": 1, "capsize": 2.5}
+            axes.errorbar(xs, ys, color=COLOURS[1], marker="o", ms=5, lw=1.4, **bars)
+            for place, cell in found:
+                if swept[place] is default:
+                    ring: Any = {"marker": "o", "ms": 12, "mfc": "none", "mec": "#444444", "ls": "none"}
+                    axes.plot(place, cell.value, label="default", **ring)
+            against = condition.reference.final(column)
+            if condition.reference not in groups and isinstance(against, Cell):
+                axes.axhline(against.value, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=condition.reference.label)
+            axes.set_xticks(range(len(places)), places, rotation=25 if len(places) > 7 else 0)
+            axes.set_xlabel("p_max / p_min, % of columns kept")
+            metric = METRICS[column.metric]
+            axes.set_title(f"{metric.title}, %  ({metric.better} is better)", loc="left")
+        axes.legend(loc="best", fontsize=8)
+    return figure
+
+
+def _bars(*cells: Cell) -> list[list[float]]:
+    """Return what an error bar reaches below and above each number."""
+    return [[max(0, cell.value - cell.low) for cell in cells], [max(0, cell.high - cell.value) for cell in cells]]
 
 
 def _points(group: Group, series: Series) -> list[tuple[int, Cell]]:
     cells = [(stage, group.cell(stage, series)) for stage in range(group.last + 1)]
     return [(stage, cell) for stage, cell in cells if isinstance(cell, Cell)]
-
-
-def _with_stages(condition: Condition) -> list[Group]:
-    # A method with one model, such as zero_shot, has no curve; alone, it still gets its points.
-    return [group for group in condition.groups if group.last] or condition.groups
 
 
 def _panels(count: int, ylabel: str, condition: Condition) -> tuple[Figure, list[Axes]]:
@@ -237,8 +300,56 @@ def _panels(count: int, ylabel: str, condition: Condition) -> tuple[Figure, list
 
 def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
-    columns = min(len(labels), 3 if len(panels) == 1 else 4 if len(panels) == 2 else 6)
+    wide = 0.075 * max(map(len, labels)) + 0.6  # Inches that an entry takes.
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / wide)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _number(figure: Figure, axes: Axes, labels: Sequence[tuple[str, float, float]]) -> None:
+    """Write a short label beside each point, the nearest place at which it meets no other label and no point."""
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Affine2D
+
+    figure.draw_without_rendering()  # The layout, and with it where the points are.
+    scale = figure.dpi / 72
+    points = [tuple(axes.transData.transform((x, y)) / scale) for _, x, y in labels]
+    inside = axes.get_window_extent().transformed(Affine2D().scale(1 / scale)).padded(-5)
+    taken: list[tuple[float, float]] = []
+
+    def apart(one: tuple[float, float], other: tuple[float, float]) -> float:
+        return math.hypot((one[0] - other[0]) / 1.4, one[1] - other[1])
+
+    for (text, x, y), (left, low) in zip(labels, points, strict=True):
+        places = [
+            (left + away * math.cos(turn * math.pi / 8), low + away * math.sin(turn * math.pi / 8))
+            for away in (11, 15, 21, 28, 36)
+            for turn in (2, 6, 14, 10, 0, 8, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)
+        ]
+        room = [
+            # Two digits are wider than high.
+            min([apart(place, other) - 10 for other in taken] + [apart(place, other) - 7 for other in points])
+            if inside.contains(*place)
+            else -math.inf
+            for place in places
+        ]
+        best = next(
+            (place for place, free in zip(places, room, strict=True) if free >= 0), places[room.index(max(room))]
+        )
+        taken.append(best)
+        line = {"arrowstyle": "-", "lw": 0.6, "color": "#777777", "shrinkA": 4, "shrinkB": 4}
+        note = axes.annotate(
+            text,
+            (x, y),
+            xytext=(best[0] - left, best[1] - low),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            arrowprops=line if math.dist(best, (left, low)) > 12 else None,
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
+            zorder=5,
+        )
+        note.set_in_layout(False)
 
 
 def _wrapped(label: str, width: int) -> str:

@@ -10,16 +10,16 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.measures import ALL, Cell, Series
-from hpa_bench.report import figures, tables
+from hpa_bench.report import figures, markdown, tables
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
-from hpa_bench.report.groups import Condition, conditions
-from hpa_bench.results import read_runs
-from hpa_bench.store import RunFolder, atomic
+from hpa_bench.report.groups import Condition, Group, conditions, short_names
+from hpa_bench.results import Run
+from hpa_bench.store import atomic
 
 
-def write_report(runs: Sequence[RunFolder], out: Path, title: str = "hpa-bench report") -> Path:
-    """Write report.html, tables/*.csv and figures/*.png and *.svg.
+def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report") -> Path:
+    """Write report.html, tables/*.csv and *.md, and figures/*.png and *.svg.
 
     Runs of different suites, task orders, harmful ratios or training recipes stand apart, each in its own part.
 
@@ -36,14 +36,15 @@ def write_report(runs: Sequence[RunFolder], out: Path, title: str = "hpa-bench r
     """
     if not runs:
         raise UserError("No runs to report.")
-    found = conditions(read_runs(runs))
-    tables.write_tables(out / "tables", found)
-    several = len(found) > 1
-    parts = [_part(part, out / "figures", f"{index}-" if several else "") for index, part in enumerate(found, 1)]
+    found = conditions(runs)
+    # The first condition's files have plain names, so that links to them hold when others are added.
+    prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
+    _write_tables(out / "tables", found, prefixes)
     page = _template().render(
         title=title,
-        parts=parts,
-        several=several,
+        parts=[_part(part, out / "figures", prefix) for part, prefix in zip(found, prefixes, strict=True)],
+        across=_across(found) if len(found) > 1 else None,
+        marks=tables.MARKS,
         metrics=METRICS,
         paper_header=PAPER_HEADER,
         paper=[["–" if value is None else value for value in row] for row in PAPER],
@@ -68,32 +69,133 @@ def _template() -> Any:
     return environment.get_template("template.html.j2")
 
 
+def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str]) -> None:
+    tables.write_tables(folder, found)
+    pages = {f"{prefix}main": markdown.main_table(part) for part, prefix in zip(found, prefixes, strict=True)}
+    if len(found) > 1:
+        pages["conditions"] = markdown.across_table(found)
+    for name, text in pages.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _across(found: Sequence[Condition]) -> dict[str, Any]:
+    rows = [
+        (row.label, [tables.shown(cell, mark=mark, rank=rank) for cell, rank, mark in row.cells])
+        for row in tables.across(found)
+    ]
+    heads = [(part.short, [_head(series) for series in part.plane]) for part in found]
+    return {"rows": rows, "heads": heads}
+
+
 def _part(condition: Condition, folder: Path, prefix: str) -> dict[str, Any]:
-    reference = condition.reference
-    others = [group for group in condition.groups if group is not reference]
     runs = tables.runs(condition)
     return {
         "title": condition.title,
-        "anchor": prefix or "part",
+        "anchor": f"{prefix}part",
         "condition": condition,
         "setting": _setting(condition),
         "runs": runs,
         "unfinished": [run for run in runs if run["missing"]],
-        "headline": _table(condition, condition.headline),
+        "harmful": _harmful(condition),
+        "main": _main(condition),
+        "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "continual": _table(condition, condition.continual),
         "safety": {judge: _table(condition, condition.safety(judge)) for judge in condition.judges},
         "sets": {name: _verdicts(condition, name) for name in condition.safety_sets},
-        "reference": reference.label,
-        "differences": [
-            (
-                group.label,
-                [tables.shown(group.difference(reference, series), signed=True) for series in condition.headline],
-            )
-            for group in others
-        ],
+        "reference": condition.reference.label,
+        "differences": {
+            reference.label: [
+                (group.label, _differences(condition, group, reference))
+                for group in condition.main
+                if group is not reference
+            ]
+            for reference in condition.references
+        },
+        "hidden": sum(group.last > 0 for group in condition.main) - len(condition.shown),
+        "matrices": [_matrix(condition, group) for group in condition.main if any(run.stages for run in group.runs)],
         "costs": _costs(condition),
         "examples": examples(condition),
         "figures": _figures(condition, folder, prefix),
+    }
+
+
+def _harmful(condition: Condition) -> str:
+    """Return how many training samples harmful pairs replace; empty where none."""
+    if not condition.harmful_ratio:
+        return ""
+    poisoned = [run.manifest.get("poisoned") or {} for run in condition.runs]
+    replaced = max(sum(map(len, tasks.values())) for tasks in poisoned)
+    count = f" ({replaced} over all tasks)" if replaced else ""
+    return f"{100 * condition.harmful_ratio:g}% of each task’s training samples{count}"
+
+
+def _main(condition: Condition) -> dict[str, Any]:
+    rows = [
+        {
+            "label": row.group.label,
+            "seeds": row.group.seeds,
+            "missing": row.missing,
+            "cells": [tables.shown(cell, mark=mark) for cell, mark in zip(row.cells, row.marks, strict=True)],
+            "costs": row.costs,
+        }
+        for row in tables.main(condition)
+    ]
+    heads = _table(condition, condition.headline)["head"]
+    return {"head": heads, "rows": rows, "costs": list(tables.COSTS.values())}
+
+
+def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -> dict[str, Any]:
+    """Return a method's settings, each with its differences to the default, and the sweep over its keep rate."""
+    default, *others = condition.settings[method]
+    changed = [key for key in default.config if any(key in group.changed(default) for group in others)]
+    rows: list[tuple[str, Group, list[dict[str, Any]]]] = [
+        (tables.setting({key: default.config[key] for key in changed}), default, [{}] * len(condition.headline))
+    ]
+    rows += [
+        (tables.setting(group.changed(default)), group, _differences(condition, group, default)) for group in others
+    ]
+    figure = figures.keep_rate([default, *others], condition)
+    return {
+        "method": method,
+        "rows": [
+            (label, group.seeds, [tables.shown(group.final(series)) for series in condition.headline], differences)
+            for label, group, differences in rows
+        ],
+        "figure": figures.save(figure, folder, f"{prefix}keep-rate-{_slug(method)}") if figure else "",
+    }
+
+
+def _differences(condition: Condition, group: Group, other: Group) -> list[dict[str, Any]]:
+    return [tables.shown(group.difference(other, series), signed=True) for series in condition.headline]
+
+
+def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
+    """Return a method's accuracy of each task after each stage, as the page shades it."""
+    short, curriculum = short_names(condition.tasks), group.runs[0].curriculum
+    rows = []
+    for stage in range(group.last + 1):
+        trained = curriculum[stage - 1] if stage else []
+        cells = []
+        for task in condition.tasks:
+            cell = group.cell(stage, Series(task, "task", "", "accuracy"))
+            shade = cell.value / 100 if isinstance(cell, Cell) else 0.0
+            text = tables.number(cell.value) if isinstance(cell, Cell) else "missing"
+            cells.append(
+                {"text": text, "shade": f"{0.85 * shade:.2f}", "dark": shade > 0.65, "trained": task in trained}
+            )
+        name = short[trained[0]] if len(trained) == 1 else f"{len(trained)} tasks" if trained else "aligned"
+        rows.append((f"{stage} {name}", cells))
+    columns = ", ".join(
+        f"{tables.title(series)} {tables.shown(group.final(series))['text'].split(':')[0]}"
+        for series in condition.headline[:2]
+    )
+    shown = group in condition.references
+    return {
+        "label": group.label,
+        "about": columns,
+        "tasks": [short[task] for task in condition.tasks],
+        "rows": rows,
+        "open": shown,
     }
 
 
@@ -124,23 +226,27 @@ def _settings(value: Any) -> str:
 
 
 def _table(condition: Condition, columns: Sequence[Series]) -> dict[str, Any]:
-    cells = [[group.final(series) for series in columns] for group in condition.groups]
+    cells = [[group.final(series) for series in columns] for group in condition.main]
     sizes = [{cell.n for row in cells if isinstance(cell := row[index], Cell)} for index in range(len(columns))]
-    short = figures.short_names([*condition.safety_sets, *condition.benign_sets])
+    short = short_names([*condition.safety_sets, *condition.benign_sets])
     head = [
-        {
-            "title": METRICS[series.metric].title,
+        _head(series)
+        | {
             "set": "" if series.set == ALL else short.get(series.set, series.set),
-            "better": {"higher": "↑", "lower": "↓", "": ""}[METRICS[series.metric].better],
             "n": f"n = {next(iter(size))}" if size else "",
         }
         for series, size in zip(columns, sizes, strict=True)
     ]
     rows = [
-        (group.label, len(group.runs), [tables.shown(cell) for cell in row])
-        for group, row in zip(condition.groups, cells, strict=True)
+        (group.label, group.seeds, [tables.shown(cell) for cell in row])
+        for group, row in zip(condition.main, cells, strict=True)
     ]
     return {"head": head, "rows": rows}
+
+
+def _head(series: Series) -> dict[str, str]:
+    metric = METRICS[series.metric]
+    return {"title": metric.title, "better": {"higher": "↑", "lower": "↓", "": ""}[metric.better], "set": "", "n": ""}
 
 
 def _verdicts(condition: Condition, name: str) -> dict[str, Any]:
@@ -156,7 +262,8 @@ def _verdicts(condition: Condition, name: str) -> dict[str, Any]:
 
 
 def _costs(condition: Condition) -> dict[str, Any]:
-    rows = tables.costs(condition)
+    labels = {group.label for group in condition.main}
+    rows = [row for row in tables.costs(condition) if row["method"] in labels]
     steps = [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith("seconds_")]
     steps = sorted(
         (step for step in steps if step != "seconds_total"), key=lambda step: -max(row.get(step, 0) for row in rows)
@@ -164,20 +271,24 @@ def _costs(condition: Condition) -> dict[str, Any]:
     return {"rows": rows, "steps": [(step, step.removeprefix("seconds_").replace("_", " ")) for step in steps]}
 
 
-def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"accuracy_matrix": [], "forgetting": "", "trajectory": "", "scatter": ""}
-    tested = [group for group in condition.groups if any(run.stages for run in group.runs)]
-    for group in tested:
-        name = f"{prefix}accuracy-matrix-{re.sub(r'[^a-z0-9]+', '-', group.label.lower()).strip('-')}"
-        drawn["accuracy_matrix"].append(figures.save(figures.accuracy_matrix(group, condition), folder, name))
-    if not tested:
+def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
+    """Write a part's figures and return those that stand in the page, where accuracy matrices are tables instead."""
+    drawn = {"forgetting": "", "trajectory": "", "scatter": ""}
+    for group in condition.references:
+        if any(run.stages for run in group.runs):
+            name = f"{prefix}accuracy-matrix-{_slug(group.label)}"
+            figures.save(figures.accuracy_matrix(group, condition), folder, name)
+    if not condition.shown:
         return drawn
     drawn["forgetting"] = figures.save(figures.forgetting_curves(condition), folder, f"{prefix}forgetting")
-    judge = condition.judges[0] if condition.judges else ""
-    masr = Series(ALL, "safety", judge, "masr")
-    if any(isinstance(group.cell(0, masr), Cell) for group in tested):
-        figure = figures.safety_trajectory(condition, judge)
+    safety = condition.plane[1]
+    if any(isinstance(group.cell(0, safety), Cell) for group in condition.shown):
+        figure = figures.safety_trajectory(condition)
         drawn["trajectory"] = figures.save(figure, folder, f"{prefix}safety-trajectory")
-        figure = figures.safety_against_accuracy(condition, judge)
-        drawn["scatter"] = figures.save(figure, folder, f"{prefix}safety-against-accuracy")
+        draw = figures.safety_against_accuracy if len(condition.main) > 1 else figures.safety_over_stages
+        drawn["scatter"] = figures.save(draw(condition), folder, f"{prefix}safety-against-accuracy")
     return drawn
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -3,15 +3,106 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpa_bench.measures import ALL, Cell, Series
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
 from hpa_bench.report.groups import Condition, Group
 
 Row = dict[str, Any]
+Found = Cell | str
+"""A number, or why there is none."""
+
+MARKS = (
+    "The best of a column is bold and the second best underlined, each only where its paired differences to every"
+    " method ranked below it exclude 0. zero_shot and joint are references and not ranked."
+)
+COSTS = {
+    "seconds_train": "Train, s",
+    "seconds_adapt": "Edit, s",
+    "peak_memory_bytes": "Peak memory",
+    "state_bytes": "State",
+    "trainable_parameters": "Trained parameters",
+}
+"""The cost columns of the main table."""
+
+
+class MainRow(NamedTuple):
+    """A row of a main table; `marks` holds "best", "second" or "" for each cell."""
+
+    group: Group
+    cells: list[Found]
+    marks: list[str]
+    costs: list[str]
+
+    @property
+    def missing(self) -> str:
+        """Why the method has no number at all; empty where it has one."""
+        reasons = {cell for cell in self.cells if isinstance(cell, str) and cell != "-"}
+        return reasons.pop() if len(reasons) == 1 and all(isinstance(cell, str) for cell in self.cells) else ""
+
+
+class AcrossRow(NamedTuple):
+    """A method across conditions: for each condition and each of AP and MASR the number, its rank and its mark."""
+
+    label: str
+    cells: list[tuple[Found, int, str]]
+
+
+def main(condition: Condition) -> list[MainRow]:
+    """Return the main table: every method's headline numbers, what is best, and its costs."""
+    columns = condition.headline
+    marks = [condition.marks(series, condition.main) for series in columns]
+    spent = {row["method"]: row for row in costs(condition)}
+    return [
+        MainRow(
+            group,
+            [group.final(series) for series in columns],
+            [marked.get(group.label, "") for marked in marks],
+            [amount(name, spent[group.label].get(name)) for name in COSTS],
+        )
+        for group in condition.main
+    ]
+
+
+def across(listed: Sequence[Condition]) -> list[AcrossRow]:
+    """Return AP and MASR of the methods that stand in several conditions; ranks and marks are among these alone."""
+    by_label = [{group.label: group for group in condition.main} for condition in listed]
+    labels = list(dict.fromkeys(label for groups in by_label for label in groups))
+    labels = [label for label in labels if sum(label in groups for groups in by_label) > 1]
+    cells: dict[str, list[tuple[Found, int, str]]] = {label: [] for label in labels}
+    for condition, groups in zip(listed, by_label, strict=True):
+        among = [groups[label] for label in labels if label in groups]
+        for series in condition.plane:
+            ranked = [(group.label, group.final(series)) for group in condition.ranked(series, among)]
+            values = [cell.value for _, cell in ranked if isinstance(cell, Cell)]
+            ranks = {label: values.index(value) + 1 for (label, _), value in zip(ranked, values, strict=True)}
+            marks = condition.marks(series, among)
+            for label in labels:
+                cell = groups[label].final(series) if label in groups else "-"
+                cells[label].append((cell, ranks.get(label, 0), marks.get(label, "")))
+    return [AcrossRow(label, cells[label]) for label in labels]
+
+
+def amount(name: str, value: float | None) -> str:
+    """Return a cost as shown: seconds, parameters, or bytes in binary units."""
+    if value is None:
+        return "–"
+    if name.startswith("seconds"):
+        return f"{value:.1f}"
+    if not name.endswith("bytes"):
+        return f"{value:,}"
+    unit, size = next((pair for pair in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if value >= pair[1]), ("B", 1))
+    return f"{value / size:.{0 if size == 1 else 1}f} {unit}" if value else "0"
+
+
+def setting(values: Mapping[str, Any]) -> str:
+    """Return settings as shown."""
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )
 
 
 def number(value: float, digits: int = 1, signed: bool = False) -> str:
@@ -20,7 +111,7 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}".replace("-", "−")
 
 
-def shown(cell: Cell | str, signed: bool = False) -> dict[str, Any]:
+def shown(cell: Found, signed: bool = False, mark: str = "", rank: int = 0) -> dict[str, Any]:
     """Return a cell as the page shows it: value, interval, sd over seeds, or the reason why there is none."""
     if isinstance(cell, str):
         return {"text": "–" if cell == "-" else cell, "absent": True}
@@ -29,7 +120,9 @@ def shown(cell: Cell | str, signed: bool = False) -> dict[str, Any]:
         "interval": f"[{number(cell.low)}, {number(cell.high)}]",
         "sd": "" if cell.sd is None else f"sd {number(cell.sd)}",
         "about": f"n = {cell.n} samples, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}",
-        "excludes_zero": cell.low > 0 or cell.high < 0,
+        "excludes_zero": cell.excludes_zero,
+        "mark": mark,
+        "rank": f"#{rank}" if rank else "",
     }
 
 
@@ -42,8 +135,11 @@ def results(condition: Condition) -> list[Row]:
     """Return every number after the last stage, one row a method, judge, set and metric."""
     aggregates = [column for judge in condition.judges for column in condition.safety(judge) if column.set == ALL]
     columns = [*condition.continual, *aggregates, *condition.per_sample()]
+    marks = {series: condition.marks(series, condition.main) for series in condition.headline}
     return [
-        _about(condition, group, column) | _values(group.final(column), group)
+        _about(condition, group, column)
+        | _values(group.final(column), group)
+        | {"mark": marks.get(column, {}).get(group.label, "")}
         for group in condition.groups
         for column in columns
     ]
@@ -65,16 +161,30 @@ def stages(condition: Condition) -> list[Row]:
 
 
 def differences(condition: Condition) -> list[Row]:
-    """Return each method minus the reference, paired by seed and by sample."""
-    reference = condition.reference
+    """Return each method minus the references, and each setting minus its default, paired by seed and by sample."""
+    pairs = [(group, reference) for reference in condition.references for group in condition.main]
+    pairs += [(group, default) for default, *others in condition.settings.values() for group in others]
     return [
         _about(condition, group, series)
         | {"reference": reference.label}
         | _values(group.difference(reference, series), group)
-        for group in condition.groups
+        for group, reference in pairs
         if group is not reference
         for series in condition.headline
     ]
+
+
+def conditions(listed: Sequence[Condition]) -> list[Row]:
+    """Return AP and MASR of the methods that stand in several conditions, with their ranks."""
+    columns = [(condition, series) for condition in listed for series in condition.plane]
+    found = []
+    for row in across(listed):
+        for (condition, series), (cell, rank, mark) in zip(columns, row.cells, strict=True):
+            group = next((group for group in condition.main if group.label == row.label), None)
+            if group:
+                about = _about(condition, group, series) | _values(cell, group)
+                found.append(about | {"rank": rank or "", "mark": mark})
+    return found
 
 
 def costs(condition: Condition) -> list[Row]:
@@ -96,7 +206,7 @@ def costs(condition: Condition) -> list[Row]:
         row |= {f"seconds_{step}": round(spent, 3) for step, spent in seconds.items()}
         row |= {"seconds_total": round(sum(seconds.values()), 3)} if seconds else {}
         row |= {size: round(value) for size, value in sizes.items()}
-        row["missing"] = "" if complete else f"missing: {group.runs[0].missing}"
+        row["missing"] = "" if complete else f"missing: {group.missing}"
         rows.append(row)
     return rows
 
@@ -127,11 +237,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_tables(folder: Path, conditions: Iterable[Condition]) -> None:
+def write_tables(folder: Path, listed: Sequence[Condition]) -> None:
     """Write every table as CSV; conditions stand below one another, never averaged."""
-    listed = list(conditions)
     for table in (results, stages, differences, costs, runs):
         write_csv(folder / f"{table.__name__}.csv", [row for condition in listed for row in table(condition)])
+    if len(listed) > 1:
+        write_csv(folder / "conditions.csv", conditions(listed))
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
     write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
 
@@ -140,7 +251,7 @@ def _about(condition: Condition, group: Group, series: Series) -> Row:
     return {"condition": condition.title, "method": group.label} | series._asdict()
 
 
-def _values(cell: Cell | str, group: Group) -> Row:
+def _values(cell: Found, group: Group) -> Row:
     blank: Row = {"seeds": 0, "n": "", "value": "", "low": "", "high": "", "sd": "", "missing": ""}
     if isinstance(cell, str):
         return blank | {"missing": "not defined" if cell == "-" else cell}

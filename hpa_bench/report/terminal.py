@@ -7,58 +7,85 @@ from typing import TYPE_CHECKING
 
 from hpa_bench.measures import Cell, Series
 from hpa_bench.report import tables
-from hpa_bench.report.figures import short_names
-from hpa_bench.report.groups import Condition, conditions
-from hpa_bench.results import read_runs
-from hpa_bench.store import RunFolder
+from hpa_bench.report.groups import Condition, conditions, short_names
+from hpa_bench.results import Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+MATRICES = 6
+"""Methods up to which the accuracy after each stage is printed too."""
+_STYLE = {"best": "bold", "second": "underline", "": ""}
 
-def terminal_table(runs: Sequence[RunFolder]) -> RenderableType:
-    """Return what rich prints: the main numbers of each method and the accuracy of each task after each stage."""
+
+def terminal_table(runs: Sequence[Run]) -> RenderableType:
+    """Return what rich prints: the main numbers of each method, of its settings, and, of few, accuracy by stage."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    for condition in conditions(read_runs(runs)):
+    for condition in conditions(runs):
         parts.append(_headline(condition))
+        if any(mark for row in tables.main(condition) for mark in row.marks):
+            parts.append(Text(tables.MARKS, style="dim"))
+        parts += [_settings(condition, method) for method in condition.settings]
         for run in condition.runs:
             if run.missing:
                 parts.append(Text(f"{run.label}, seed {run.seed}: missing: {run.missing}", style="yellow"))
-        parts += [_matrix(condition, index) for index, group in enumerate(condition.groups) if group.last]
+        if len(condition.main) <= MATRICES:
+            parts += [_matrix(condition, index) for index, group in enumerate(condition.main) if group.last]
     return Group(*parts)
 
 
 def _headline(condition: Condition) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+    table = _table(condition, f"{condition.title}: percent, with 95% intervals", "method")
+    for row in tables.main(condition):
+        _add_row(table, row.group.label, row.group.seeds, row.cells, row.marks)
+    return table
 
-    table = Table(title=f"{condition.title}: percent, with 95% intervals", title_justify="left")
+
+def _settings(condition: Condition, method: str) -> Table:
+    default, *others = condition.settings[method]
+    table = _table(condition, f"{condition.title}: settings of {method}", "setting")
+    for group in (default, *others):
+        label = tables.setting(group.changed(default)) or "default"
+        cells = [group.final(series) for series in condition.headline]
+        _add_row(table, label, group.seeds, cells, [""] * len(cells))
+    return table
+
+
+def _table(condition: Condition, title: str, first: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
     longest = max(len(word) for group in condition.groups for word in group.label.split())
-    table.add_column("method", min_width=min(longest, 24), overflow="fold")
+    table.add_column(first, min_width=min(longest, 24), overflow="fold")
     table.add_column("seeds", justify="right")
     for series in condition.headline:
         table.add_column(tables.title(series), justify="right", no_wrap=True)
-    for group in condition.groups:
-        row = [Text(group.label), Text(str(len(group.runs)))]
-        for series in condition.headline:
-            cell = tables.shown(group.final(series))
-            # The reason stands once below the table: seven times in narrow columns, it would drown the numbers.
-            row.append(Text(cell["text"].split(":")[0]))
-            if "interval" in cell:
-                row[-1].append("\n" + cell["interval"], style="dim")
-        table.add_row(*row)
     return table
+
+
+def _add_row(table: Table, label: str, seeds: str, cells: Sequence[tables.Found], marks: Sequence[str]) -> None:
+    from rich.text import Text
+
+    row = [Text(label), Text(seeds)]
+    for found, mark in zip(cells, marks, strict=True):
+        cell = tables.shown(found)
+        # The reason stands once below the table: seven times in narrow columns, it would drown the numbers.
+        row.append(Text())
+        row[-1].append(cell["text"].split(":")[0], style=_STYLE[mark])
+        if "interval" in cell:
+            row[-1].append("\n" + cell["interval"], style="dim")
+    table.add_row(*row)
 
 
 def _matrix(condition: Condition, index: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    group, short = condition.groups[index], short_names(condition.tasks)
+    group, short = condition.main[index], short_names(condition.tasks)
     curriculum = group.runs[0].curriculum
     table = Table(title=Text(f"{group.label}: accuracy after each stage, percent"), title_justify="left")
     table.add_column("stage")

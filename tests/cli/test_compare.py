@@ -1,12 +1,14 @@
 """Real processes: what is missing is run, a failing method does not stop the others, and the report is written."""
 
+import html
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
-from hpa_bench.cli.compare import _seeds
+from hpa_bench.cli.compare import _names, _seeds
 from hpa_bench.errors import UserError
 from hpa_bench.registry import Registry, methods
 from hpa_bench.results import load_runs
@@ -25,6 +27,33 @@ class Failing(Method):
         if ctx.stage == 2:
             raise RuntimeError("no equation today")
         return ()
+'''
+
+
+NEEDY = '''
+from hpa_bench import Method
+
+
+class Needy(Method):
+    """Needs what the suite has not."""
+
+    name = "needy"
+    needs = frozenset({"safety_calibration"})
+'''
+KILLED = '''
+import os
+import signal
+
+from hpa_bench import Method
+
+
+class Killed(Method):
+    """Ends as a process does for which there is no memory."""
+
+    name = "killed"
+
+    def adapt(self, before, after, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
 '''
 
 
@@ -51,6 +80,79 @@ def test_compare_goes_on_past_a_method_that_fails(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*arguments[:4], "seqft,zero_shot", *arguments[5:]])
     assert again.exit_code == 0
     assert "2 runs, 2 finished before." in again.output
+
+
+def test_a_method_that_cannot_start_is_a_row_with_the_reason_until_it_can(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "suite")
+    plugin = tmp_path / "needy.py"
+    plugin.write_text(NEEDY)
+    arguments = [
+        "compare",
+        "--suite",
+        str(suite),
+        "--methods",
+        "needy,zero_shot",
+        "--seeds",
+        "0",
+        "--plugin",
+        str(plugin),
+    ]
+    arguments += ["--runs", str(tmp_path / "runs"), "--set", "calibration.safety_set=null"]
+    result = CliRunner().invoke(app, arguments)
+
+    why = "no stage finished: Method 'needy' needs safety calibration samples"
+    assert result.exit_code == 1
+    assert result.output.count("Method 'needy' needs safety calibration samples") == 3  # As it fails, table, end.
+    tables = tmp_path / "runs" / "small" / "report" / "tables"
+    assert why in (tables / "results.csv").read_text()
+    assert why in html.unescape((tables / "main.md").read_text())
+    assert why in html.unescape((tables.parent / "report.html").read_text())
+
+    again = CliRunner().invoke(app, ["report", str(tmp_path / "runs" / "small"), "--out", str(tmp_path / "later")])
+    assert again.exit_code == 0
+    assert why in html.unescape((tmp_path / "later" / "report.html").read_text())
+
+    plugin.write_text(NEEDY.replace('{"safety_calibration"}', "()"))
+    methods._plugins.clear()
+    fixed = CliRunner().invoke(app, arguments)
+    assert fixed.exit_code == 0, fixed.output
+    assert "needy" in set(load_runs(tmp_path / "runs").query("metric == 'ap'")["method"])
+
+
+def test_a_run_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "suite")
+    plugin = tmp_path / "killed.py"
+    plugin.write_text(KILLED)
+    arguments = ["compare", "--suite", str(suite), "--methods", "killed", "--seeds", "0", "--plugin", str(plugin)]
+    result = CliRunner().invoke(app, [*arguments, "--runs", str(tmp_path / "runs")])
+
+    assert result.exit_code == 1
+    assert "killed, seed 0: missing: stopped after stage 0 of 2: ended by signal 9" in result.output
+
+
+def test_every_order_is_run_with_every_share_of_harmful_data(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "suite")
+    arguments = ["compare", "--suite", str(suite), "--methods", "zero_shot", "--seeds", "0"]
+    arguments += ["--order", "1,2", "--order", "2,1", "--harmful-ratio", "0", "--harmful-ratio", "0.5"]
+    result = CliRunner().invoke(app, [*arguments, "--runs", str(tmp_path / "runs")])
+
+    assert result.exit_code == 0, result.output
+    frame = load_runs(tmp_path / "runs")
+    found = {*zip(frame["order"], frame["harmful_ratio"], strict=True)}
+    assert found == {(order, ratio) for order in ("colours,shades", "shades,colours") for ratio in (0.0, 0.5)}
+    page = (tmp_path / "runs" / "small" / "report" / "report.html").read_text()
+    parts = re.findall(r"<h2 [^>]*>(.*): main results</h2>", page)
+    first, second = "order colours, shades", "order shades, colours"
+    assert parts == [
+        f"small; {data}; {order}" for order in (first, second) for data in ("original data", "50% harmful data")
+    ]
+
+
+def test_all_means_every_method_with_its_defaults() -> None:
+    names, broken = _names("all,random_columns:match=norm")
+
+    assert [*names, *broken].count("hpa") == 1
+    assert {*names, *broken} == {*methods.names(), "random_columns:match=norm"}
 
 
 def test_a_setting_that_is_nobodys_is_refused(tmp_path: Path) -> None:

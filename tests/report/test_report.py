@@ -14,10 +14,11 @@ from hpa_bench.errors import UserError
 from hpa_bench.measures import ALL, Cell, Series
 from hpa_bench.metrics import continual_metrics
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.report.groups import conditions
+from hpa_bench.report.figures import safety_against_accuracy
+from hpa_bench.report.groups import SHOWN, conditions
 from hpa_bench.report.tables import number
 from hpa_bench.results import load_runs, read_runs
-from hpa_bench.store import MANIFEST, find_runs, write_json
+from hpa_bench.store import MANIFEST, RunFolder, find_runs, write_json
 from tests.run_folders import SAFETY, TASKS, write_run
 
 BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'
@@ -30,6 +31,10 @@ def several(root, **options):
     runs += [write_run(root, "joint", seed, stages=[TASKS], **options) for seed in (0, 1)]
     runs += [write_run(root, "seqft", seed, unsafe=0.7, forget=0.6, **options) for seed in (0, 1)]
     return runs + [write_run(root, "hpa", seed, unsafe=0.1, forget=0.1, **options) for seed in (0, 1)]
+
+
+def report_of(runs, out, title="hpa-bench report"):
+    return write_report(read_runs(runs), out, title)
 
 
 def table(page, name):
@@ -61,7 +66,7 @@ class Visible(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("several")
-    return write_report(several(root / "runs"), root / "report", "A & B <report>")
+    return report_of(several(root / "runs"), root / "report", "A & B <report>")
 
 
 def test_page_needs_no_network_and_no_script(page):
@@ -95,7 +100,7 @@ def test_page_has_its_parts(page):
         "Accuracy and forgetting",
         "Safety",
         "ASR ↓ not refused",
-        "Cost, and where the time went",
+        "Where the time went",
         "Example responses",
         "Definitions",
         "LLaVA-1.5-7B, not comparable",
@@ -187,7 +192,7 @@ def shifted(measure, by):
 
 
 def test_model_output_is_escaped(tmp_path):
-    page = write_report([write_run(tmp_path, response=BAD)], tmp_path / "report", BAD)
+    page = report_of([write_run(tmp_path, response=BAD)], tmp_path / "report", BAD)
 
     seen = Visible(page)
     assert not {tag for tag, _ in seen.tags} & {"script", "img"}
@@ -199,7 +204,7 @@ def test_unfinished_runs_say_why(tmp_path):
     (stopped.path / "FAILED").write_text("The loss is NaN at step 3.")
     unborn = write_run(tmp_path, "ewc", finished=-1)
 
-    page = write_report([write_run(tmp_path, "seqft"), stopped, unborn], tmp_path / "report")
+    page = report_of([write_run(tmp_path, "seqft"), stopped, unborn], tmp_path / "report")
 
     text = Visible(page).text
     assert "missing: stopped after stage 1 of 3: The loss is NaN at step 3." in text
@@ -214,7 +219,7 @@ def test_unfinished_runs_say_why(tmp_path):
 def test_seed_that_is_missing_is_not_hidden(tmp_path):
     runs = [write_run(tmp_path, "seqft", 0), write_run(tmp_path, "seqft", 1, finished=2)]
 
-    page = write_report(runs, tmp_path / "report")
+    page = report_of(runs, tmp_path / "report")
 
     row = next(row for row in table(page, "results") if row["metric"] == "ap")
     assert (row["seeds"], row["missing"]) == ("1", "missing: 1 of 2 seeds")
@@ -225,13 +230,13 @@ def test_conditions_are_never_averaged(tmp_path):
     runs = [write_run(tmp_path / "a", "hpa"), write_run(tmp_path / "b", "hpa", harmful_ratio=0.001)]
     runs.append(write_run(tmp_path / "c", "hpa", tasks=TASKS[::-1]))
 
-    page = write_report(runs, tmp_path / "report")
+    page = report_of(runs, tmp_path / "report")
 
     titles = {row["condition"] for row in table(page, "results")}
     assert titles == {
-        f"toy; original data; order {', '.join(TASKS)}",
-        f"toy; 0.1% harmful data; order {', '.join(TASKS)}",
-        f"toy; original data; order {', '.join(TASKS[::-1])}",
+        "toy; original data; order ad, digits, caption",
+        "toy; 0.1% harmful data; order ad, digits, caption",
+        "toy; original data; order caption, digits, ad",
     }
     assert {row["seeds"] for row in table(page, "results")} <= {"0", "1"}
     seen = Visible(page)
@@ -242,18 +247,18 @@ def test_conditions_are_never_averaged(tmp_path):
 def test_runs_that_cannot_stand_together_are_refused(tmp_path):
     first = write_run(tmp_path / "a")
     with pytest.raises(UserError, match="both hpa with seed 0: give one of them"):
-        write_report([first, write_run(tmp_path / "b")], tmp_path / "report")
+        report_of([first, write_run(tmp_path / "b")], tmp_path / "report")
     with pytest.raises(UserError, match="different samples of 'toy_ad' .40 and 20.: report them separately"):
-        write_report([first, write_run(tmp_path / "c", "seqft", n=20)], tmp_path / "report")
+        report_of([first, write_run(tmp_path / "c", "seqft", n=20)], tmp_path / "report")
     with pytest.raises(UserError, match="No runs"):
-        write_report([], tmp_path / "report")
+        report_of([], tmp_path / "report")
 
 
 def test_same_runs_give_the_same_bytes(tmp_path):
     runs = [write_run(tmp_path, "seqft", seed) for seed in (0, 1)]
 
     for name in ("one", "two"):
-        write_report(runs, tmp_path / name)
+        report_of(runs, tmp_path / name)
 
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) > 12
@@ -264,7 +269,7 @@ def test_same_runs_give_the_same_bytes(tmp_path):
 def test_judge_of_one_run_alone(tmp_path):
     runs = [write_run(tmp_path, "seqft"), write_run(tmp_path, "hpa", manifest={"judges": ["keyword"]})]
 
-    page = write_report(runs, tmp_path / "report")
+    page = report_of(runs, tmp_path / "report")
 
     row = next(
         row
@@ -275,7 +280,7 @@ def test_judge_of_one_run_alone(tmp_path):
 
 
 def test_suite_without_safety_sets(tmp_path):
-    page = write_report([write_run(tmp_path, safety_sets=[], benign_sets=[])], tmp_path / "report")
+    page = report_of([write_run(tmp_path, safety_sets=[], benign_sets=[])], tmp_path / "report")
 
     assert not (page.parent / "figures" / "safety-trajectory.svg").exists()
     assert {row["kind"] for row in table(page, "results")} == {"task"}
@@ -287,10 +292,147 @@ def test_terminal_table(tmp_path):
     (stopped.path / "FAILED").write_text("out of memory")
     console = Console(width=120, record=True, file=io.StringIO())
 
-    console.print(terminal_table([*runs, stopped]))
+    console.print(terminal_table(read_runs([*runs, stopped])))
 
     text = console.export_text()
     for expected in ("AP", "BWT", "MASR", "DASR", "Over-refusal", "hpa: accuracy after each stage", "0 aligned"):
         assert expected in text
     assert "ewc, seed 0: missing: stopped after stage 1 of 3: out of memory" in text
     assert "nan" not in text.lower()
+
+
+def test_row_of_a_method_that_failed_says_why_everywhere(tmp_path):
+    folder = RunFolder(tmp_path / "toy" / "needy-1" / "seed0")
+    planned = write_run(tmp_path / "other", "needy", finished=-1).manifest
+    folder.record_failure(planned, "Method 'needy' needs <what> the suite has not.")
+
+    runs = read_runs([write_run(tmp_path, "seqft"), folder])
+    page = write_report(runs, tmp_path / "report")
+
+    why = "missing: no stage finished: Method 'needy' needs <what> the suite has not."
+    assert f"needy 0 of 1 {why} " in Visible(page).text
+    assert {row["missing"] for row in table(page, "results") if row["method"] == "needy"} >= {why}
+    assert next(row for row in table(page, "costs") if row["method"] == "needy")["missing"] == why
+    assert why.replace("<what>", "&lt;what&gt;").replace("'", "&#x27;") in (page.parent / "tables/main.md").read_text()
+    assert why.split(": ", 1)[1] in printed(runs)
+
+
+def test_report_of_failed_runs_alone(tmp_path):
+    runs = [write_run(tmp_path, name, finished=-1) for name in ("seqft", "hpa")]
+
+    page = report_of(runs, tmp_path / "report")
+
+    assert "hpa 0 of 1 missing: no stage finished" in Visible(page).text
+
+
+def test_costs_stand_in_the_main_table(page):
+    text = Visible(page).text
+
+    assert "Train, s Edit, s Peak memory State Trained parameters" in text.split("Differences to seqft")[1]
+    assert "24.3 3.6 667.6 MiB 12.0 KiB 120,000" in text
+    main = (page.parent / "tables" / "main.md").read_text()
+    assert "| 24.3 | 3.6 | 667.6 MiB | 12.0 KiB | 120,000 |" in main
+
+
+def test_differences_to_hpa_stand_beside_those_to_seqft(page):
+    rows = table(page, "differences")
+
+    assert {row["reference"] for row in rows} == {"seqft", "hpa"}
+    minus = {(row["method"], row["reference"]): float(row["value"]) for row in rows if row["metric"] == "masr"}
+    assert minus["seqft", "hpa"] == -minus["hpa", "seqft"]
+
+
+def test_first_condition_has_the_plain_names(tmp_path):
+    runs = [write_run(tmp_path / "a", "hpa", harmful_ratio=0.05), write_run(tmp_path / "b", "hpa")]
+    runs.append(write_run(tmp_path / "c", "hpa", tasks=TASKS[::-1]))
+
+    page = report_of(runs, tmp_path / "report")
+
+    text = Visible(page).text
+    places = [text.index(f"toy; {part}: main results") for part in CONDITIONS]
+    assert places == sorted(places)
+    assert "5% of each task’s training samples are replaced by harmful requests" in text and "so the share here" in text
+    for name in ("figures/forgetting.svg", "figures/3-forgetting.svg", "tables/main.md", "tables/2-main.md"):
+        assert (page.parent / name).exists()
+
+
+CONDITIONS = [
+    "original data; order ad, digits, caption",
+    "5% harmful data; order ad, digits, caption",
+    "original data; order caption, digits, ad",
+]
+
+
+def test_table_across_conditions_ranks_the_methods_that_they_share(tmp_path):
+    runs = []
+    for place, ratio in (("clean", 0.0), ("harmful", 0.05)):
+        runs.append(write_run(tmp_path / place, "seqft", unsafe=0.8, n=80, harmful_ratio=ratio))
+        runs.append(write_run(tmp_path / place, "hpa", unsafe=0.1, n=80, harmful_ratio=ratio))
+        runs.append(write_run(tmp_path / place, "zero_shot", stages=[], n=80, harmful_ratio=ratio))
+    runs.append(write_run(tmp_path / "clean", "alone", n=80))
+
+    page = report_of(runs, tmp_path / "report")
+
+    rows = table(page, "conditions")
+    masr = {(row["method"], row["condition"]): (row["rank"], row["mark"]) for row in rows if row["metric"] == "masr"}
+    for condition in ("toy; original data", "toy; 5% harmful data"):
+        assert masr["hpa", condition] == ("1", "best")
+        assert masr["seqft", condition] == ("2", "")
+        assert masr["zero_shot", condition] == ("", "")
+    assert len(masr) == 6
+    assert "AP, original data | MASR, original data | AP, 5% harmful data" in (
+        page.parent / "tables" / "conditions.md"
+    ).read_text().replace(" ↑", "")
+    assert "Across conditions" in Visible(page).text
+
+
+def test_equal_methods_share_a_rank(tmp_path):
+    runs = []
+    for place, ratio in (("clean", 0.0), ("harmful", 0.05)):
+        for name, method in (("a", "one"), ("b", "two")):
+            run = write_run(tmp_path / place / name, "hpa", harmful_ratio=ratio)
+            write_json(run.path / MANIFEST, run.manifest | {"method": method})
+            runs.append(run)
+
+    rows = table(report_of(runs, tmp_path / "report"), "conditions")
+
+    assert {row["rank"] for row in rows} == {"1"} and {row["mark"] for row in rows} == {""}
+
+
+def test_figures_of_many_methods_show_a_few(tmp_path):
+    runs = [write_run(tmp_path, "zero_shot", stages=[]), write_run(tmp_path, "joint", stages=[TASKS])]
+    runs += [write_run(tmp_path, name, forget=0.9, unsafe=0.9) for name in ("seqft", "hpa")]
+    runs += [write_run(tmp_path, f"m{i:02}", forget=0.04 * i, unsafe=0.8 - 0.04 * i) for i in range(20)]
+
+    (condition,) = conditions(read_runs(runs))
+    page = report_of(runs, tmp_path / "report")
+
+    shown = {group.label for group in condition.shown}
+    assert len(shown) == SHOWN and {"seqft", "hpa"} <= shown and not {"zero_shot", "joint"} & shown
+    for series in condition.plane:
+        assert condition.ranked(series, condition.main)[0].label in shown
+    text = Visible(page).text
+    assert f"The figure shows {SHOWN} of 23 methods: seqft, hpa, then in turn" in text
+    for group in condition.main:
+        assert f"{group.label} AP " in text  # Its accuracy matrix, folded.
+
+
+def test_numbers_in_the_figure_do_not_overlap(tmp_path):
+    runs = [write_run(tmp_path, f"m{i:02}", forget=0.2 + 0.01 * (i % 5), unsafe=0.1 + 0.02 * i) for i in range(24)]
+    (condition,) = conditions(read_runs(runs))
+
+    figure = safety_against_accuracy(condition)
+
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == [str(number) for number in range(1, 25)]
+    for index, box in enumerate(boxes):
+        inner = box.padded(-2)  # The glyphs, without the room above and below them.
+        assert not any(inner.overlaps(other.padded(-2)) for other in boxes[index + 1 :])
+
+
+def printed(runs):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal_table(runs))
+    return console.export_text()

@@ -1,0 +1,57 @@
+"""The main table and the table across conditions as Markdown, for a README."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from hpa_bench.measures import Cell
+from hpa_bench.report import tables
+from hpa_bench.report.definitions import METRICS
+from hpa_bench.report.groups import Condition
+
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+# GitHub shows <ins> as underlined and drops <u>.
+_MARKED = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}
+
+
+def main_table(condition: Condition) -> str:
+    """Return a condition's main table with its costs; below it, what the marks mean and why numbers are missing."""
+    rows = tables.main(condition)
+    metrics = [tables.title(series) + ARROWS[METRICS[series.metric].better] for series in condition.headline]
+    head = ["method", "seeds", *metrics, *tables.COSTS.values()]
+    lines = [
+        [
+            f"`{row.group.label}`",
+            row.group.seeds,
+            *(_cell(cell, mark) for cell, mark in zip(row.cells, row.marks, strict=True)),
+            *row.costs,
+        ]
+        for row in rows
+    ]
+    notes = [f"{condition.title}: percent, mean over seeds with 95% intervals. {tables.MARKS}"]
+    notes += [f"`{row.group.label}`: missing: {html.escape(row.group.missing)}." for row in rows if row.group.missing]
+    return _table(head, lines) + "\n" + "\n\n".join(notes) + "\n"
+
+
+def across_table(conditions: Sequence[Condition]) -> str:
+    """Return AP and MASR of the methods that stand in several conditions, with their ranks."""
+    columns = [f"{tables.title(series)}, {part.short}" for part in conditions for series in part.plane]
+    lines = [
+        [f"`{row.label}`", *(_cell(cell, mark) + (f" #{rank}" if rank else "") for cell, rank, mark in row.cells)]
+        for row in tables.across(conditions)
+    ]
+    note = "Percent, with 95% intervals; #1 is the best of a column among these methods, zero_shot and joint aside."
+    return _table(["method", *columns], lines) + f"\n{note}\n"
+
+
+def _cell(cell: tables.Found, mark: str) -> str:
+    if not isinstance(cell, Cell):
+        return "–" if cell == "-" else "missing"
+    interval = f"[{tables.number(cell.low)}, {tables.number(cell.high)}]"
+    return f"{_MARKED[mark].format(tables.number(cell.value))} {interval}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
