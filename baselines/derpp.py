@@ -1,0 +1,131 @@
+"""DER++: earlier tasks' samples are replayed with their answers and with the logits that the model had for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from hpa_bench.method import Method, MethodConfig, StageContext
+from hpa_bench.weights import load_into
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import Batch, Sample, Weights
+
+BUFFER_BATCH = 16
+"""Samples of one forward pass when the buffer is filled."""
+
+
+class DERPPConfig(MethodConfig):
+    """Weights of the two replay terms, and what is kept of each task."""
+
+    alpha: float = Field(0.3, ge=0)
+    """Of the squared distance to the stored logits. Mammoth requires a value; 0.3 and beta 0.5 are those of its
+    models/config/derpp.yaml (seq-cifar100, buffer 500). It depends on the scale of the logits."""
+    beta: float = Field(0.5, ge=0)
+    """Of the replayed cross entropy. Source: see `alpha`."""
+    per_task: int = Field(200, ge=0)
+    """Samples kept of each task, all of a smaller one: as many as `replay` keeps, so that the two compare."""
+    top_k: int | None = Field(None, ge=1)
+    """Store, and compare, the k largest logits of each answer token alone. None, as mammoth: the whole vocabulary,
+    which for 32,000 words in bfloat16 is 64 kB a token."""
+
+
+class DERPP(Method):
+    """Cross entropy + alpha MSE(logits, stored logits) + beta cross entropy, the last two on samples of earlier tasks.
+
+    Buzzega et al., "Dark Experience for General Continual Learning" (NeurIPS 2020); mammoth's models/derpp.py. Both
+    terms have a draw of their own from the buffer, one buffer sample for each sample of the batch. For an
+    autoregressive model, logits are those of the answer tokens, averaged over a sample's tokens, then over samples.
+
+    Where mammoth differs: it fills a buffer of a fixed size while a task is trained, with the logits of that moment;
+    here k samples of each task enter once it is over, with the merged model's logits. It draws a batch without
+    replacement; here every sample is drawn on its own, so that one batch of 8 is 8 accumulated batches of 1.
+    """
+
+    name: ClassVar[str] = "derpp"
+    Config: ClassVar[type[MethodConfig]] = DERPPConfig
+
+    def __init__(self, config: DERPPConfig | None = None) -> None:
+        super().__init__(config)
+        self.buffer: dict[str, Tensor] = {}
+        """By `<task>/<row>/<kind>`: `logits` `[answer tokens, V or k]` and, of the k largest, their `words` int64."""
+        self._kept: list[str] = []
+
+    def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
+        """Return the samples as they are; the buffer is read in `penalty`."""
+        self._ctx = ctx
+        self._kept = sorted(key.removesuffix("/logits") for key in self.buffer if key.endswith("/logits"))
+        return samples
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return alpha MSE + beta cross entropy of buffer samples, each a mean over samples."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        alpha, beta = self.config.alpha, self.config.beta
+        if not self._kept or not (alpha or beta):
+            return None
+        # One row a sample, so that batches of any size draw the same pairs from the same random state.
+        draws = torch.randint(len(self._kept), (len(batch["input_ids"]), 2))
+        first, second = ([self._kept[index] for index in column] for column in draws.T.tolist())
+        penalty = torch.zeros((), device=self._ctx.device)
+        if alpha:
+            z, _, share = _answer_logits(model, self._ctx.collate(self._samples(first)))
+            stored = torch.cat([self.buffer[f"{key}/logits"] for key in first]).to(z.device)
+            if f"{first[0]}/words" in self.buffer:
+                z = z.gather(1, torch.cat([self.buffer[f"{key}/words"] for key in first]).to(z.device))
+            penalty = penalty + alpha * (share * (z.float() - stored.float()).square().mean(1)).sum()
+        if beta:
+            z, answers, share = _answer_logits(model, self._ctx.collate(self._samples(second)))
+            penalty = penalty + beta * (share * cross_entropy(z.float(), answers, reduction="none")).sum()
+        return penalty
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
+        """Draw samples of the stage's tasks, store the merged model's logits, and leave the weights as they are."""
+        import torch
+
+        if not (self.config.alpha or self.config.beta):
+            return ()
+        load_into(ctx.model, after)
+        ctx.model.eval()
+        for task in ctx.tasks:
+            samples = ctx.samples(task)
+            rows = torch.randperm(len(samples), generator=ctx.generator(f"{self.name}/{task}"))[: self.config.per_task]
+            for some in rows.split(BUFFER_BATCH):
+                inputs = ctx.collate([samples[row] for row in some.tolist()])
+                with torch.no_grad():
+                    logits, _, _ = _answer_logits(ctx.model, inputs)
+                lengths = (inputs["labels"] != -100).sum(1).tolist()
+                for row, z in zip(some.tolist(), logits.cpu().split(lengths), strict=True):
+                    key = f"{task}/{row}"
+                    if self.config.top_k is not None and self.config.top_k < z.shape[1]:
+                        z, self.buffer[f"{key}/words"] = z.topk(self.config.top_k)
+                    self.buffer[f"{key}/logits"] = z.clone()
+        return ()
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the stored logits by task and row; the samples themselves are the suite's."""
+        return self.buffer
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the stored logits back."""
+        self.buffer = dict(state)
+
+    def _samples(self, keys: Sequence[str]) -> list[Sample]:
+        return [self._ctx.samples(task)[int(row)] for task, _, row in (key.rpartition("/") for key in keys)]
+
+
+def _answer_logits(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits `[n, V]` that predict the n answer tokens of a batch, the tokens `[n]`, and their shares `[n]`.
+
+    A token's share is 1 / (tokens of its answer x samples of the batch): shares add to 1.
+    """
+    following = inputs["labels"][:, 1:]
+    places = following != -100
+    logits = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"}).logits[:, :-1]
+    shares = places / places.sum(1, keepdim=True) / len(places)
+    return logits[places], following[places], shares[places]

@@ -1,0 +1,87 @@
+"""Task vectors, the differences of two models' weights: taken, thinned, and kept on disk a decoder block at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from hpa_bench.errors import UserError
+from hpa_bench.method import StageContext
+from hpa_bench.weights import INDEX, Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hpa_bench.method import Weights
+
+
+def linear_weights(ctx: StageContext) -> Iterator[str]:
+    """Yield the names of the weights that a LoRA stage changes: every linear layer of the language model."""
+    return (f"{layer}.weight" for block in ctx.layers for layer in block)
+
+
+def task_vector(theta_a: Tensor, theta_b: Tensor) -> Tensor:
+    """Return theta_a - theta_b of one weight, in float64, where adding theta_b and casting back gives theta_a."""
+    return theta_a.double() - theta_b.double()
+
+
+def alignment_vector(ctx: StageContext, name: str) -> Tensor:
+    """Return theta_0 - theta_unaligned of one weight, float64, on the stage's device.
+
+    Raises:
+        UserError: the weight has another shape in the unaligned model.
+    """
+    assert ctx.unaligned is not None, "the method needs an unaligned model"
+    aligned, unaligned = ctx.start[name].to(ctx.device), ctx.unaligned[name].to(ctx.device)
+    if aligned.shape != unaligned.shape:
+        raise UserError(
+            f"The weight {name!r} is {list(unaligned.shape)} in the suite's unaligned_model and {list(aligned.shape)}"
+            " in its model: name the very model that was aligned."
+        )
+    return task_vector(aligned, unaligned)
+
+
+def dare(vector: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Return DARE_p(vector): each entry is dropped with probability p, and what is left is divided by 1 - p.
+
+    Yu et al., "Language Models are Super Mario" (ICML 2024).
+
+    Args:
+        vector: of any shape.
+        p: 0 <= p < 1; at 0 the vector is returned as it is.
+        generator: on the CPU, so that the draw is the same on every device.
+    """
+    import torch
+
+    kept = torch.rand(vector.shape, generator=generator) >= p
+    return vector * kept.to(vector.device) / (1 - p)
+
+
+def keep(ctx: StageContext, weight: Callable[[str], Tensor]) -> None:
+    """Write `weight(name)` of every linear weight to this stage's folder; one decoder block is in memory at a time.
+
+    Kept are weights theta and not theta - theta_0, since a weight takes no more than its own dtype to be exact. A
+    stage that is repeated writes the same files again; what it reads must be another stage's.
+    """
+    from safetensors.torch import save_file
+
+    folder = ctx.folder / f"stage{ctx.stage}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str] = {}
+    for index, layers in enumerate(ctx.layers):
+        tensors = {f"{layer}.weight": weight(f"{layer}.weight").contiguous() for layer in layers}
+        file = folder / f"block{index}.safetensors"
+        partial = file.with_name(f"{file.name}.partial")
+        save_file(tensors, partial)
+        partial.replace(file)
+        files |= dict.fromkeys(tensors, file.name)
+    partial = folder / f"{INDEX}.partial"
+    partial.write_text(json.dumps({"weight_map": files}, indent=1), encoding="utf-8")
+    partial.replace(folder / INDEX)
+
+
+def kept(ctx: StageContext, stage: int) -> Weights:
+    """Return what `keep` wrote in a stage; a weight is read when it is asked for."""
+    return Checkpoint(ctx.folder / f"stage{stage}", ctx.model)

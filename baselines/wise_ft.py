@@ -1,0 +1,41 @@
+"""WiSE-FT: interpolate between the model before and after fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from hpa_bench.method import Method, MethodConfig, StageContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hpa_bench.method import Weights
+
+
+class WiSEFTConfig(MethodConfig):
+    """Hyper-parameters of WiSE-FT."""
+
+    a: float = Field(default=0.5, ge=0, le=1)
+    """The share of the fine-tuned weights (the paper's recommendation where there is nothing to tune on: 0.5)."""
+    reference: Literal["previous", "aligned"] = "previous"
+    """What to interpolate with. The paper fine-tunes once, so sequences are open: theta_{t-1} bounds each step,
+    theta_0 pulls every stage back to the aligned model."""
+
+
+class WiSEFT(Method):
+    """`theta_t = (1 - a) theta_ref + a theta_t^ft` (Wortsman et al., WiSE-FT, CVPR 2022)."""
+
+    name: ClassVar[str] = "wise_ft"
+    Config: ClassVar[type[MethodConfig]] = WiSEFTConfig
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
+        """Yield every linear layer's interpolated weight."""
+        reference = before if self.config.reference == "previous" else ctx.start
+        if self.config.a == 1:
+            return
+        for key in (f"{layer}.weight" for block in ctx.layers for layer in block):
+            mixed = reference[key].double().lerp(after[key].double(), self.config.a)
+            yield key, mixed.to(before[key].dtype)
