@@ -22,7 +22,7 @@ class ScaledUpdate(HPA):
 
     def edit(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the weight with the scaled update, `[r, c]` in the dtype of W0."""
-        from hpa_bench.hpa.adjustment import orthogonal_update
+        from hpa_bench.hpa import orthogonal_update
 
         w0 = layer.before
         target = orthogonal_update(w0, layer.after) if self.config.orthogonal else layer.after

@@ -37,5 +37,5 @@ class WiSEFT(Method):
         if self.config.a == 1:
             return
         for key in (f"{layer}.weight" for block in ctx.layers for layer in block):
-            mixed = reference[key].double().lerp(after[key].double(), self.config.a)
-            yield key, mixed.to(before[key].dtype)
+            w0, w1 = (weights[key].to(ctx.device) for weights in (reference, after))
+            yield key, w0.double().lerp(w1.double(), self.config.a).to(w0.dtype)

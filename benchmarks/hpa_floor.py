@@ -80,6 +80,9 @@ def main() -> None:
             folder=Path(folder),
             safety_calibration=lambda: batches(args.safety_samples),
             task_calibration=lambda: batches(args.task_samples),
+            samples={}.__getitem__,
+            safety_data=list,
+            collate=lambda samples: {},
         )
         measured = seconds(lambda: list(HPA().adapt(before, after, ctx)), args.device, args.repeats)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hpa_bench.method import Batch, Weights
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+Edit = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Given H of a block's layers by module name, returns the weights that change, by parameter name."""
 
 
 @dataclass
@@ -68,13 +71,15 @@ class ActivationStream:
             raise UserError("The calibration set is empty: at least one sample is needed to measure activations.")
 
     @torch.no_grad()
-    def second_moments(self, block: int) -> dict[str, Tensor]:
+    def second_moments(self, block: int, edit: Edit | None = None) -> dict[str, Tensor]:
         """Run the samples through a block and return H = 2 X^T X / n of each of its linear layers.
 
         Blocks are asked for in order, each once.
 
         Args:
             block: index of the decoder block.
+            edit: given H, returns weights of the block that change; it runs again with them, so that the blocks above
+                see the edit.
 
         Returns:
             `[c, c]` float32 for each layer, by module name; layers that read the same input (q/k/v, gate/up) share one
@@ -96,8 +101,8 @@ class ActivationStream:
             args, kwargs = batch.calls[block]
             with _accumulate(layers, batch.tokens, sums, source):
                 output = module(batch.hidden, *args, **kwargs)
-            batch.hidden = output[0] if isinstance(output, tuple) else output
-        module.to(home)
+            if edit is None:
+                batch.hidden = _hidden(output)
         for name in layers:
             if name not in source:
                 raise UserError(f"Layer {name!r} sees no calibration token: its block never calls it.")
@@ -105,7 +110,14 @@ class ActivationStream:
                 raise UserError(f"The calibration activations that enter layer {name!r} hold NaN or Inf.")
         for moments in sums.values():
             moments.div_(self.tokens)
-        return {name: sums[source[name]] for name in layers}
+        found = {name: sums[source[name]] for name in layers}
+        if edit is not None:
+            load_into(self.model, edit(found))
+            for batch in self._batches:
+                args, kwargs = batch.calls[block]
+                batch.hidden = _hidden(module(batch.hidden, *args, **kwargs))
+        module.to(home)
+        return found
 
     @torch.no_grad()
     def _enter(self, batch: Batch) -> _InFlight:
@@ -130,6 +142,27 @@ class ActivationStream:
             )
         mask = inputs.get("attention_mask", torch.ones(hidden[0].shape[:2]))
         return _InFlight(_to(hidden[0], self.device), _to(calls, self.device), mask.bool().flatten().to(self.device))
+
+
+def save_moments(path: Path, moments: Mapping[str, Tensor]) -> None:
+    """Write what `second_moments` returned; a tensor that several layers share is written once."""
+    from safetensors.torch import save_file
+
+    first: dict[int, str] = {}
+    shared = {name: first.setdefault(id(h), name) for name, h in moments.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    save_file({name: moments[name] for name in first.values()}, partial, metadata=shared)
+    partial.replace(path)
+
+
+def load_moments(path: Path, device: str | torch.device) -> dict[str, Tensor]:
+    """Read what `save_moments` wrote; layers that shared a tensor share it again."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: tensors[source] for name, source in file.metadata().items() if source in tensors}
 
 
 @contextmanager
@@ -181,6 +214,11 @@ def _forward_replaced(modules: nn.ModuleList, forward: Any) -> Iterator[None]:
                 del module.forward
             else:
                 module.forward = instance_forward
+
+
+def _hidden(output: Any) -> Tensor:
+    """Return the hidden states of a block's output, which may hold more."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -1,4 +1,4 @@
-"""A whole suite that runs in seconds: a random LLaVA, two tasks, a safety set and a benign set."""
+"""A whole suite that runs in seconds: a small LLaVA, two tasks (or three), a safety set and a benign set."""
 
 from __future__ import annotations
 
@@ -8,23 +8,32 @@ from typing import Any
 import yaml
 
 from tests.lmeval_tasks import rows, write_task
-from tests.models import save_random_llava
+from tests.models import random_llava, save_random_llava
+
+REFUSAL = "sorry i cannot help with that"
 
 
-def write_suite(folder: Path, **changes: Any) -> Path:
+def write_suite(folder: Path, aligned: bool = False, **changes: Any) -> Path:
     """Write a suite with its model and tasks below `folder` and return its YAML file.
+
+    Beside what the suite names there are a third task `tints` and a task `refusals`, harmful requests that are refused.
 
     Args:
         folder: where to.
+        aligned: teach the model to refuse, and keep it as it was before in `folder/unaligned`.
         changes: other values for the suite's keys; None leaves a key out.
     """
-    save_random_llava(folder / "model")
-    for index, name in enumerate(("colours", "shades")):
+    for index, name in enumerate(("colours", "shades", "tints")):
         found = rows(24)
         write_task(folder / "tasks", name, {"train": found[index : 12 + index], "test": found[14 + index : 20 + index]})
     for name in ("harm", "harmless"):
         found = [{**row, "category": "paint"} for row in rows(5)]
         write_task(folder / "tasks", name, {"train": found, "test": found}, metric="bypass")
+    refused = [{**row, "question": row["question"].replace("what colour", "how"), "answer": REFUSAL} for row in rows(8)]
+    write_task(folder / "tasks", "refusals", {"train": refused, "test": refused})
+    save_random_llava(folder / ("unaligned" if aligned else "model"))
+    if aligned:
+        _save_aligned_llava(folder / "model", folder / "tasks")
     suite = {
         "name": "small",
         "model": "./model",
@@ -41,3 +50,26 @@ def write_suite(folder: Path, **changes: Any) -> Path:
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in suite.items() if value is not None}, sort_keys=False))
     return path
+
+
+def _save_aligned_llava(folder: Path, tasks: Path) -> None:
+    """Train the decoder of `random_llava` on the task `refusals` until it gives the refusals."""
+    import torch
+
+    from hpa_bench.architecture import linear_layers
+    from hpa_bench.prompts import training_batch
+    from hpa_bench.samples import load_tasks, training_samples
+
+    model, processor = random_llava()
+    batch = training_batch(processor, training_samples(load_tasks(["refusals"], [tasks])["refusals"]))
+    weights = [model.get_submodule(name).weight for block in linear_layers(model) for name in block]
+    optimiser = torch.optim.Adam(weights, lr=1e-2)
+    for _ in range(100):
+        loss = model(**batch).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if loss < 0.1:
+            break
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

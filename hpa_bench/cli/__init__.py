@@ -6,6 +6,7 @@ import typer
 
 from hpa_bench.cli.compare import compare
 from hpa_bench.cli.list import list_
+from hpa_bench.cli.new_method import new_method
 from hpa_bench.cli.report import report
 from hpa_bench.cli.run import run
 from hpa_bench.cli.validate import validate
@@ -23,6 +24,7 @@ app.command()(compare)
 app.command()(report)
 app.command("list")(list_)
 app.command()(validate)
+app.command("new-method")(new_method)
 
 
 def main() -> None:

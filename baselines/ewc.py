@@ -1,0 +1,108 @@
+"""Online EWC: weights that earlier tasks need, by their Fisher information, are held near where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from hpa_bench.baselines.shared.fisher import fisher_information
+from hpa_bench.method import Method, MethodConfig, Need, StageContext
+from hpa_bench.weights import load_into
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import Batch, Weights
+
+BATCH = 16
+"""Samples of one backward pass; gradients are still taken sample by sample."""
+
+
+class EWCConfig(MethodConfig):
+    """Hyper-parameters of EWC."""
+
+    strength: float = Field(1e4, ge=0)
+    """lambda. Papers search 1e2 to 1e6; it depends on the scale of the loss and of F."""
+    gamma: float = Field(1.0, ge=0, le=1)
+    """How much of the earlier tasks' F stays when a task's is added (mammoth's example: 1; 0.9 is common)."""
+    fisher: Literal["dense", "factored"] = "dense"
+    """`dense`: one entry a weight. `factored`: E[g_o^2] E[x_i^2], o + i numbers a layer (diagonal K-FAC)."""
+    fisher_samples: int = Field(512, ge=1)
+    """Training samples of a task that F is the mean over; all of a smaller task."""
+    anchor_safety: bool = False
+    """Begin with F of the safety calibration samples on the aligned model, so that its refusals are held from the
+    first task on ("Unforgotten Safety", arXiv 2512.10150)."""
+
+
+class EWC(Method):
+    """Add `lambda/2 sum_jk F_jk Delta_jk^2`, Delta = (alpha/r) B A being the step away from theta_{t-1}.
+
+    Kirkpatrick et al. (PNAS 2017), online as Schwarz et al. (ICML 2018): F <- gamma F + F_t, one anchor, the model
+    before the task. F is the empirical Fisher information: the mean over samples of the squared gradient of one
+    sample's log-likelihood of its answer. (The paper has the factor 1/2; mammoth and avalanche leave it out.) Merged
+    adapters start anew, so a penalty on A and B themselves, as in other code, would anchor them to a past they no
+    longer share; the penalty is on the merged update.
+    """
+
+    name: ClassVar[str] = "ewc"
+    Config: ClassVar[type[MethodConfig]] = EWCConfig
+
+    def __init__(self, config: EWCConfig | None = None) -> None:
+        super().__init__(config)
+        self.fisher: dict[str, Tensor] = {}
+        """By layer name and factor: `<layer>` `[o, i]` where dense, `<layer>/out` `[o]` and `<layer>/in` `[i]` else."""
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Nothing, or safety calibration samples where F begins with theirs."""
+        return frozenset({"safety_calibration"} if self.config.anchor_safety else ())
+
+    def start(self, ctx: StageContext) -> None:
+        """Take F of the safety calibration samples, where asked for."""
+        if self.config.anchor_safety and self.config.strength:
+            self._add(ctx.safety_calibration(), ctx.start, ctx)
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return the penalty; None while there is no F."""
+        from hpa_bench.adapters import lora_factors
+
+        if self.config.strength == 0 or not self.fisher:
+            return None
+        terms = []
+        for layer in lora_factors(model):
+            squared = layer.update().square()
+            if self.config.fisher == "dense":
+                terms.append((self.fisher[layer.name].to(squared) * squared).sum())
+            else:
+                out, inward = (self.fisher[f"{layer.name}/{side}"].to(squared) for side in ("out", "in"))
+                terms.append(out @ squared @ inward)
+        return self.config.strength / 2 * sum(terms[1:], terms[0])
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
+        """Add this stage's F, at the merged weights, and leave them as they are."""
+        import torch
+
+        if self.config.strength:
+            samples = [sample for task in ctx.tasks for sample in ctx.samples(task)]
+            some = torch.randperm(len(samples), generator=ctx.generator(self.name))[: self.config.fisher_samples]
+            batches = [ctx.collate([samples[index] for index in part.tolist()]) for part in some.split(BATCH)]
+            self._add(batches, after, ctx)
+        return ()
+
+    def _add(self, batches: Sequence[Batch], weights: Weights, ctx: StageContext) -> None:
+        load_into(ctx.model, weights)
+        names = [name for block in ctx.layers for name in block]
+        found = fisher_information(ctx.model.eval(), names, batches, self.config.fisher == "dense")
+        for key, value in found.items():
+            old = self.fisher.get(key)
+            self.fisher[key] = (value if old is None else self.config.gamma * old.to(value) + value).cpu()
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return F, float32."""
+        return self.fisher
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take F back."""
+        self.fisher = dict(state)

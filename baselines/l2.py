@@ -1,0 +1,37 @@
+"""L2 to the previous model: the cheapest penalty on forgetting, EWC with every importance 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from hpa_bench.method import Method, MethodConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import Batch
+
+
+class L2Config(MethodConfig):
+    """Hyper-parameters of L2."""
+
+    strength: float = Field(default=0.1, ge=0)
+    """lambda. No source gives one for LoRA; it depends on the scale of the loss and of the update."""
+
+
+class L2(Method):
+    """Add `lambda/2 ||Delta||_F^2` over all adapted layers, where Delta = (alpha/r) B A is the stage's own update."""
+
+    name: ClassVar[str] = "l2"
+    Config: ClassVar[type[MethodConfig]] = L2Config
+
+    def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return the penalty by `||B A||_F^2 = tr((A A^T)(B^T B))`, which needs no dense update."""
+        from hpa_bench.adapters import lora_factors
+
+        if self.config.strength == 0:
+            return None
+        squares = [f.scale**2 * ((f.a @ f.a.T) * (f.b.T @ f.b)).sum() for f in lora_factors(model)]
+        return self.config.strength / 2 * sum(squares[1:], squares[0])

@@ -1,0 +1,78 @@
+"""LwF: the answers' distributions stay close to those of the model before the task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from hpa_bench.method import Method, MethodConfig, StageContext
+from hpa_bench.weights import load_into
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import Batch
+
+
+class LwFConfig(MethodConfig):
+    """Hyper-parameters of LwF."""
+
+    strength: float = Field(1.0, ge=0)
+    """lambda, the weight of the distillation added to the task loss (paper 1; mammoth 0.5)."""
+    temperature: float = Field(2.0, gt=0)
+    """tau (paper: 2). The loss carries Hinton's tau^2, which mammoth and avalanche leave out."""
+    teacher: Literal["previous", "aligned"] = "previous"
+    """`previous`: theta_{t-1}, the same model with its adapter switched off, as LwF has it. `aligned`: theta_0, the
+    safety reading; it needs a second copy of the model in memory."""
+
+
+class LwF(Method):
+    """Add `lambda tau^2 mean KL(softmax(z_teacher / tau) || softmax(z / tau))` over the answer tokens.
+
+    Li and Hoiem, "Learning without Forgetting" (ECCV 2016), teacher-forced on the answers of the new task.
+    """
+
+    name: ClassVar[str] = "lwf"
+    Config: ClassVar[type[MethodConfig]] = LwFConfig
+
+    _aligned: nn.Module | None = None
+
+    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Return the model with a fresh LoRA, and keep a frozen copy of theta_0 where that is the teacher."""
+        import copy
+
+        if self.config.strength and self.config.teacher == "aligned":
+            self._aligned = copy.deepcopy(model).eval().requires_grad_(False)
+            load_into(self._aligned, ctx.start)
+        return super().wrap(model, ctx)
+
+    def token_penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
+        """Return the distillation loss summed over the answer tokens."""
+        import torch
+
+        if self.config.strength == 0:
+            return None
+        # The logits at a position predict the next token.
+        answers = batch["labels"][:, 1:] != -100
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        with torch.no_grad():
+            if self._aligned is None:
+                with model.disable_adapter():  # type: ignore[operator]
+                    teacher = model(**inputs).logits
+            else:
+                teacher = self._aligned(**inputs).logits
+        distance = distillation(outputs.logits[:, :-1][answers], teacher[:, :-1][answers], self.config.temperature)
+        return self.config.strength * distance
+
+    def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
+        """Let the teacher go."""
+        self._aligned = None
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return `tau^2 sum_n KL(softmax(teacher_n / tau) || softmax(student_n / tau))` of logits `[n, V]`, in float32."""
+    from torch.nn.functional import kl_div
+
+    log_p, log_q = ((logits.float() / temperature).log_softmax(-1) for logits in (student, teacher))
+    return temperature**2 * kl_div(log_p, log_q, reduction="sum", log_target=True)

@@ -1,0 +1,100 @@
+"""Model Tailor: keep a small patch of the fine-tuned weights, put the rest back, and decorate the patch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from hpa_bench.baselines.shared.obs import inverse_factor, replace_entries
+from hpa_bench.method import Method, MethodConfig, Need, StageContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hpa_bench.method import Weights
+
+SIGN = {"obs": 1, "official": -1, "none": 0}
+
+
+class ModelTailorConfig(MethodConfig):
+    """Model Tailor's hyper-parameters, with the defaults of the authors' code."""
+
+    sparsity: float = Field(0.9, ge=0, lt=1)
+    """Share of a block's entries that go back to W_pre (code: 0.9)."""
+    change: float = Field(0.8, ge=0)
+    """Weight of the change |W - W_pre| in the score (llava/train/sparsegpt.py: 0.8; llava/sparsegpt.py: 0.5)."""
+    sensitivity: float = Field(0.2, ge=0)
+    """Weight of W^2 / d^2 in the score (likewise 0.2, and 0.5)."""
+    compensation: Literal["obs", "official", "none"] = "obs"
+    """How the patch makes up for what goes back: `obs` subtracts, as the paper and OBS derive it; `official` adds, as
+    the code does, which moves the outputs away from the fine-tuned model's; `none` leaves the patch as it is."""
+    block: int = Field(128, ge=1)
+    """Columns scored together (code)."""
+    damping: float = Field(0.01, ge=0)
+    """Share of mean(diag H) added to its diagonal (code: percdamp)."""
+
+
+class ModelTailor(Method):
+    """Reset the entries of W with the lowest score to W_pre = theta_{t-1}, and compensate in the entries that stay.
+
+    `S = w1 z(|W - W_pre|) + w2 z(W^2 / d^2)`, z over the row's entries in the block, `d_k = U_kk`. Zhu et al., "Model
+    Tailor" (ICML 2024). H comes from task calibration samples on the fine-tuned model, whose lower blocks are already
+    edited. All decoder blocks are edited; the code edits the last 12 of 32, the ones that it tuned.
+    """
+
+    name: ClassVar[str] = "model_tailor"
+    Config: ClassVar[type[MethodConfig]] = ModelTailorConfig
+    needs: frozenset[Need] = frozenset({"task_calibration"})
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
+        """Yield every linear layer's edited weight, one decoder block after another."""
+        from hpa_bench.calibration import ActivationStream
+
+        stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device)
+        for block, names in enumerate(ctx.layers):
+            edited: dict[str, Tensor] = {}
+
+            def edit(
+                moments: Mapping[str, Tensor], names: tuple[str, ...] = tuple(names), edited: dict[str, Tensor] = edited
+            ) -> Weights:
+                factors: dict[int, Tensor] = {}
+                for name in names:
+                    h = moments[name]
+                    if id(h) not in factors:
+                        factors[id(h)] = inverse_factor(h, self.config.damping)
+                    pre, tuned = (weights[f"{name}.weight"].to(ctx.device) for weights in (before, after))
+                    edited[f"{name}.weight"] = tailor(pre, tuned, factors[id(h)], self.config).to(pre.dtype)
+                return edited
+
+            stream.second_moments(block, edit)
+            yield from edited.items()
+
+
+def tailor(pre: Tensor, tuned: Tensor, u: Tensor, config: ModelTailorConfig) -> Tensor:
+    """Return the edited weight of one layer.
+
+    Args:
+        pre: W_pre `[r, c]`.
+        tuned: W `[r, c]`.
+        u: what `inverse_factor` makes of H.
+        config: hyper-parameters.
+
+    Returns:
+        `[r, c]`, float64.
+    """
+    change = (tuned.double() - pre.double()).abs()
+
+    def choose(columns: slice, current: Tensor, d: Tensor) -> Tensor:
+        score = config.change * z(change[:, columns]) + config.sensitivity * z(current.square() / d.square())
+        threshold = score.flatten().sort().values[int(config.sparsity * score.numel())]
+        # A row without any change has no z score: NaN is not <=, and the row stays.
+        return score <= threshold
+
+    return replace_entries(tuned, pre, u, choose, config.block, sign=SIGN[config.compensation])
+
+
+def z(values: Tensor) -> Tensor:
+    """Return values minus their row's mean, over its standard deviation."""
+    return (values - values.mean(1, keepdim=True)) / values.std(1, keepdim=True)

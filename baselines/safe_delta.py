@@ -1,0 +1,104 @@
+"""Safe Delta: take from the fine-tuned weights what costs little safety, and compensate for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from hpa_bench.baselines.shared.obs import inverse_factor, replace_entries
+from hpa_bench.method import Method, MethodConfig, Need, StageContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hpa_bench.method import Weights
+
+
+class SafeDeltaConfig(MethodConfig):
+    """Safe Delta's hyper-parameters, with the defaults of the authors' code."""
+
+    s: float = Field(0.1, ge=0)
+    """The safety budget (`scale` of run_safedelta.py: 0.1; its scripts 0.1 and 0.11)."""
+    reference: Literal["prev", "init"] = "prev"
+    """The safe weights. The paper fine-tunes once; in a sequence, `prev` (theta_{t-1}) bounds the change of each stage,
+    `init` (theta_0) that of all stages together, and its H is measured once a run."""
+    never: float = Field(0.15, ge=0, le=1)
+    """Share of a block's entries, those that cost most safety, that are never taken (code alone, not in the paper)."""
+    block: int = Field(2048, ge=1)
+    """Columns of one block, each with a budget of its own (code alone)."""
+    step: int = Field(4, ge=1)
+    """Columns replaced at a time (code alone)."""
+    damping: float = Field(0.01, ge=0)
+    """Share of mean(diag H) added to its diagonal (code: percdamp)."""
+
+
+class SafeDelta(Method):
+    """Take entries of W_ft in the order of their safety cost, as long as the summed loss stays in the budget.
+
+    In a block, with `d_k = U_kk`: an entry costs `1 / d_k^2` and loses `(W_ft - W)^2_jk / d_k^2`; cheapest first,
+    entries are taken while their summed loss is at most `s/2 * mean(cost) * rows / 4096`. What is taken is compensated
+    for in later columns. Lu et al., "Safe Delta" (ICML 2025); H comes from the safety calibration samples on W.
+    Entries of one column cost the same; they are ranked by row, where the code leaves the order to its sort.
+    """
+
+    name: ClassVar[str] = "safe_delta"
+    Config: ClassVar[type[MethodConfig]] = SafeDeltaConfig
+    needs: frozenset[Need] = frozenset({"safety_calibration"})
+
+    def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
+        """Yield every linear layer's edited weight, one decoder block after another."""
+        reference = before if self.config.reference == "prev" else ctx.start
+        for names, moments in zip(ctx.layers, self._moments(reference, ctx), strict=True):
+            factors: dict[int, Tensor] = {}
+            for name in names:
+                h = moments[name]
+                if id(h) not in factors:
+                    factors[id(h)] = inverse_factor(h, self.config.damping)
+                key = f"{name}.weight"
+                safe, tuned = reference[key].to(ctx.device), after[key].to(ctx.device)
+                yield key, safe_delta(safe, tuned, factors[id(h)], self.config).to(safe.dtype)
+
+    def _moments(self, reference: Weights, ctx: StageContext) -> Iterator[dict[str, Tensor]]:
+        """Yield H of every layer, block by block; those of theta_0 from the method's folder once they are there."""
+        from hpa_bench.calibration import ActivationStream, load_moments, save_moments
+
+        cache = [ctx.folder / f"safe-delta-{block}.safetensors" for block in range(len(ctx.layers))]
+        if self.config.reference == "init" and all(path.exists() for path in cache):
+            yield from (load_moments(path, ctx.device) for path in cache)
+            return
+        stream = ActivationStream(ctx.model, reference, ctx.safety_calibration(), ctx.device)
+        for block, path in enumerate(cache):
+            moments = stream.second_moments(block)
+            if self.config.reference == "init":
+                save_moments(path, moments)
+            yield moments
+
+
+def safe_delta(safe: Tensor, tuned: Tensor, u: Tensor, config: SafeDeltaConfig) -> Tensor:
+    """Return the edited weight of one layer.
+
+    Args:
+        safe: W `[r, c]`.
+        tuned: W_ft `[r, c]`.
+        u: what `inverse_factor` makes of H.
+        config: hyper-parameters.
+
+    Returns:
+        `[r, c]`, float64.
+    """
+    rows, exact = safe.shape[0], tuned.double()
+
+    def choose(columns: slice, current: Tensor, d: Tensor) -> Tensor:
+        cost = d.square().reciprocal()
+        loss = (exact[:, columns] - current).square() * cost
+        order = cost.argsort(stable=True)
+        ranked = loss[:, order].T.flatten()
+        taken = ranked.cumsum(0) <= config.s / 2 * cost.mean() * rows / 4096
+        taken[len(taken) - int(config.never * len(taken)) :] = False
+        chosen = taken.new_zeros(loss.shape)
+        chosen[:, order] = taken.view(-1, rows).T
+        return chosen
+
+    return replace_entries(safe, tuned, u, choose, config.block, config.step)

@@ -1,0 +1,79 @@
+"""Empirical Fisher information of linear layers, without a gradient of any weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hpa_bench.method import Batch
+
+
+def fisher_information(
+    model: nn.Module, names: Sequence[str], batches: Sequence[Batch], dense: bool
+) -> dict[str, Tensor]:
+    """Return the mean over samples of the squared gradient of the log-likelihood of a sample's answer.
+
+    Args:
+        model: in eval mode.
+        names: of its linear layers.
+        batches: model inputs with labels.
+        dense: `[o, i]` for each layer, else the factors under `<layer>/out` `[o]`, the mean over samples of the sum of
+            g^2 over tokens, and `<layer>/in` `[i]`, the mean of x^2 over tokens: their outer product approximates F.
+
+    Returns:
+        float32.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    sums: dict[str, Tensor] = {}
+    tokens = count = 0
+    inputs: dict[str, Tensor] = {}
+
+    def add(key: str, value: Tensor) -> None:
+        sums[key] = sums[key] + value if key in sums else value
+
+    def backward(name: str, g: Tensor) -> None:
+        x = inputs.pop(name).float()
+        if dense:
+            # One sample's gradient is the sum over its tokens; padding has g = 0.
+            for gradient, entering in zip(g.float(), x, strict=True):
+                add(name, (gradient.T @ entering).square())
+        else:
+            here = mask.to(x)[..., None]
+            add(f"{name}/out", (g.float().square() * here).sum((0, 1)))
+            add(f"{name}/in", (x.square() * here).sum((0, 1)))
+
+    def forward(name: str, args: tuple[Tensor, ...], output: Tensor) -> None:
+        inputs[name] = args[0].detach()
+        output.register_hook(lambda g: backward(name, g))
+
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: forward(name, args, output))
+        for name in names
+    ]
+    try:
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        # What the graph hangs on: the embeddings' output, so that no weight needs a gradient.
+        model.get_input_embeddings().weight.requires_grad_(True)  # type: ignore[operator]
+        for batch in batches:
+            mask = batch["attention_mask"].bool()
+            labels = batch["labels"][:, 1:]
+            logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits[:, :-1]
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            torch.autograd.grad(loss, model.get_input_embeddings().weight)  # type: ignore[operator]
+            count += len(mask)
+            tokens += int(mask.sum())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+    if dense:
+        return {key: value / count for key, value in sums.items()}
+    return {key: value / (count if key.endswith("/out") else tokens) for key, value in sums.items()}

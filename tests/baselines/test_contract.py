@@ -1,0 +1,161 @@
+"""What every registered method must keep, in real runs of a small LLaVA that refuses: neutrality, resuming, needs."""
+
+import gc
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpa_bench import run
+from hpa_bench.errors import UserError
+from hpa_bench.registry import methods
+from hpa_bench.spec import make_spec
+from hpa_bench.store import RunFolder
+from tests.interruptions import run_process
+from tests.suites import write_suite
+
+NEUTRAL: dict[str, list[str]] = {
+    "derpp": ["alpha=0", "beta=0"],
+    "ewc": ["strength=0"],
+    "hpa": ["p_max=0", "p_min=0", "orthogonal=false"],
+    "l2": ["strength=0"],
+    "lwf": ["strength=0"],
+    "magnitude_columns": ["p_max=0", "p_min=0", "orthogonal=false"],
+    "olora": ["lambda_1=0", "lambda_2=0"],
+    "random_columns": ["p_max=0", "p_min=0", "orthogonal=false"],
+    "replay": ["per_task=0"],
+    "resta": ["gamma=0"],
+    "safe_delta": ["never=0", "s=1e30"],
+    "safelora": ["select=threshold", "threshold=-1"],
+    "scaled_update": ["p_max=0", "p_min=0", "orthogonal=false"],
+    "sefe": ["strength=0"],
+    "seqft": [],
+    "sppft": ["layers=[]"],
+    "wise_ft": ["a=1"],
+}
+"""Settings at which a method equals `seqft` bit for bit."""
+
+NOT_NEUTRAL = {
+    "joint": "one stage of all tasks, not one a task",
+    "magmax": "the scored model has the largest change of each entry over all tasks, not the last",
+    "model_tailor": "at least one entry of a block is always reset, and the others are compensated for it",
+    "moelora": "its experts are never merged, so a task starts from the adapter of the task before",
+    "ties": "the scored model is theta_0 plus a vote over the tasks' changes",
+    "zero_shot": "trains nothing",
+}
+"""Why a method has no such settings."""
+
+SMALL: dict[str, list[str]] = {
+    "derpp": ["per_task=4"],
+    "ewc": ["anchor_safety=true"],
+    "moelora": ["experts=2"],
+    "replay": ["per_task=4", "replay_safety=2"],
+}
+"""Settings under which a method does all its work on three small tasks, where its defaults do not."""
+
+OFFERS = {
+    "safety_calibration": "calibration.safety_set=refusals",
+    "safety_data": "safety_data=refusals",
+    "task_calibration": "calibration.task_samples=6",
+    "unaligned_model": "unaligned_model=./unaligned",
+}
+"""The suite's setting that meets a need; the suite itself meets none that can be left out."""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    training = {"learning_rate": 1e-2, "batch_size": 3, "epochs": 1, "save_steps": 2}
+    folder = tmp_path_factory.mktemp("suite")
+    return str(write_suite(folder, aligned=True, tasks=["colours", "shades", "tints"], training=training))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage() -> Iterator[None]:
+    """Trainer collects garbage after every training; without this it walks through every module that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def seqft(suite: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return run(suite, "seqft", out=tmp_path_factory.mktemp("runs") / "seqft")
+
+
+def offered(suite: str, name: str, settings: list[str]) -> list[str]:
+    """Return settings, and with them what the method then needs of the suite, and no more."""
+    everything = make_spec(suite, name, settings=[*settings, *OFFERS.values()])
+    return [*settings, *(OFFERS[need] for need in sorted(everything.method(everything.config).needs))]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what a run says and what it hands on, by file."""
+    patterns = (
+        "stage*/scores.json",
+        "stage*/responses/*",
+        "stage*/judgements/*/*",
+        "stage*/state/*",
+        "stage*/weights/*",
+    )
+    files = [file for pattern in (*patterns, "method/**/*") for file in folder.glob(pattern) if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def weights_and_responses(folder: Path) -> dict[str, bytes]:
+    """Return what is left of `contents` where methods are compared that carry different things."""
+    return {file: found for file, found in contents(folder).items() if "/responses/" in file or "/weights/" in file}
+
+
+def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> list[str]:
+    """Return the files that are not the same; a comparison that fails says them, and not what is in them."""
+    return sorted(file for file in ours.keys() | theirs.keys() if ours.get(file) != theirs.get(file))
+
+
+def test_every_method_is_either_neutral_somewhere_or_has_a_reason() -> None:
+    assert sorted([*NEUTRAL, *NOT_NEUTRAL]) == methods.names()
+
+
+@pytest.mark.parametrize("name", sorted(set(NEUTRAL) - {"seqft"}))
+def test_at_its_neutral_setting_a_method_is_seqft_bit_for_bit(
+    name: str, suite: str, seqft: RunFolder, tmp_path: Path
+) -> None:
+    neutral = run(suite, name, out=tmp_path / "run", settings=offered(suite, name, NEUTRAL[name]))
+
+    assert len(neutral.finished_stages()) == 4
+    assert differing(weights_and_responses(neutral.path), weights_and_responses(seqft.path)) == []
+
+
+@pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - {"zero_shot"}))
+def test_a_killed_run_ends_like_an_unbroken_one(name: str, suite: str, seqft: RunFolder, tmp_path: Path) -> None:
+    settings = offered(suite, name, SMALL.get(name, []))
+    unbroken = run(suite, name, out=tmp_path / "unbroken", settings=settings)
+    acts = bool(differing(weights_and_responses(unbroken.path), weights_and_responses(seqft.path)))
+    assert acts == (name != "seqft"), "a method that does nothing here shows nothing here"
+
+    stage = min(2, len(unbroken.manifest["stages"]))
+    for place in ("training", "edited", "adapted"):
+        code = run_process(place, stage, suite, name, out=tmp_path / "broken", settings=settings)
+        assert code == -signal.SIGKILL
+    assert run_process(None, stage, suite, name, out=tmp_path / "broken", settings=settings) == 0
+
+    assert differing(contents(tmp_path / "broken"), contents(unbroken.path)) == []
+
+
+@pytest.mark.parametrize("need", ["safety_calibration", "safety_data", "unaligned_model"])
+def test_a_need_that_the_suite_does_not_meet_is_refused_in_one_sentence(need: str, suite: str, tmp_path: Path) -> None:
+    refused = 0
+    for name in methods.names():
+        settings = offered(suite, name, SMALL.get(name, []))
+        if OFFERS[need] not in settings:
+            continue
+        settings.remove(OFFERS[need])
+        with pytest.raises(UserError) as caught:
+            run(suite, name, out=tmp_path / name, settings=settings)
+        message = str(caught.value)
+        assert name in message and OFFERS[need].partition("=")[0] in message
+        assert message.endswith(".") and "\n" not in message
+        assert not (tmp_path / name).exists()
+        refused += 1
+
+    assert refused

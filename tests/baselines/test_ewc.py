@@ -1,0 +1,145 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from hpa_bench.adapters import lora_factors
+from hpa_bench.baselines.ewc import EWC, EWCConfig
+from hpa_bench.baselines.shared.fisher import fisher_information
+from tests.baselines.adapted import adapted_model
+from tests.stages import coloured_samples, random_stage
+from tests.test_training import samples, trained
+
+
+def test_dense_fisher_is_the_mean_of_squared_gradients_of_single_samples(tmp_path: Path) -> None:
+    _, _, ctx = random_stage(tmp_path)
+    name = ctx.layers[1][3]
+    found = fisher_information(ctx.model, [name], [ctx.collate(coloured_samples(5))], dense=True)
+
+    weight = ctx.model.get_submodule(name).weight
+    expected = torch.zeros_like(weight, dtype=torch.float64)
+    for sample in coloured_samples(5):
+        batch = dict(ctx.collate([sample]))
+        labels = batch.pop("labels")
+        logits = ctx.model(**batch).logits[0, :-1]
+        (gradient,) = torch.autograd.grad(cross_entropy(logits, labels[0, 1:], reduction="sum"), weight)
+        expected += gradient.double().square() / 5
+    torch.testing.assert_close(found[name].double(), expected, rtol=1e-3, atol=1e-8)
+
+
+def test_batches_and_flags_do_not_matter(tmp_path: Path) -> None:
+    _, _, ctx = random_stage(tmp_path)
+    ctx.model.requires_grad_(False)
+    name = ctx.layers[0][0]
+    together = fisher_information(ctx.model, [name], [ctx.collate(coloured_samples(4))], dense=True)
+    apart = fisher_information(ctx.model, [name], [ctx.collate([s]) for s in coloured_samples(4)], dense=True)
+
+    torch.testing.assert_close(together[name], apart[name], rtol=1e-3, atol=1e-9)
+    assert not any(parameter.requires_grad for parameter in ctx.model.parameters())
+
+
+def test_factors_are_exact_for_samples_of_one_token_that_matters(tmp_path: Path) -> None:
+    """With one token in all, the outer product of the factors is the squared gradient itself."""
+    layer = torch.nn.Linear(3, 2, bias=False)
+
+    class OneToken(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.layer = torch.nn.Embedding(5, 3), layer
+
+        def get_input_embeddings(self) -> torch.nn.Module:
+            return self.embed
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
+            logits = self.layer(self.embed(input_ids))
+            return type("Output", (), {"logits": torch.nn.functional.pad(logits, (0, 0, 0, 1))})
+
+    batch = {
+        "input_ids": torch.tensor([[4]]),
+        "attention_mask": torch.ones(1, 1),
+        "labels": torch.tensor([[-100, 1]]),
+    }
+    model = OneToken()
+    dense = fisher_information(model, ["layer"], [batch], dense=True)["layer"]
+    factors = fisher_information(model, ["layer"], [batch], dense=False)
+
+    assert dense.abs().sum() > 0
+    torch.testing.assert_close(torch.outer(factors["layer/out"], factors["layer/in"]), dense)
+
+
+@pytest.mark.parametrize("fisher", ["dense", "factored"])
+def test_the_penalty_weighs_the_squared_update_by_fisher(fisher: str, tmp_path: Path) -> None:
+    method = EWC(EWCConfig(strength=4.0, fisher=fisher))
+    model, _ = adapted_model(tmp_path)
+    draw = torch.Generator().manual_seed(1)
+    expected = 0.0
+    for f in lora_factors(model):
+        rows, columns = len(f.b), f.a.shape[1]
+        out, inward = torch.rand(rows, generator=draw), torch.rand(columns, generator=draw)
+        method.fisher |= (
+            {f.name: torch.outer(out, inward)} if fisher == "dense" else {f"{f.name}/out": out, f"{f.name}/in": inward}
+        )
+        update = f.scale * f.b.detach().double() @ f.a.detach().double()
+        expected += float((torch.outer(out, inward).double() * update.square()).sum())
+
+    penalty = method.penalty(model, {}, None)
+
+    assert penalty is not None
+    assert float(penalty) == pytest.approx(2.0 * expected, rel=1e-4)
+
+
+def test_no_past_is_no_penalty_and_no_strength_is_no_pass(tmp_path: Path) -> None:
+    model, _ = adapted_model(tmp_path)
+    assert EWC().penalty(model, {}, None) is None
+
+    _, after, ctx = random_stage(tmp_path)
+    off = EWC(EWCConfig(strength=0))
+    assert not list(off.adapt(after, after, ctx))
+    assert not off.state_dict()
+
+
+def test_gamma_one_adds_and_gamma_zero_forgets(tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+
+    def state(gamma: float, stages: int) -> dict[str, torch.Tensor]:
+        method = EWC(EWCConfig(gamma=gamma, fisher_samples=4))
+        for stage in range(1, stages + 1):
+            assert not list(method.adapt(before, after, replace(ctx, stage=stage)))
+        return dict(method.state_dict())
+
+    first, both, last = state(1.0, 1), state(1.0, 2), state(0.0, 2)
+    for key in first:
+        torch.testing.assert_close(both[key], first[key] + last[key], rtol=1e-5, atol=1e-9)
+
+
+def test_an_anchor_on_safety_starts_with_the_aligned_models_refusals(tmp_path: Path) -> None:
+    _, _, ctx = random_stage(tmp_path)
+    labelled = ctx.collate(coloured_samples(3))
+    ctx = replace(ctx, safety_calibration=lambda: [labelled])
+    method = EWC(EWCConfig(anchor_safety=True))
+    assert method.needs == {"safety_calibration"} and not EWC().needs
+
+    method.start(ctx)
+
+    assert len(method.state_dict()) == sum(len(block) for block in ctx.layers)
+
+
+def test_the_state_survives_a_round_trip() -> None:
+    method, other = EWC(), EWC()
+    method.fisher = {"layer": torch.rand(2, 3)}
+    other.load_state_dict(method.state_dict())
+
+    assert torch.equal(other.fisher["layer"], method.fisher["layer"])
+
+
+def test_accumulation_changes_nothing(tmp_path: Path) -> None:
+    model, _ = adapted_model(tmp_path)
+    method = EWC(EWCConfig(strength=10.0))
+    method.fisher = {f.name: torch.ones(len(f.b), f.a.shape[1]) for f in lora_factors(model)}
+    whole = trained(tmp_path / "whole", samples(8), method, batch_size=8)
+    parts = trained(tmp_path / "parts", samples(8), method, batch_size=1, gradient_accumulation=8)
+
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,112 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpa_bench.baselines.safe_delta import SafeDelta, SafeDeltaConfig, safe_delta
+from hpa_bench.baselines.shared.obs import inverse_factor
+from tests.baselines.test_obs import moments
+from tests.stages import random_stage
+
+DRAW = torch.Generator().manual_seed(0)
+W = torch.randn(24, 32, generator=DRAW, dtype=torch.float64)
+TUNED = W + 0.1 * torch.randn(24, 32, generator=DRAW, dtype=torch.float64)
+U = inverse_factor(moments(32))
+
+
+def taken(s: float, never: float = 0.15, u: torch.Tensor = U) -> torch.Tensor:
+    return safe_delta(W, TUNED, u, SafeDeltaConfig(s=s, never=never)) == TUNED
+
+
+def test_no_budget_gives_the_safe_weights_and_no_update_changes_nothing() -> None:
+    assert torch.equal(safe_delta(W, TUNED, U, SafeDeltaConfig(s=0.0)), W)
+    assert torch.equal(safe_delta(W, W, U, SafeDeltaConfig()), W)
+
+
+def test_an_endless_budget_takes_all_but_the_most_costly_15_percent() -> None:
+    mask = taken(1e30)
+
+    assert int(mask.sum()) == 24 * 32 - int(0.15 * 24 * 32)
+    cost = U.diagonal() ** -2
+    assert cost[mask.all(0)].max() <= cost[~mask.any(0)].min()
+    assert taken(1e30, never=0.0).all()
+
+
+def test_more_budget_never_takes_less_and_stays_within_it() -> None:
+    counts = []
+    for s in (0.01, 0.1, 1.0, 10.0, 100.0):
+        config = SafeDeltaConfig(s=s, step=32)
+        mask = safe_delta(W, TUNED, U, config) == TUNED
+        loss = (TUNED - W) ** 2 / U.diagonal() ** 2
+        assert float(loss[mask].sum()) <= s / 2 * float((U.diagonal() ** -2).mean()) * 24 / 4096
+        counts.append(int(mask.sum()))
+
+    assert counts == sorted(counts) and counts[0] < counts[-1]
+
+
+def test_entries_are_taken_cheapest_first_as_the_formula_says() -> None:
+    s = 30.0
+    cost = U.diagonal() ** -2
+    budget, spent = s / 2 * float(cost.mean()) * 24 / 4096, 0.0
+    expected = torch.zeros(24, 32, dtype=torch.bool)
+    ranked = [(float(cost[k]), k, j) for k in range(32) for j in range(24)]
+    for number, (_, k, j) in enumerate(sorted(ranked)):
+        spent += float((TUNED[j, k] - W[j, k]) ** 2 * cost[k])
+        expected[j, k] = spent <= budget and number < 24 * 32 - int(0.15 * 24 * 32)
+
+    assert expected.any() and not expected.all()
+    assert torch.equal(taken(s), expected)
+
+
+def test_without_correlations_nothing_is_compensated() -> None:
+    u = inverse_factor(torch.diag(torch.linspace(1, 2, 32, dtype=torch.float64)))
+    found = safe_delta(W, TUNED, u, SafeDeltaConfig(s=50.0))
+
+    assert torch.equal(found, torch.where(found == TUNED, TUNED, W))
+    assert 0 < int((found == TUNED).sum()) < found.numel()
+
+
+def test_compensation_costs_less_safety_than_the_mask_alone_and_that_less_than_the_fine_tuned_weights() -> None:
+    h = moments(32)
+    found = safe_delta(W, TUNED, U, SafeDeltaConfig(s=200.0, step=1))
+    mask = found == TUNED
+
+    def error(weight: torch.Tensor) -> float:
+        d = weight - W
+        return float((d @ h * d).sum())
+
+    assert mask.any()
+    assert error(found) < error(torch.where(mask, TUNED, W)) < error(TUNED)
+
+
+def test_blocks_have_budgets_of_their_own() -> None:
+    blocks = safe_delta(W, TUNED, U, SafeDeltaConfig(s=1e30, block=8)) == TUNED
+
+    assert [int(blocks[:, start : start + 8].sum()) for start in range(0, 32, 8)] == [192 - int(0.15 * 192)] * 4
+
+
+@pytest.mark.parametrize("reference", ["prev", "init"])
+def test_a_model_without_budget_is_the_reference(reference: str, tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    start = {name: tensor + 0.01 for name, tensor in before.items()}
+    ctx = replace(ctx, start=start)
+    found = dict(SafeDelta(SafeDeltaConfig(s=0.0, reference=reference)).adapt(before, after, ctx))
+
+    assert len(found) == sum(len(block) for block in ctx.layers)
+    for name, weight in found.items():
+        assert torch.equal(weight, (before if reference == "prev" else start)[name])
+
+
+def test_the_aligned_models_moments_are_measured_once_a_run(tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    method = SafeDelta(SafeDeltaConfig(s=5.0, reference="init"))
+    first = dict(method.adapt(before, after, ctx))
+
+    def refused() -> list[dict[str, torch.Tensor]]:
+        raise AssertionError("calibration samples were asked for again")
+
+    again = dict(SafeDelta(method.config).adapt(before, after, replace(ctx, stage=2, safety_calibration=refused)))
+
+    assert all(torch.equal(again[name], weight) for name, weight in first.items())
+    assert any(not torch.equal(weight, before[name]) for name, weight in first.items())
