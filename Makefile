@@ -1,5 +1,5 @@
 # make demo: set up, then the main job. make test: set up, then every check and test.
-# make report: the published comparison on the embedded suite, about half an hour on two cores.
+# make report: the published comparison on the embedded suite, 180 runs, about an hour and a quarter on two idle cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,9 +18,17 @@ test: setup
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+CLOSE := hpa,seqft,safe_delta,model_tailor,random_columns,random_columns:match=norm,magnitude_columns,scaled_update
+ABLATION := hpa:selection=safety_focused:orthogonal=false,hpa:selection=balanced:orthogonal=false
+ABLATION := $(ABLATION),hpa:orthogonal=false,hpa:selection=none
+SWEEP := hpa:p_max=7.5:p_min=2.5,hpa:p_max=30:p_min=10,hpa:p_max=45:p_min=15,hpa:p_max=60:p_min=20
+COMPARE := $(BIN)/hpa-bench compare --seeds 0-2
+
 report: setup
-	$(BIN)/hpa-bench compare --methods zero_shot,seqft,joint,hpa,random_columns,random_columns:match=norm --seeds 0-2 \
-		--out reports/tiny
+	$(COMPARE) --methods all,random_columns:match=norm,$(ABLATION),$(SWEEP)
+	$(COMPARE) --methods $(CLOSE),$(ABLATION) --harmful-ratio 0.01
+	$(COMPARE) --methods $(CLOSE) --order 6,5,4,3,2,1 --order 4,1,6,3,2,5
+	$(BIN)/hpa-bench report runs/tiny --out reports/tiny
 
 setup: $(VENV)/.installed
 
