@@ -219,7 +219,8 @@ class _Run:
         return Checkpoint(checkpoint_folder(self.suite.model_path(name)), self.model) if name else None
 
     def _stage_samples(self, index: int) -> list[Sample]:
-        return [sample for task in self.stages[index - 1] for sample in self.data.training[task]]
+        tasks = self.stages[index - 1] if index else ()
+        return [sample for task in tasks for sample in self.data.training[task]]
 
     def _task_calibration_samples(self, index: int) -> list[Sample]:
         samples = self._stage_samples(index)

@@ -219,6 +219,19 @@ def test_unloading_leaves_no_trace(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, ctx.before[name]) for name, tensor in ctx.model.state_dict().items())
 
 
+def test_beside_bfloat16_weights_the_experts_are_float32_and_hand_on_bfloat16(tmp_path: Path) -> None:
+    ctx = stage(tmp_path)
+    exact = logits(wrapped(ctx), ctx)
+    other = stage(tmp_path)
+    other.model.to(torch.bfloat16)
+    model = wrapped(other)
+
+    ours = logits(model, other)
+
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32} and ours.dtype == torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(ours.float().flatten(), exact.flatten(), dim=0) > 0.99
+
+
 def test_a_rank_that_the_experts_cannot_share_is_refused(tmp_path: Path) -> None:
     ctx = stage(tmp_path)
 
