@@ -23,7 +23,7 @@ def lm_eval(*arguments: str) -> str:
 def test_every_yaml_is_valid(folder: str) -> None:
     names = [path.stem for path in (ROOT / folder).rglob("*.yaml")]
 
-    assert len(names) == 6
+    assert len(names) >= 6
     assert "valid" in lm_eval("validate", "--tasks", ",".join(names), "--include_path", folder)
 
 
