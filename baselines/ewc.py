@@ -14,13 +14,10 @@ from hpa_bench.weights import load_into
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.adapters import Factors
     from hpa_bench.method import Batch, Weights
 
 BATCH = 16
 """Samples of one backward pass; gradients are still taken sample by sample."""
-LARGEST = 2.0**15
-"""The largest entry of a tensor of F in float16: entries down to 1e-9 of it keep their 11 bits."""
 
 
 class EWCConfig(MethodConfig):
@@ -31,8 +28,7 @@ class EWCConfig(MethodConfig):
     gamma: float = Field(1.0, ge=0, le=1)
     """How much of the earlier tasks' F stays when a task's is added (mammoth's example: 1; 0.9 is common)."""
     fisher: Literal["dense", "factored"] = "dense"
-    """`dense`: one entry a weight, 13 GB in float16 for a 7B model. `factored`: E[g_o^2] E[x_i^2], o + i numbers a
-    layer (diagonal K-FAC), whose penalty needs no dense update either."""
+    """`dense`: one entry a weight. `factored`: E[g_o^2] E[x_i^2], o + i numbers a layer (diagonal K-FAC)."""
     fisher_samples: int = Field(512, ge=1)
     """Training samples of a task that F is the mean over; all of a smaller task."""
     anchor_safety: bool = False
@@ -56,8 +52,7 @@ class EWC(Method):
     def __init__(self, config: EWCConfig | None = None) -> None:
         super().__init__(config)
         self.fisher: dict[str, Tensor] = {}
-        """F in float16 by layer name and factor: `<layer>` `[o, i]` where dense, `<layer>/out` `[o]` and `<layer>/in`
-        `[i]` else; each to be multiplied by the float32 scalar `<key>/scale`."""
+        """By layer name and factor: `<layer>` `[o, i]` where dense, `<layer>/out` `[o]` and `<layer>/in` `[i]` else."""
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
@@ -69,34 +64,21 @@ class EWC(Method):
         if self.config.anchor_safety and self.config.strength:
             self._add(ctx.safety_calibration(), ctx.start, ctx)
 
-    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Return the model with a fresh LoRA, and move F to the device, where every step needs it."""
-        self.fisher = {key: tensor.to(ctx.device) for key, tensor in self.fisher.items()}
-        return super().wrap(model, ctx)
-
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; None while there is no F."""
-        from torch.utils.checkpoint import checkpoint
-
         from hpa_bench.adapters import lora_factors
 
         if self.config.strength == 0 or not self.fisher:
             return None
-        # The backward pass takes each term anew: kept, the dense updates of all layers would be larger than the model.
-        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-        terms = [checkpoint(self._term, layer, **options) for layer in lora_factors(model)]
+        terms = []
+        for layer in lora_factors(model):
+            squared = layer.update().square()
+            if self.config.fisher == "dense":
+                terms.append((self.fisher[layer.name].to(squared) * squared).sum())
+            else:
+                out, inward = (self.fisher[f"{layer.name}/{side}"].to(squared) for side in ("out", "in"))
+                terms.append(out @ squared @ inward)
         return self.config.strength / 2 * sum(terms[1:], terms[0])
-
-    def _term(self, layer: Factors) -> Tensor:
-        """Return `sum_jk F_jk Delta_jk^2` of one layer."""
-        if self.config.fisher == "dense":
-            return (self._importance(layer.name) * layer.update().square()).sum()
-        # For F_jk = f_j h_k the sum is c^2 tr((B^T diag(f) B)(A diag(h) A^T)).
-        out, inward = (self._importance(f"{layer.name}/{side}") for side in ("out", "in"))
-        return layer.scale**2 * ((layer.b.T * out @ layer.b) * (layer.a * inward @ layer.a.T)).sum()
-
-    def _importance(self, key: str) -> Tensor:
-        return self.fisher[key].float() * self.fisher[f"{key}/scale"]
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Add this stage's F, at the merged weights, and leave them as they are."""
@@ -114,13 +96,11 @@ class EWC(Method):
         names = [name for block in ctx.layers for name in block]
         found = fisher_information(ctx.model.eval(), names, batches, self.config.fisher == "dense")
         for key, value in found.items():
-            if key in self.fisher:
-                value += self.config.gamma * self._importance(key).to(value)
-            scale = value.amax().clamp(min=1e-30) / LARGEST
-            self.fisher |= {key: (value / scale).half().cpu(), f"{key}/scale": scale.cpu()}
+            old = self.fisher.get(key)
+            self.fisher[key] = (value if old is None else self.config.gamma * old.to(value) + value).cpu()
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """Return F, two bytes an entry."""
+        """Return F, float32."""
         return self.fisher
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
