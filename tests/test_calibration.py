@@ -153,6 +153,46 @@ def test_two_streams_with_their_own_weights_share_one_model() -> None:
     assert all(torch.equal(together[i][name], alone[i][name]) for i in range(2) for name in alone[i])
 
 
+def test_an_edit_gets_its_blocks_moments_and_only_the_blocks_above_see_it() -> None:
+    model, processor = random_llava(layers=3)
+    weights, edited = random_weights(model, 1), random_weights(model, 2)
+    batches = calibration_batches(processor)
+    stream = ActivationStream(model, weights, batches)
+    below: dict[str, Tensor] = {}
+    found: list[dict[str, Tensor]] = []
+
+    for block, names in enumerate(linear_layers(model)):
+        changes = {f"{name}.weight": edited[f"{name}.weight"] for name in names}
+        given: list[Mapping[str, Tensor]] = []
+
+        def edit(
+            moments: Mapping[str, Tensor],
+            given: list[Mapping[str, Tensor]] = given,
+            changes: dict[str, Tensor] = changes,
+        ) -> Mapping[str, Tensor]:
+            given.append(moments)
+            return changes
+
+        found.append(stream.second_moments(block, edit))
+        assert given == [found[-1]]
+
+    for names, moments in zip(linear_layers(model), found, strict=True):
+        by_hand = by_hooks(model, {**weights, **below}, batches)
+        assert_same(moments, {name: by_hand[name] for name in names})
+        below |= {f"{name}.weight": edited[f"{name}.weight"] for name in names}
+
+
+def test_an_edit_that_changes_nothing_leaves_every_moment() -> None:
+    model, processor = random_llava()
+    weights, batches = random_weights(model, 1), calibration_batches(processor)
+    stream = ActivationStream(model, weights, batches)
+
+    found = {name: h for block in range(2) for name, h in stream.second_moments(block, lambda moments: {}).items()}
+
+    alone = streamed(model, weights, batches)
+    assert all(torch.equal(found[name], h) for name, h in alone.items())
+
+
 def test_n_is_the_number_of_tokens_with_images_and_without_padding() -> None:
     model, processor = random_llava()
     batches = calibration_batches(processor)

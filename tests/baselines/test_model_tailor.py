@@ -7,7 +7,7 @@ import torch
 from hpa_bench.baselines.model_tailor import ModelTailor, ModelTailorConfig, tailor
 from hpa_bench.baselines.shared.obs import inverse_factor
 from hpa_bench.calibration import ActivationStream
-from tests.baselines.test_obs import moments
+from tests.baselines.test_obs import damped_rows, moments
 from tests.stages import random_stage
 
 DRAW = torch.Generator().manual_seed(0)
@@ -21,12 +21,38 @@ def test_no_update_changes_nothing() -> None:
     assert torch.equal(tailor(PRE, PRE, U, ModelTailorConfig()), PRE)
 
 
-@pytest.mark.parametrize("sparsity", [0.5, 0.9])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
 def test_that_share_of_each_block_goes_back(sparsity: float) -> None:
     back = tailor(PRE, TUNED, U, ModelTailorConfig(sparsity=sparsity)) == PRE
 
     for start in (0, 128):
         assert int(back[:, start : start + 128].sum()) == int(sparsity * 64 * 128) + 1
+
+
+@pytest.mark.parametrize(("compensation", "sign"), [("obs", -1), ("official", 1)])
+def test_later_blocks_are_scored_as_compensated_and_every_column_moves_all_later_ones(
+    compensation: str, sign: int
+) -> None:
+    h = moments(24)
+    pre, tuned = PRE[:, :24], TUNED[:, 24:48]
+    rows, expected = damped_rows(h), tuned.clone()
+    d = torch.stack([row[0] for row in rows])
+    for block in (slice(0, 10), slice(10, 20), slice(20, 24)):
+        score = sum(
+            weight * (values - values.mean(1, keepdim=True)) / values.std(1, keepdim=True)
+            for weight, values in (
+                (0.2, (tuned - pre)[:, block].abs()),
+                (0.8, expected[:, block] ** 2 / d[block] ** 2),
+            )
+        )
+        back = score <= score.flatten().sort().values[int(0.5 * score.numel())]
+        for k in range(block.start, block.stop):
+            error = torch.where(back[:, k - block.start], expected[:, k] - pre[:, k], 0.0) / d[k]
+            expected[:, k + 1 :] += sign * error[:, None] * rows[k][1:]
+            expected[:, k] = torch.where(back[:, k - block.start], pre[:, k], expected[:, k])
+
+    config = ModelTailorConfig(compensation=compensation, sparsity=0.5, change=0.2, sensitivity=0.8, block=10)
+    torch.testing.assert_close(tailor(pre, tuned, inverse_factor(h), config), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_without_compensation_the_lowest_scores_go_back() -> None:
@@ -80,3 +106,12 @@ def test_no_task_update_leaves_the_model(tmp_path: Path) -> None:
     before, _, ctx = random_stage(tmp_path)
     for name, weight in ModelTailor().adapt(before, before, replace(ctx)):
         assert torch.equal(weight, before[name])
+
+
+def test_bfloat16_weights_stay_bfloat16_and_what_goes_back_is_exact(tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    before, after = ({name: weight.bfloat16() for name, weight in weights.items()} for weights in (before, after))
+
+    for name, weight in ModelTailor().adapt(before, after, ctx):
+        assert weight.dtype == torch.bfloat16
+        assert (weight == before[name]).float().mean() >= 0.9

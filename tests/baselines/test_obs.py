@@ -11,6 +11,13 @@ def moments(columns: int = 12, seed: int = 0) -> torch.Tensor:
     return 2 * x.T @ x / len(x)
 
 
+def damped_rows(h: torch.Tensor) -> list[torch.Tensor]:
+    """Return row k of U, from its diagonal on, as the inverse of H without the columns left of k has it."""
+    damped = h + 0.01 * h.diagonal().mean() * torch.eye(len(h), dtype=h.dtype)
+    inverses = [damped[k:, k:].inverse() for k in range(len(h))]
+    return [inverse[0] / inverse[0, 0].sqrt() for inverse in inverses]
+
+
 def test_the_factor_is_upper_and_squares_to_the_damped_inverse() -> None:
     h = moments()
     u = inverse_factor(h.float(), damping=0.01)
@@ -52,18 +59,23 @@ def test_two_columns_have_the_closed_form() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.2, -0.5 + moved]], dtype=torch.float64), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("block", [1, 4, 5, 12])
-def test_blocks_compensate_as_one_pass_over_columns_does(block: int) -> None:
+@pytest.mark.parametrize(("block", "step"), [(1, 1), (4, 1), (5, 1), (12, 1), (12, 4), (8, 4), (5, 3)])
+def test_each_step_is_compensated_by_all_columns_to_its_right(block: int, step: int) -> None:
     draw = torch.Generator().manual_seed(1)
     w, q = (torch.randn(3, 12, generator=draw, dtype=torch.float64) for _ in range(2))
     mask = torch.rand(3, 12, generator=draw) < 0.4
-    u = inverse_factor(moments())
-    expected = w.clone()
-    for k in range(12):
-        error = torch.where(mask[:, k], expected[:, k] - q[:, k], 0.0) / u[k, k]
-        expected[:, k:] -= error[:, None] * u[k, k:]
+    h = moments()
+    rows, expected = damped_rows(h), w.clone()
+    for start in range(0, 12, block):
+        end = min(start + block, 12)
+        for first in range(start, end, step):
+            later = min(first + step, end)
+            for k in range(first, later):
+                error = torch.where(mask[:, k], expected[:, k] - q[:, k], 0.0) / rows[k][0]
+                expected[:, later:] -= error[:, None] * rows[k][later - k :]
+                expected[:, k] = torch.where(mask[:, k], q[:, k], expected[:, k])
 
-    found = replace_entries(w, q, u, lambda columns, *_: mask[:, columns], block)
+    found = replace_entries(w, q, inverse_factor(h), lambda columns, *_: mask[:, columns], block, step)
 
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     assert torch.equal(found[mask], q[mask])

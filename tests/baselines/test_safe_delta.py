@@ -6,7 +6,7 @@ import torch
 
 from hpa_bench.baselines.safe_delta import SafeDelta, SafeDeltaConfig, safe_delta
 from hpa_bench.baselines.shared.obs import inverse_factor
-from tests.baselines.test_obs import moments
+from tests.baselines.test_obs import damped_rows, moments
 from tests.stages import random_stage
 
 DRAW = torch.Generator().manual_seed(0)
@@ -24,13 +24,14 @@ def test_no_budget_gives_the_safe_weights_and_no_update_changes_nothing() -> Non
     assert torch.equal(safe_delta(W, W, U, SafeDeltaConfig()), W)
 
 
-def test_an_endless_budget_takes_all_but_the_most_costly_15_percent() -> None:
-    mask = taken(1e30)
+@pytest.mark.parametrize("s", [1e30, float("inf")])
+def test_an_endless_budget_takes_all_but_the_most_costly_15_percent(s: float) -> None:
+    mask = taken(s)
 
     assert int(mask.sum()) == 24 * 32 - int(0.15 * 24 * 32)
     cost = U.diagonal() ** -2
     assert cost[mask.all(0)].max() <= cost[~mask.any(0)].min()
-    assert taken(1e30, never=0.0).all()
+    assert taken(s, never=0.0).all()
 
 
 def test_more_budget_never_takes_less_and_stays_within_it() -> None:
@@ -67,9 +68,12 @@ def test_without_correlations_nothing_is_compensated() -> None:
     assert 0 < int((found == TUNED).sum()) < found.numel()
 
 
-def test_compensation_costs_less_safety_than_the_mask_alone_and_that_less_than_the_fine_tuned_weights() -> None:
+@pytest.mark.parametrize("step", [1, 4])
+def test_compensation_costs_less_safety_than_the_mask_alone_and_that_less_than_the_fine_tuned_weights(
+    step: int,
+) -> None:
     h = moments(32)
-    found = safe_delta(W, TUNED, U, SafeDeltaConfig(s=200.0, step=1))
+    found = safe_delta(W, TUNED, U, SafeDeltaConfig(s=200.0, step=step))
     mask = found == TUNED
 
     def error(weight: torch.Tensor) -> float:
@@ -78,6 +82,32 @@ def test_compensation_costs_less_safety_than_the_mask_alone_and_that_less_than_t
 
     assert mask.any()
     assert error(found) < error(torch.where(mask, TUNED, W)) < error(TUNED)
+
+
+def test_later_blocks_are_ranked_as_compensated_and_four_columns_move_all_later_ones() -> None:
+    s, never = 300.0, 0.15
+    rows, expected = damped_rows(moments(32)), W.clone()
+    d = torch.stack([row[0] for row in rows])
+    partly = 0
+    for start, end in ((0, 10), (10, 20), (20, 30), (30, 32)):
+        cost, count = d[start:end] ** -2, 24 * (end - start)
+        budget, spent = s / 2 * float(cost.mean()) * 24 / 4096, 0.0
+        chosen = torch.zeros(24, 32, dtype=torch.bool)
+        ranked = sorted((float(d[k] ** -2), k, j) for k in range(start, end) for j in range(24))
+        for each, k, j in ranked[: count - int(never * count)]:
+            spent += float((TUNED[j, k] - expected[j, k]) ** 2) * each
+            chosen[j, k] = spent <= budget
+        partly += 0 < int(chosen.sum()) < count - int(never * count)
+        for first in range(start, end, 4):
+            later = min(first + 4, end)
+            for k in range(first, later):
+                error = torch.where(chosen[:, k], expected[:, k] - TUNED[:, k], 0.0) / d[k]
+                expected[:, later:] -= error[:, None] * rows[k][later - k :]
+                expected[:, k] = torch.where(chosen[:, k], TUNED[:, k], expected[:, k])
+
+    assert partly >= 2
+    found = safe_delta(W, TUNED, U, SafeDeltaConfig(s=s, block=10))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_blocks_have_budgets_of_their_own() -> None:
@@ -110,3 +140,12 @@ def test_the_aligned_models_moments_are_measured_once_a_run(tmp_path: Path) -> N
 
     assert all(torch.equal(again[name], weight) for name, weight in first.items())
     assert any(not torch.equal(weight, before[name]) for name, weight in first.items())
+
+
+def test_bfloat16_weights_stay_bfloat16_and_what_is_taken_is_exact(tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    before, after = ({name: weight.bfloat16() for name, weight in weights.items()} for weights in (before, after))
+
+    for name, weight in SafeDelta(SafeDeltaConfig(s=1e30, never=0.0)).adapt(before, after, ctx):
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(weight, after[name])
