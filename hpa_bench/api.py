@@ -26,6 +26,7 @@ def run(
     settings: Sequence[str] = (),
     order: str | None = None,
     harmful_ratio: float = 0.0,
+    data_root: str | None = None,
     plugins: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = True,
@@ -41,6 +42,7 @@ def run(
         settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
         order: the training order, as task names or as their numbers in the suite, separated by commas.
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
+        data_root: the folder of the user's downloads, for suites on downloaded data.
         plugins: Python files that define methods, engines or judges.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
@@ -54,7 +56,7 @@ def run(
         UserError: one sentence on what is wrong, where, and what to do.
     """
     load_plugins(plugins)
-    spec = make_spec(suite, method, seed, settings, order, harmful_ratio)
+    spec = make_spec(suite, method, seed, settings, order, harmful_ratio, data_root=data_root)
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")

@@ -36,7 +36,10 @@ class RunData:
     def __init__(self, spec: RunSpec, trained: Sequence[str]) -> None:
         suite = spec.suite
         self.evaluated: dict[str, Task] = load_tasks(
-            [*suite.tasks, *suite.safety_sets, *suite.benign_sets], suite.task_folders(), split=suite.evaluation.split
+            [*suite.tasks, *suite.safety_sets, *suite.benign_sets],
+            suite.task_folders(),
+            split=suite.evaluation.split,
+            data_root=suite.data_root,
         )
         """The lm-eval tasks that every stage is scored on."""
         self.training: dict[str, list[Sample]] = {}
@@ -63,7 +66,7 @@ class RunData:
 
     def _source(self, spec: RunSpec, name: str | None) -> list[Sample]:
         assert name is not None, "checked with the spec"
-        samples = training_samples(load_tasks([name], spec.suite.task_folders())[name])
+        samples = training_samples(load_tasks([name], spec.suite.task_folders(), data_root=spec.suite.data_root)[name])
         return Random(derive_seed(spec.seed, f"order of {name}")).sample(samples, len(samples))
 
 

@@ -40,13 +40,17 @@ class Sample:
     images: Sequence[Image]
 
 
-def load_tasks(names: Iterable[str], include_paths: Iterable[Path], split: Split = "test") -> dict[str, Task]:
+def load_tasks(
+    names: Iterable[str], include_paths: Iterable[Path], split: Split = "test", data_root: str | None = None
+) -> dict[str, Task]:
     """Load lm-eval tasks by name, from the given folders first, then from lm-eval's own.
 
     Args:
         names: names of tasks that generate.
         include_paths: folders of lm-eval YAMLs.
         split: what evaluation of these tasks will read: "test", or "validation" where a task has it.
+        data_root: the folder of the user's downloads, handed to each task's `custom_dataset` as the keyword
+            `data_root`; the same as `--metadata '{"data_root": ...}'` of lm-eval's own command line.
 
     Returns:
         The tasks by name, in the order given.
@@ -59,12 +63,13 @@ def load_tasks(names: Iterable[str], include_paths: Iterable[Path], split: Split
     _compile_templates_once()
     wanted = list(dict.fromkeys(names))
     folders: list[str | Path] = list(include_paths)
+    metadata: Any = {"data_root": data_root} if data_root is not None else None
     with quiet():
-        manager = TaskManager(include_path=folders, include_defaults=False)
+        manager = TaskManager(include_path=folders, include_defaults=False, metadata=metadata)
         own = manager.all_subtasks
         if not set(wanted) <= set(own):
             # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
-            manager = TaskManager(include_path=folders)
+            manager = TaskManager(include_path=folders, metadata=metadata)
         for name in wanted:
             if name not in manager.all_subtasks:
                 places = ", ".join(str(folder) for folder in folders)

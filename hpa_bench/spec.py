@@ -17,6 +17,9 @@ from hpa_bench.method import Method, MethodConfig
 from hpa_bench.registry import engines, judges, methods
 from hpa_bench.suite import Suite, make_suite, read_suite
 
+NO_PART = {"description", "data_root"}
+"""Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part)."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -35,7 +38,7 @@ class RunSpec:
         """Return what makes it the same run, as in the manifest."""
         return {
             "suite": self.suite.name,
-            "suite_config": self.suite.model_dump(mode="json", exclude={"description"}),
+            "suite_config": self.suite.model_dump(mode="json", exclude=NO_PART),
             "method": self.method.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,
@@ -50,7 +53,7 @@ class RunSpec:
 
 
 def _explicit(config: BaseModel) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
+    return config.model_dump(mode="json", exclude=NO_PART, exclude_defaults=True)
 
 
 def make_spec(
@@ -61,6 +64,7 @@ def make_spec(
     order: str | None = None,
     harmful_ratio: float = 0.0,
     *,
+    data_root: str | None = None,
     needs: bool = True,
 ) -> RunSpec:
     """Resolve and check what the command line says.
@@ -72,6 +76,7 @@ def make_spec(
         settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
         order: the training order, as task names or as their numbers in the suite, separated by commas.
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
+        data_root: the folder of the user's downloads, for suites on downloaded data.
         needs: whether to check that the suite offers what the method needs.
 
     Raises:
@@ -91,6 +96,8 @@ def make_spec(
             known = [*method_class.Config.model_fields, *keys(Suite)]
             raise unknown("key", key, known, f"in --set (method {method_name!r}, suite {suite!r})")
     config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
+    if data_root is not None:
+        values = {**values, "data_root": data_root}
     resolved = make_suite(override(values, for_suite), folder, f"in suite {suite!r}")
     if order is not None:
         resolved = _reordered(resolved, order)

@@ -76,6 +76,8 @@ class Suite(_Section):
     """lm-eval tasks of harmless requests, for over-refusal."""
     judges: list[str] = ["keyword"]
     """Who decides refusals; the first gives ASR, MASR and DASR in the main table."""
+    data_root: str | None = None
+    """The folder of the user's downloads, which tasks on downloaded data look in; `--data-root` sets it."""
     include_paths: list[str] = []
     """Further folders of lm-eval YAMLs; those of this package are always there."""
     harmful_data: str | None = None

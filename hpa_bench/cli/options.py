@@ -16,5 +16,8 @@ Order = Annotated[
 HarmfulRatio = Annotated[
     float, typer.Option(help="Replace this share of each task's training samples by harmful pairs (0.001 is 0.1%).")
 ]
+DataRoot = Annotated[
+    str | None, typer.Option(help="The folder of your downloads, for suites that read them (see docs/data.md).")
+]
 Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
 Device = Annotated[str, typer.Option(help="A torch device, or auto: a GPU where there is one.")]
