@@ -1,0 +1,40 @@
+"""XSTest: safe prompts that look unsafe, and their unsafe contrasts; text alone (arXiv 2308.01263)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.downloads import folder_of
+from hpa_bench.safety_sets.shared import read_csv, splits, turn
+
+HOME = "github.com/paul-rottger/xstest"
+
+
+def load(
+    label: str, data_root: str | None = None, data_folders: Mapping[str, str] | None = None, **_: Any
+) -> dict[str, Any]:
+    """Return the prompts of one label.
+
+    Args:
+        label: safe or unsafe.
+        data_root: the folder of all downloads.
+        data_folders: folders of single downloads; here `xstest`.
+
+    Raises:
+        UserError: the download is missing, incomplete or not in the published format.
+    """
+    folder = folder_of("xstest", data_root, data_folders, "xstest", HOME)
+    path = folder / "xstest_prompts.csv"
+    if not path.is_file() and (folder / "xstest_v2_prompts.csv").is_file():
+        path = folder / "xstest_v2_prompts.csv"  # its name until 2024
+    return splits(_rows(path, label), "test", folder)
+
+
+def _rows(path: Path, label: str) -> Iterator[dict[str, Any]]:
+    for row in read_csv(path, ("id", "prompt", "type")):
+        # Earlier files have no label; the types of unsafe prompts say so.
+        found = row.get("label") or ("unsafe" if row["type"].startswith("contrast_") else "safe")
+        if found == label:
+            yield {"id": row["id"], "question": turn(row["prompt"], images=0), "answer": "", "category": row["type"]}
