@@ -26,15 +26,15 @@ def load(
         UserError: the download is missing, incomplete or not in the published format.
     """
     folder = folder_of("xstest", data_root, data_folders, "xstest", HOME)
-    path = folder / "xstest_prompts.csv"
-    if not path.is_file() and (folder / "xstest_v2_prompts.csv").is_file():
-        path = folder / "xstest_v2_prompts.csv"  # its name until 2024
-    return splits(_rows(path, label), "test", folder)
+    current, earlier = folder / "xstest_prompts.csv", folder / "xstest_v2_prompts.csv"
+    rows = (
+        _rows(earlier, "id_v2", label) if earlier.is_file() and not current.is_file() else _rows(current, "id", label)
+    )
+    return splits(rows, "test", folder)
 
 
-def _rows(path: Path, label: str) -> Iterator[dict[str, Any]]:
-    for row in read_csv(path, ("id", "prompt", "type")):
-        # Earlier files have no label; the types of unsafe prompts say so.
-        found = row.get("label") or ("unsafe" if row["type"].startswith("contrast_") else "safe")
-        if found == label:
-            yield {"id": row["id"], "question": turn(row["prompt"], images=0), "answer": "", "category": row["type"]}
+def _rows(path: Path, key: str, label: str) -> Iterator[dict[str, Any]]:
+    for row in read_csv(path, (key, "prompt", "type")):
+        # The earlier file has no label; the types of unsafe prompts say it too.
+        if label == ("unsafe" if row["type"].startswith("contrast_") else "safe"):
+            yield {"id": row[key], "question": turn(row["prompt"], images=0), "answer": "", "category": row["type"]}

@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from hpa_bench.samples import load_tasks, quiet
-from tests.safety_sets.downloads import WRITERS
+from tests.safety_sets.downloads import WRITERS, write_csv
 
 SETS = Path(__file__).parents[2] / "safety_sets"
 
@@ -33,7 +33,6 @@ def rows(name: str, root: Path) -> list[dict[str, Any]]:
             {"data/imgs": "data/imgs/MM-SafetyBench(imgs)", "data/processed_questions": "data/processed_questions"},
         ),
         ("mm_safetybench", "MM-SafetyBench", {"data/imgs": "imgs", "data/processed_questions": "processed_questions"}),
-        ("xstest_safe", "xstest", {"xstest_prompts.csv": "xstest_v2_prompts.csv"}),
     ],
 )
 def test_other_ways_to_unpack(tmp_path: Path, name: str, folder: str, moves: dict[str, str]) -> None:
@@ -46,12 +45,15 @@ def test_other_ways_to_unpack(tmp_path: Path, name: str, folder: str, moves: dic
     assert rows(name, tmp_path / "other") == usual
 
 
-def test_xstest_without_labels(tmp_path: Path) -> None:
+def test_the_earlier_file_of_xstest(tmp_path: Path) -> None:
     path = WRITERS["xstest"](tmp_path / "xstest") / "xstest_prompts.csv"
     usual = rows("xstest_unsafe", tmp_path)
-    path.write_text(path.read_text().replace("label", "old"))
+    path.unlink()
+    prompts = [[f"v1-{row['id']}", f"v2-{row['id']}", row["category"], row["question"], "box", ""] for row in usual]
+    columns = ("id_v1", "id_v2", "type", "prompt", "focus", "note")
+    write_csv(path.with_name("xstest_v2_prompts.csv"), columns, prompts)
 
-    assert rows("xstest_unsafe", tmp_path) == usual
+    assert rows("xstest_unsafe", tmp_path) == [{**row, "id": f"v2-{row['id']}"} for row in usual]
 
 
 def test_a_folder_of_its_own_by_lm_evals_metadata(tmp_path: Path) -> None:
