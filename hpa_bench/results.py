@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench import metrics
+from hpa_bench import metrics, verdicts
 from hpa_bench.errors import UserError
 from hpa_bench.measures import (
     ALL,
@@ -94,18 +94,53 @@ class Run:
         """Every number of this run."""
         return measures_of(self.samples, self.tasks, self.curriculum)
 
+    @cached_property
+    def details(self) -> dict[Key, Measure]:
+        """What the verdicts of stage 0 and of the last stage say beyond its scores (see `hpa_bench.verdicts`)."""
+        data = {stage: self.data[stage] for stage in (0, self.last) if stage < len(self.stages)}
+        sets = self.manifest["safety_sets"]
+        if not data:
+            return {}
+        return verdicts.agreement(data, sets, self.judges, len(sets)) | verdicts.by_category(data, sets, self.judges)
+
+    @cached_property
+    def calibration(self) -> dict[Key, Measure]:
+        """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
+        sets = [*self.manifest["safety_sets"], *self.manifest["benign_sets"]]
+        pairs = [(judge, name) for judge in self.judges for name in sets]
+        found = {pair: given for pair in pairs if (given := self.folder.reference_judgements(*pair))}
+        return verdicts.on_references(found, self.manifest, self.judges)
+
+    def uncalibrated(self, series: Series) -> str:
+        """Return what stands in the place of a judge's number on reference answers, where there is none."""
+        for name in [series.set] if series.set != ALL else self.manifest[f"{series.kind}_sets"]:
+            if not self.stages or not any(row.get("target") for row in self.stages[0].responses(name)):
+                return "no reference answers"
+            if self.folder.reference_judgements(series.judge, name) is None:
+                return f"missing: reference answers not judged by {series.judge}"
+        return "-"
+
+    def measure(self, key: Key) -> Measure | None:
+        """Return a number of this run, or None where it has none (see `absence`)."""
+        return self.measures.get(key) or self.details.get(key)
+
     def absence(self, key: Key) -> str:
-        """Return what stands in the place of a number that this run does not have: "-" or "missing: reason"."""
+        """Return what stands in the place of a number that this run does not have.
+
+        Returns:
+            "-" where it does not exist, "undefined: reason" where these data do not define it, or "missing: reason".
+        """
         stage, (name, kind, judge, metric) = key
         undefined = metric in metrics.CONTINUAL and metric not in metrics.defined_metrics(self.curriculum, self.tasks)
         if stage > self.last or undefined:
             return "-"
         if stage >= len(self.stages):
             return f"missing: {self.missing}"
-        sets = [name] if name != ALL else self.manifest.get(f"{kind}_sets", [])
-        if judge and any((judge, part) not in self.data[stage].verdicts for part in sets):
-            return f"missing: not judged by {judge}"
-        return "-"
+        sets = [name.partition("/")[0]] if name != ALL else self.manifest.get(f"{kind}_sets", [])
+        for one in judge.split(verdicts.VERSUS) if judge else ():
+            if any((one, part) not in self.data[stage].verdicts for part in sets):
+                return f"missing: not judged by {one}"
+        return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
 
 
 def stage_scores(stage: StageFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -151,7 +186,10 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
         rows; `missing` says why on every row of such a run). Columns: suite, order (tasks, comma-separated),
         harmful_ratio, method, label (method with its changed config), seed, run (folder), missing, stage, set ("all"
         for what averages over sets), kind (task, safety, benign), judge, metric, value, n, low, high. Values are in
-        percent with 95% intervals; ap, bwt and the other continual metrics stand at the last stage.
+        percent with 95% intervals, but for kappa, which goes from -1 to 1; ap, bwt and the other continual metrics
+        stand at the last stage. Of the metrics of `hpa_bench.verdicts`, which stand at stage 0 and the last stage,
+        `agreement` and `kappa` have a pair as judge ("a vs b"), `category_asr` and `category_change` a harm category
+        behind the set ("set/category").
 
     Raises:
         UserError: a folder holds no run, or a run's stages do not fit together.
@@ -166,7 +204,7 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
         about = {"suite": manifest["suite"], "order": ",".join(run.tasks), "harmful_ratio": manifest["harmful_ratio"]}
         about |= {"method": manifest["method"], "label": run.label, "seed": run.seed}
         about |= {"run": str(run.folder.path), "missing": run.missing}
-        for key, measure in run.measures.items():
+        for key, measure in (run.measures | run.details).items():
             cell = combine(key, [measure])
             row = {"stage": key.stage, "value": cell.value, "n": cell.n, "low": cell.low, "high": cell.high}
             rows.append(about | key.series._asdict() | row)

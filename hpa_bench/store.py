@@ -4,6 +4,8 @@
 runs/<suite>/<method>-<config hash>/seed<k>/
   manifest.json                    what was run: suite, config, seed, versions, hardware, hash of the data
   calibration/safety.jsonl         safety calibration samples, answered by the aligned model
+  references/judgements/<judge>/<set>.jsonl   verdicts on the sets' own reference answers: id, verdict
+  thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (JPEG, base64)
   stage<t>/                        t = 0 is the aligned model, before any tuning
     adapter/  weights/  state/     what a later step or stage needs
     responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
@@ -150,6 +152,16 @@ class RunFolder:
     def stage(self, index: int) -> StageFolder:
         """Return the folder of a stage, existing or not; stage 0 is the aligned model."""
         return StageFolder(self.path / f"stage{index}")
+
+    def reference_judgements(self, judge: str, name: str) -> dict[str, str] | None:
+        """Return the verdict on each reference answer of a set by sample id; None where a judge has given none."""
+        path = self.path / "references" / "judgements" / judge / f"{name}.jsonl"
+        return {row["id"]: row["verdict"] for row in read_jsonl(path)} if path.exists() else None
+
+    def thumbnails(self, name: str) -> dict[str, list[str]]:
+        """Return the small images of the samples of a set that may stand as examples, by id; empty where none."""
+        path = self.path / "thumbnails" / f"{name}.jsonl"
+        return {row["id"]: row["images"] for row in read_jsonl(path)} if path.exists() else {}
 
     def finished_stages(self) -> list[StageFolder]:
         """Return the finished stages, from stage 0 up to the first that is not finished."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise, zip_longest
+from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from hpa_bench.errors import UserError
@@ -13,6 +13,7 @@ from hpa_bench.measures import ALL, Cell, Key, Measure, Series, combine
 from hpa_bench.metrics import CONTINUAL
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.results import Run, flat
+from hpa_bench.verdicts import VERSUS
 
 REFERENCES = ("zero_shot", "joint")
 """Methods that no other competes with: the aligned model as it is, and one training on all tasks at once."""
@@ -85,7 +86,7 @@ class Group:
     def cell(self, stage: int, series: Series) -> Cell | str:
         """Return a number over the seeds that have it; where none has, "-" or "missing: reason"."""
         key = Key(stage, series)
-        measures = [run.measures[key] for run in self.runs if key in run.measures]
+        measures = [measure for run in self.runs if (measure := run.measure(key))]
         return combine(key, measures) if measures else self.runs[0].absence(key)
 
     def final(self, series: Series) -> Cell | str:
@@ -229,14 +230,40 @@ class Condition:
         columns = [Series(name, "safety", judge, "asr") for name in self.safety_sets]
         if self.safety_sets:
             columns = [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")] + columns
-            if judge in self.compliance_judges:
-                columns.append(Series(ALL, "safety", judge, "complied"))
-            columns.append(Series(ALL, "safety", judge, "empty"))
+            columns += self.split(ALL, judge)
         return columns + ([Series(ALL, "benign", judge, "over_refusal")] if self.benign_sets else [])
+
+    def split(self, name: str, judge: str) -> list[Series]:
+        """What the responses to the requests of a set, or of all, are: safe, unsafe (and of which kind), incoherent."""
+        kinds = ("complied", "neither") if judge in self.compliance_judges else ()
+        shares = [Series(name, "safety", judge, metric) for metric in ("safe", "unsafe", *kinds)]
+        return [*shares, Series(name, "safety", "", "incoherent")]
+
+    def calibration(self, series: Series) -> Cell | str:
+        """Return a judge's number on the sets' own reference answers, which all runs share."""
+        key = Key(0, series)
+        tested = [run for run in self.runs if run.stages]
+        measured = next((run for run in tested if key in run.calibration), None)
+        if measured:
+            return combine(key, [measured.calibration[key]])
+        return tested[0].uncalibrated(series) if tested else "missing: no stage finished"
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """The harm categories of each safety set that has some."""
+        first = next((run.data[0].categories for run in self.runs if run.stages), {})
+        return {name: sorted(set(first[name])) for name in self.safety_sets if name in first}
+
+    @property
+    def pairs(self) -> list[str]:
+        """Each two judges, as `hpa_bench.verdicts` names them."""
+        return [VERSUS.join(pair) for pair in combinations(self.judges, 2)] if self.safety_sets else []
 
     def per_sample(self) -> list[Series]:
         """Everything measured on single sets, at every stage."""
         series = [Series(task, "task", "", "accuracy") for task in self.tasks]
+        series += [Series(name, "safety", "", "incoherent") for name in self.safety_sets]
+        series += [Series(name, "benign", "", "incoherent") for name in self.benign_sets]
         for judge in self.judges:
             shares = ("complied", "neither", "empty") if judge in self.compliance_judges else ("empty",)
             series += [

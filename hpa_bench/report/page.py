@@ -10,7 +10,7 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.measures import ALL, Cell, Series
-from hpa_bench.report import figures, markdown, tables
+from hpa_bench.report import figures, judging, markdown, tables
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import Condition, Group, conditions, short_names
@@ -70,7 +70,15 @@ def _template() -> Any:
 
 
 def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str]) -> None:
-    tables.write_tables(folder, found)
+    """Write every table as CSV; conditions stand below one another, never averaged."""
+    listed = (tables.results, tables.stages, tables.differences, tables.costs, tables.runs)
+    for table in (*listed, judging.calibration, judging.agreement, judging.categories):
+        if rows := [row for condition in found for row in table(condition)]:
+            tables.write_csv(folder / f"{table.__name__}.csv", rows)
+    if len(found) > 1:
+        tables.write_csv(folder / "conditions.csv", tables.conditions(found))
+    paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
+    tables.write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
     pages = {f"{prefix}main": markdown.main_table(part) for part, prefix in zip(found, prefixes, strict=True)}
     if len(found) > 1:
         pages["conditions"] = markdown.across_table(found)
@@ -100,8 +108,9 @@ def _part(condition: Condition, folder: Path, prefix: str) -> dict[str, Any]:
         "main": _main(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "continual": _table(condition, condition.continual),
-        "safety": {judge: _table(condition, condition.safety(judge)) for judge in condition.judges},
+        "safety": {judge: _judged(condition, judge) for judge in condition.judges},
         "sets": {name: _verdicts(condition, name) for name in condition.safety_sets},
+        "agreement": judging.agreement_tables(condition),
         "reference": condition.reference.label,
         "differences": {
             reference.label: [
@@ -249,16 +258,25 @@ def _head(series: Series) -> dict[str, str]:
     return {"title": metric.title, "better": {"higher": "↑", "lower": "↓", "": ""}[metric.better], "set": "", "n": ""}
 
 
+def _judged(condition: Condition, judge: str) -> dict[str, Any]:
+    columns = condition.safety(judge)
+    return _table(condition, columns) | {"calibration": judging.calibration_row(condition, columns)}
+
+
 def _verdicts(condition: Condition, name: str) -> dict[str, Any]:
+    """Return what the responses to a set are, judge by judge, and where it has harm categories, ASR by category."""
     shares = {
-        judge: ("asr", "complied", "neither", "empty") if judge in condition.compliance_judges else ("asr", "empty")
-        for judge in condition.judges
+        judge: [Series(name, "safety", judge, "asr"), *condition.split(name, judge)] for judge in condition.judges
     }
-    columns = [Series(name, "safety", judge, metric) for judge in condition.judges for metric in shares[judge]]
+    columns = [series for listed in shares.values() for series in listed]
     table = _table(condition, columns)
     for series, head in zip(columns, table["head"], strict=True):
-        head["set"] = "not refused" if series.metric == "asr" else ""
-    return table | {"judges": {judge: len(metrics) for judge, metrics in shares.items()}}
+        head["set"] = "attack success" if series.metric == "asr" else ""
+    by_category = name in condition.categories and condition.judges
+    return table | {
+        "judges": {judge: len(listed) for judge, listed in shares.items()},
+        "categories": judging.category_table(condition, name, condition.judges[0]) if by_category else None,
+    }
 
 
 def _costs(condition: Condition) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpa_bench.measures import ALL, Cell, Series
-from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
+from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import Condition, Group
 
 Row = dict[str, Any]
@@ -111,14 +111,15 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}".replace("-", "−")
 
 
-def shown(cell: Found, signed: bool = False, mark: str = "", rank: int = 0) -> dict[str, Any]:
+def shown(cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digits: int = 1) -> dict[str, Any]:
     """Return a cell as the page shows it: value, interval, sd over seeds, or the reason why there is none."""
     if isinstance(cell, str):
-        return {"text": "–" if cell == "-" else cell, "absent": True}
+        undefined = cell == "-" or cell.startswith("undefined")
+        return {"text": "–" if undefined else cell, "about": "" if cell == "-" else cell, "absent": True}
     return {
-        "text": number(cell.value, signed=signed),
-        "interval": f"[{number(cell.low)}, {number(cell.high)}]",
-        "sd": "" if cell.sd is None else f"sd {number(cell.sd)}",
+        "text": number(cell.value, digits, signed),
+        "interval": f"[{number(cell.low, digits)}, {number(cell.high, digits)}]",
+        "sd": "" if cell.sd is None else f"sd {number(cell.sd, digits)}",
         "about": f"n = {cell.n} samples, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}",
         "excludes_zero": cell.excludes_zero,
         "mark": mark,
@@ -134,11 +135,14 @@ def title(series: Series) -> str:
 def results(condition: Condition) -> list[Row]:
     """Return every number after the last stage, one row a method, judge, set and metric."""
     aggregates = [column for judge in condition.judges for column in condition.safety(judge) if column.set == ALL]
-    columns = [*condition.continual, *aggregates, *condition.per_sample()]
+    shares = [
+        share for judge in condition.judges for name in condition.safety_sets for share in condition.split(name, judge)
+    ]
+    columns = list(dict.fromkeys([*condition.continual, *aggregates, *condition.per_sample(), *shares]))
     marks = {series: condition.marks(series, condition.main) for series in condition.headline}
     return [
-        _about(condition, group, column)
-        | _values(group.final(column), group)
+        about(condition, group, column)
+        | values(group.final(column), group)
         | {"mark": marks.get(column, {}).get(group.label, "")}
         for group in condition.groups
         for column in columns
@@ -148,12 +152,14 @@ def results(condition: Condition) -> list[Row]:
 def stages(condition: Condition) -> list[Row]:
     """Return every per-set number and MASR, stage by stage."""
     averages = [Series(ALL, "task", "", "accuracy")]
+    if condition.safety_sets:
+        averages.append(Series(ALL, "safety", "", "incoherent"))
     for judge in condition.judges if condition.safety_sets else ():
         averages += [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")]
     return [
         {"stage": stage, "tasks_trained": group.runs[0].trained(stage)}
-        | _about(condition, group, series)
-        | _values(group.cell(stage, series), group)
+        | about(condition, group, series)
+        | values(group.cell(stage, series), group)
         for group in condition.groups
         for stage in range(group.last + 1)
         for series in [*averages, *condition.per_sample()]
@@ -165,9 +171,9 @@ def differences(condition: Condition) -> list[Row]:
     pairs = [(group, reference) for reference in condition.references for group in condition.main]
     pairs += [(group, default) for default, *others in condition.settings.values() for group in others]
     return [
-        _about(condition, group, series)
+        about(condition, group, series)
         | {"reference": reference.label}
-        | _values(group.difference(reference, series), group)
+        | values(group.difference(reference, series), group)
         for group, reference in pairs
         if group is not reference
         for series in condition.headline
@@ -182,8 +188,8 @@ def conditions(listed: Sequence[Condition]) -> list[Row]:
         for (condition, series), (cell, rank, mark) in zip(columns, row.cells, strict=True):
             group = next((group for group in condition.main if group.label == row.label), None)
             if group:
-                about = _about(condition, group, series) | _values(cell, group)
-                found.append(about | {"rank": rank or "", "mark": mark})
+                row_of = about(condition, group, series) | values(cell, group)
+                found.append(row_of | {"rank": rank or "", "mark": mark})
     return found
 
 
@@ -237,29 +243,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_tables(folder: Path, listed: Sequence[Condition]) -> None:
-    """Write every table as CSV; conditions stand below one another, never averaged."""
-    for table in (results, stages, differences, costs, runs):
-        write_csv(folder / f"{table.__name__}.csv", [row for condition in listed for row in table(condition)])
-    if len(listed) > 1:
-        write_csv(folder / "conditions.csv", conditions(listed))
-    paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
-    write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
-
-
-def _about(condition: Condition, group: Group, series: Series) -> Row:
+def about(condition: Condition, group: Group, series: Series) -> Row:
+    """Return the first columns of a CSV row: what it is a number of."""
     return {"condition": condition.title, "method": group.label} | series._asdict()
 
 
-def _values(cell: Found, group: Group) -> Row:
+def values(cell: Found, group: Group) -> Row:
+    """Return the last columns of a CSV row: the number with n, interval and sd, or why it is missing."""
     blank: Row = {"seeds": 0, "n": "", "value": "", "low": "", "high": "", "sd": "", "missing": ""}
     if isinstance(cell, str):
         return blank | {"missing": "not defined" if cell == "-" else cell}
-    values = {name: round(getattr(cell, name), 4) + 0.0 for name in ("value", "low", "high")}
+    numbers = {name: round(getattr(cell, name), 4) + 0.0 for name in ("value", "low", "high")}
     left_out = len(group.runs) - cell.seeds
     return (
         blank
         | {"seeds": cell.seeds, "n": cell.n, "sd": "" if cell.sd is None else round(cell.sd, 4)}
         | {"missing": f"missing: {left_out} of {len(group.runs)} seeds" if left_out else ""}
-        | values
+        | numbers
     )

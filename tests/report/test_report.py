@@ -99,7 +99,7 @@ def test_page_has_its_parts(page):
         "Differences to seqft",
         "Accuracy and forgetting",
         "Safety",
-        "ASR ↓ not refused",
+        "ASR ↓ attack success",
         "Where the time went",
         "Example responses",
         "Definitions",
