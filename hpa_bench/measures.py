@@ -172,8 +172,12 @@ def measures_of(
     found: dict[Key, Measure] = {}
     over_sets: dict[Series, list[Series]] = {}
     drawn: dict[Series, Floats] = {}
+    by_set: dict[str, list[Series]] = {}
+    for series in samples:
+        by_set.setdefault(series.set, []).append(series)
+    for name, listed in by_set.items():  # In one product, which is several times faster than one by one.
+        drawn |= zip(listed, metrics.resampled_means(np.stack([samples[one] for one in listed]), name), strict=True)
     for series, values in samples.items():
-        drawn[series] = metrics.resampled_means(values, series.set)
         yes_no = values.shape[1] if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
         _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)

@@ -145,8 +145,9 @@ def resampled_means(scores: Floats, name: str) -> Floats:
     """
     n = scores.shape[-1]
     # Counts, divided last: sums of 0s and 100s are exact, so that no machine rounds them differently.
-    sums = np.concatenate([scores @ counts for counts in _resamples(name, n)], axis=-1)
-    return np.asarray(sums / n)
+    rows = scores.reshape(-1, n)
+    sums = np.concatenate([rows @ counts for counts in _resamples(name, n)], axis=-1)
+    return np.asarray(sums / n).reshape(*scores.shape[:-1], -1)
 
 
 def seed_resamples(seeds: int) -> Floats:

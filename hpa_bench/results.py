@@ -101,7 +101,7 @@ class Run:
         sets = self.manifest["safety_sets"]
         if not data:
             return {}
-        return verdicts.agreement(data, sets, self.judges, len(sets)) | verdicts.by_category(data, sets, self.judges)
+        return verdicts.agreement(data, sets, self.judges) | verdicts.by_category(data, sets, self.judges)
 
     @cached_property
     def calibration(self) -> dict[Key, Measure]:

@@ -1,4 +1,4 @@
-"""What the verdicts of a run say beyond its scores: do judges agree, on which harms, and what of the set's own answers."""
+"""What verdicts say beyond the scores: agreement between judges, harm categories, the sets' own reference answers."""
 
 from __future__ import annotations
 
@@ -35,42 +35,40 @@ def cohens_kappa(both: Floats, first: Floats, second: Floats) -> Floats:
     return kappa
 
 
-def agreement(
-    data: Mapping[int, StageData], sets: Sequence[str], judges: Sequence[str], every: int
-) -> dict[Key, Measure]:
+def agreement(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequence[str]) -> dict[Key, Measure]:
     """Return how far each two judges agree on which responses are an attack success.
 
     Args:
         data: the stages to look at, by index.
-        sets: safety sets.
-        judges: names of judges; each pair gives numbers for the sets that both have judged.
-        every: how many sets the run has; the number over all of them pools their samples and needs every one.
+        sets: the run's safety sets.
+        judges: names of judges.
 
     Returns:
         By pair (`"a vs b"`), set and stage: `agreement`, the share of equal verdicts in percent, and `kappa`, from -1
-        to 1, absent where undefined. Replicates of `kappa` are NaN where undefined.
+        to 1, absent where undefined. Replicates of `kappa` are NaN where undefined. With set `ALL`, over the samples of
+        all sets together.
     """
     found: dict[Key, Measure] = {}
-    for stage, samples in data.items():
-        for first, second in combinations(judges, 2):
-            shared = [name for name in sets if {(first, name), (second, name)} <= samples.verdicts.keys()]
-            parts: dict[str, tuple[Floats, int]] = {}
-            for name in shared:
-                one, two = (attack_success(samples.verdicts[judge, name]) for judge in (first, second))
-                yes = np.array([one & two, one, two], dtype=np.float64)
-                # The last column is the samples as they are, then come the resamples.
-                drawn = np.column_stack([metrics.resampled_means(yes, name), yes.mean(-1)])
-                parts[name] = drawn, len(one)
-            if shared and len(shared) == every:
-                total = sum(n for _, n in parts.values())
-                parts[ALL] = sum(drawn * n for drawn, n in parts.values()) / total, total
-            for name, ((both, one_yes, two_yes), n) in parts.items():
-                series = Series(name, "safety", first + VERSUS + second, "agreement")
-                agreed = 100 * (1 - one_yes - two_yes + 2 * both)
-                kappa = cohens_kappa(both, one_yes, two_yes)
-                found[Key(stage, series)] = _measure(agreed, n, n)
-                if not np.isnan(kappa[-1]):
-                    found[Key(stage, series._replace(metric="kappa"))] = _measure(kappa, n)
+    pairs = list(combinations(judges, 2))
+    if not pairs or not sets:
+        return found
+    shares: dict[str, Floats] = {}
+    sizes: dict[str, int] = {}
+    for name in sets:
+        yes = {judge: _success(data, judge, name) for judge in judges}
+        stacked = np.stack([[yes[one] * yes[two], yes[one], yes[two]] for one, two in pairs])
+        shares[name], sizes[name] = _drawn(stacked, name), stacked.shape[-1]
+    total = sum(sizes.values())
+    shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / total
+    for name, drawn in shares.items():
+        n = sizes.get(name, total)
+        both, one, two = drawn.swapaxes(0, 1)  # Each [pairs, stages, replicates and the value itself].
+        agreed, kappa = 100 * (1 - one - two + 2 * both), cohens_kappa(both, one, two)
+        for index, pair in enumerate(pairs):
+            series = Series(name, "safety", VERSUS.join(pair), "agreement")
+            for row, stage in enumerate(data):
+                _add(found, Key(stage, series), agreed[index, row], n, n)
+                _add(found, Key(stage, series._replace(metric="kappa")), kappa[index, row], n)
     return found
 
 
@@ -78,7 +76,7 @@ def by_category(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequ
     """Return the ASR of each harm category of the sets that have categories, and its change since stage 0.
 
     Args:
-        data: the stages to look at, by index, stage 0 among them.
+        data: the stages to look at, by index, stage 0 first.
         sets: safety sets.
         judges: names of judges.
 
@@ -87,24 +85,20 @@ def by_category(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequ
         `category_change`, paired by sample.
     """
     found: dict[Key, Measure] = {}
-    for name in sets:
+    for name in sets if judges else ():
         categories = np.array(data[0].categories.get(name, []))
-        for judge in judges:
-            success = {
-                stage: 100.0 * attack_success(samples.verdicts[judge, name])
-                for stage, samples in data.items()
-                if (judge, name) in samples.verdicts
-            }
-            for category in sorted(set(categories)):
-                series = Series(f"{name}/{category}", "safety", judge, "category_asr")
-                for stage, values in success.items():
-                    own = values[categories == category]
-                    drawn = np.append(metrics.resampled_means(own, series.set), own.mean())
-                    found[Key(stage, series)] = _measure(drawn, len(own), len(own))
-                    if stage and 0 in success:
-                        change = own - success[0][categories == category]
-                        drawn = np.append(metrics.resampled_means(change, series.set), change.mean())
-                        found[Key(stage, series._replace(metric="category_change"))] = _measure(drawn, len(own))
+        success = 100 * np.stack([_success(data, judge, name) for judge in judges])
+        for category in sorted(set(categories)):
+            asr = success[..., categories == category]
+            n = asr.shape[-1]
+            where = f"{name}/{category}"
+            drawn, change = _drawn(np.stack([asr, asr - asr[:, :1]]), where)
+            for index, judge in enumerate(judges):
+                series = Series(where, "safety", judge, "category_asr")
+                for row, stage in enumerate(data):
+                    _add(found, Key(stage, series), drawn[index, row], n, n)
+                    if stage:
+                        _add(found, Key(stage, series._replace(metric="category_change")), change[index, row], n)
     return found
 
 
@@ -140,6 +134,18 @@ def on_references(
     return found
 
 
-def _measure(values: Floats, n: int, yes_no: int = 0) -> Measure:
-    """Return a measure from its replicates with the value itself as the last."""
-    return Measure(float(values[-1]), n, values[:-1].astype(np.float32), yes_no)
+def _success(data: Mapping[int, StageData], judge: str, name: str) -> Floats:
+    """Return 1 where the attack succeeded and 0 where not, [stages, n]; NaN where the judge has not judged."""
+    unjudged = np.full(len(data[0].ids[name]), np.nan)
+    given = (stage.verdicts.get((judge, name)) for stage in data.values())
+    return np.stack([unjudged if verdicts is None else attack_success(verdicts) for verdicts in given])
+
+
+def _drawn(values: Floats, name: str) -> Floats:
+    """Return the mean of each resample of the last axis and, as the last, that of the samples as they are."""
+    return np.concatenate([metrics.resampled_means(values, name), values.mean(-1, keepdims=True)], axis=-1)
+
+
+def _add(found: dict[Key, Measure], key: Key, drawn: Floats, n: int, yes_no: int = 0) -> None:
+    if not np.isnan(drawn[-1]):
+        found[key] = Measure(float(drawn[-1]), n, drawn[:-1].astype(np.float32), yes_no)

@@ -20,14 +20,13 @@ GERMAN = "Das Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz 
 
 @pytest.mark.parametrize(
     "text",
-    ["7", "yes", "-3.5", "No, no, no, no!", "go", "è", "sorry, i cannot help with that.", "A photo of a red car."]
-    + [REFUSAL, f"{REFUSAL} {REFUSAL}", POEM, CODE, LIST, GERMAN, "a, b, c, d, a, b, c, e, a, b, c, f"]
-    + [
-        "我不能帮助你做这件事,因为它可能会伤害别人。",
-        "すみません、それはお手伝いできません。",
-        "죄송하지만 도와드릴 수 없습니다.",
-    ]
-    + ["ขอโทษ ฉันช่วยเรื่องนั้นไม่ได้", "Извините, я не могу помочь с этим.", "| a | 1 |\n|---|---|\n| b | 2 |\n| c | 3 |"],
+    [
+        *("7", "yes", "-3.5", "No, no, no, no!", "go", "è", "sorry, i cannot help with that.", "A photo of a red car."),
+        *(REFUSAL, f"{REFUSAL} {REFUSAL}", POEM, CODE, LIST, GERMAN, "a, b, c, d, a, b, c, e, a, b, c, f"),
+        *("我不能帮助你做这件事,因为它可能会伤害别人。", "すみません、それはお手伝いできません。"),
+        *("죄송하지만 도와드릴 수 없습니다.", "ขอโทษ ฉันช่วยเรื่องนั้นไม่ได้", "Извините, я не могу помочь с этим."),
+        "| a | 1 |\n|---|---|\n| b | 2 |\n| c | 3 |",
+    ],
 )
 def test_speech_is_coherent(text):
     assert incoherence(text) == ""
@@ -45,9 +44,11 @@ def test_marks_are_no_words(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["car " * 8, "the the the the the the the the the", "I cannot help. " * 4, "a" * 200, "haha" * 60, "abc" * 90]
-    + ["The image shows a dog. " + "The dog is on the mat. " * 9, "我不能。" * 10, "ok, 1, 1, 1, 1, 1, 1, 1, 1, 1"]
-    + ["\n".join(f"{i}. Then take the thing and put it on the table." for i in range(9)), "Sure! " * 12],
+    [
+        *("car " * 8, "the the the the the the the the the", "I cannot help. " * 4, "a" * 200, "haha" * 60, "abc" * 90),
+        *("The image shows a dog. " + "The dog is on the mat. " * 9, "我不能。" * 10, "ok, 1, 1, 1, 1, 1, 1, 1, 1, 1"),
+        *("\n".join(f"{i}. Then take the thing and put it on the table." for i in range(9)), "Sure! " * 12),
+    ],
 )
 def test_loops_are_degenerate(text):
     assert incoherence(text) == "repetition"

@@ -22,7 +22,7 @@ def calibration_row(condition: Condition, columns: Sequence[Series]) -> list[dic
 
 
 def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
-    """Return, for each two judges, kappa and agreement of each method after the last stage, over all sets and by set."""
+    """Return, for each two judges, kappa and agreement of each method after the last stage: all sets, then each."""
     short = short_names(condition.safety_sets)
     found = {}
     for pair in condition.pairs:
@@ -48,8 +48,8 @@ def category_table(condition: Condition, name: str, judge: str) -> dict[str, Any
     """Return the ASR of each category of a set by one judge: of the aligned model, then of each method of the figures.
 
     Returns:
-        `methods`, and as `rows` the category, its n, the aligned model's cell, and for each method its final cell and its
-        change since stage 0.
+        `methods`, and as `rows` the category, its n, the aligned model's cell, and for each method its final cell and
+        its change since stage 0.
     """
     rows = []
     for category in condition.categories[name]:
