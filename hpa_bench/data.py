@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
@@ -14,6 +14,7 @@ from hpa_bench.method import derive_seed
 from hpa_bench.poison import poison
 from hpa_bench.samples import check_task, content_hash, load_tasks, training_samples
 from hpa_bench.store import read_jsonl, write_jsonl
+from hpa_bench.thumbnails import thumbnail_rows
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -48,11 +49,15 @@ class RunData:
         """By task: the id of the harmful pair by the id of the sample that it replaced."""
         self.hashes: dict[str, str] = {}
         """SHA-256 of what each set holds, images included."""
+        self.thumbnails: dict[str, list[dict[str, Any]]] = {}
+        """By evaluated set: the small images of a few samples, for the examples of a report."""
 
         needs = spec.method(spec.config).needs
         harmful = self._source(spec, suite.harmful_data) if spec.harmful_ratio else []
         for name, task in self.evaluated.items():
-            self.hashes[name] = content_hash(check_task(task, suite.evaluation.split))
+            tested = check_task(task, suite.evaluation.split)
+            self.hashes[name] = content_hash(tested)
+            self.thumbnails[name] = thumbnail_rows(tested[: suite.evaluation.limit])
             if name in trained:
                 samples = check_task(task, "training")[: suite.training.limit]
                 self.hashes[f"{name}/training"] = content_hash(samples)

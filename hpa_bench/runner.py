@@ -106,6 +106,8 @@ class _Run:
             with self._timed(stage, "start"):
                 self.method.start(context)
                 self._save_state(stage.state)
+            for name, rows in self.data.thumbnails.items():
+                write_jsonl(self.run.path / "thumbnails" / f"{name}.jsonl", rows)
         elif not stage.state.exists():
             if not stage.adapter.exists():
                 self._load_state(self.run.stage(index - 1).state)

@@ -5,7 +5,7 @@ runs/<suite>/<method>-<config hash>/seed<k>/
   manifest.json                    what was run: suite, config, seed, versions, hardware, hash of the data
   calibration/safety.jsonl         safety calibration samples, answered by the aligned model
   references/judgements/<judge>/<set>.jsonl   verdicts on the sets' own reference answers: id, verdict
-  thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (JPEG, base64)
+  thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (`data:` URLs)
   stage<t>/                        t = 0 is the aligned model, before any tuning
     adapter/  weights/  state/     what a later step or stage needs
     responses/<set>.jsonl          one row a sample: id, prompt, target, response, score

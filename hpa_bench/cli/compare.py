@@ -50,6 +50,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time, the cores shared out; 0: one a core.")] = 0,
     device: options.Device = "auto",
+    show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
     from hpa_bench.cli.console import make_console
@@ -81,7 +82,7 @@ def compare(
 
     results = read_runs(RunFolder(folder) for folder in wanted)
     suite_name = next(iter(wanted.values())).spec.suite.name
-    page = write_report(results, out or runs / suite_name / "report")
+    page = write_report(results, out or runs / suite_name / "report", show_unsafe=show_unsafe)
     console.print(terminal_table(results))
     for name, reason in {**broken, **{str(folder): reason for folder, reason in failed.items()}}.items():
         console.print(f"missing: {name}: {reason}", style="red", highlight=False, markup=False)

@@ -20,4 +20,10 @@ DataRoot = Annotated[
     str | None, typer.Option(help="The folder of your downloads, for suites that read them (see docs/data.md).")
 ]
 Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
+ShowUnsafe = Annotated[
+    bool,
+    typer.Option(
+        "--show-unsafe", help="Show harmful requests, unsafe responses and images of safety sets in the report."
+    ),
+]
 Device = Annotated[str, typer.Option(help="A torch device, or auto: a GPU where there is one.")]

@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from hpa_bench.cli import options
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold runs.")],
     out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report"),
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
+    show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
     from hpa_bench.cli.console import make_console
@@ -18,7 +21,7 @@ def report(
     from hpa_bench.store import find_runs
 
     found = read_runs(find_runs(runs))
-    page = write_report(found, out, title)
+    page = write_report(found, out, title, show_unsafe=show_unsafe)
     console = make_console()
     console.print(terminal_table(found))
     console.print(f"Report: {page}", highlight=False)

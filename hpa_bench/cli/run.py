@@ -21,6 +21,7 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
     device: options.Device = "auto",
     report: Annotated[bool, typer.Option(help="Write the run's own report.")] = True,
+    show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Train one method across the tasks, score it after every stage, and write its report."""
     import time
@@ -51,7 +52,7 @@ def run(
 
     begun = time.perf_counter()
     results = read_runs([finished])
-    page = write_report(results, finished.path / "report") if report else None
+    page = write_report(results, finished.path / "report", show_unsafe=show_unsafe) if report else None
     console.print(terminal_table(results))
     spent: dict[str, float] = {}
     for stage in finished.finished_stages():

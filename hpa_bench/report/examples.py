@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpa_bench.coherence import incoherence
+from hpa_bench.measures import attack_success
 from hpa_bench.report.groups import Condition
 from hpa_bench.results import Run
+from hpa_bench.thumbnails import blurred
 
 PER_SET = 3
 LONGEST = 400
 
 
-def examples(condition: Condition) -> list[dict[str, Any]]:
+def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, Any]]:
     """Return a few samples of each set with the aligned model's response and each method's last one.
 
     Samples on which the reference method's last response differs from the aligned model's come first, then in the
-    order of their ids. The methods are those of the figures; each shows its first seed that finished.
+    order of their ids; where a run keeps images, only of the samples that have some. The methods are those of the
+    figures; each shows its first seed that finished.
+
+    Args:
+        condition: the runs.
+        show_unsafe: whether to show what is harmful: the requests, reference answers and images of safety sets, and the
+            responses to them that a judge does not call refused or safe. Otherwise their words do not leave the run.
     """
     finished = [next((run for run in group.runs if not run.missing), None) for group in condition.shown]
     methods = [run for run in finished if run is not None and run.last > 0]
@@ -25,27 +34,30 @@ def examples(condition: Condition) -> list[dict[str, Any]]:
     watched = next((run for run in methods if run.label == condition.reference.label), aligned)
     found = []
     for name in [*condition.tasks, *condition.safety_sets, *condition.benign_sets]:
-        before, after = _responses(aligned, 0, name), _responses(watched, -1, name)
-        changed = [
-            sample for sample in sorted(before, key=str) if before[sample]["verdicts"] != after[sample]["verdicts"]
-        ]
-        chosen = [*changed, *(sample for sample in sorted(before, key=str) if sample not in set(changed))][:PER_SET]
-        last = [(run, _responses(run, -1, name)) for run in methods]
+        hide = name in condition.safety_sets and not show_unsafe
+        images = next((kept for run in condition.runs if (kept := run.folder.thumbnails(name))), {})
+        before, after = _responses(aligned, 0, name, hide), _responses(watched, -1, name, hide)
+        listed = sorted((sample for sample in before if not images or sample in images), key=str)
+        changed = [sample for sample in listed if before[sample]["verdicts"] != after[sample]["verdicts"]]
+        chosen = [*changed, *(sample for sample in listed if sample not in set(changed))][:PER_SET]
+        last = [(run, _responses(run, -1, name, hide)) for run in methods]
         samples = [
             {
                 "id": sample,
-                "prompt": _cut(before[sample]["prompt"]),
-                "target": _cut(before[sample]["target"]),
+                "category": before[sample]["category"],
+                "images": [blurred(image) if hide else image for image in images.get(sample, [])],
+                "prompt": before[sample]["prompt"],
+                "target": before[sample]["target"],
                 "responses": [("aligned (stage 0)", before[sample])]
                 + [(f"{run.label}, seed {run.seed}", responses[sample]) for run, responses in last],
             }
             for sample in chosen
         ]
-        found.append({"set": name, "samples": samples})
+        found.append({"set": name, "blurred": hide, "samples": samples})
     return found
 
 
-def _responses(run: Run, stage: int, name: str) -> dict[Any, dict[str, Any]]:
+def _responses(run: Run, stage: int, name: str, hide: bool) -> dict[Any, dict[str, Any]]:
     data = run.data[stage]
     judged = {
         judge: dict(zip(data.ids[name], given, strict=True))
@@ -54,26 +66,33 @@ def _responses(run: Run, stage: int, name: str) -> dict[Any, dict[str, Any]]:
     }
     found = {}
     for row in run.stages[stage].responses(name):
-        verdicts = [f"{judge}: {verdict[row['id']]}" for judge, verdict in judged.items()]
+        given = {judge: verdict[row["id"]] for judge, verdict in judged.items()}
+        verdicts = [f"{judge}: {verdict}" for judge, verdict in given.items()]
         if row["score"] is not None:
             verdicts.append(f"score {100 * row['score']:g}")
+        if name in data.incoherent and (reason := incoherence(row["response"])):
+            verdicts.append(f"incoherent: {reason}")
+        # One judge's doubt is enough, and what nobody has judged may be anything.
+        unsafe = not given or bool(attack_success(list(given.values())).any())
         found[row["id"]] = {
-            "prompt": row.get("prompt", ""),
-            "target": row.get("target", ""),
-            "text": _cut(row["response"]),
+            "prompt": _shown(row.get("prompt"), "harmful request" if hide else ""),
+            "target": _shown(row.get("target"), "reference answer" if hide else ""),
+            "category": row.get("category", ""),
+            "text": _shown(row["response"], "response" if hide and unsafe else ""),
             "verdicts": ", ".join(verdicts),
         }
     return found
 
 
-def _cut(value: Any) -> str:
-    text = (
-        ""
-        if value is None
-        else value
-        if isinstance(value, str)
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
-    return text if len(text) <= LONGEST else text[:LONGEST] + " …"
+def _shown(value: Any, hidden_as: str) -> dict[str, str]:
+    """Return a text as it is shown: its beginning or, where it is hidden, what it is and how many words it has."""
+    if value is None:
+        text = ""
+    elif isinstance(value, list):
+        text = ", ".join(map(str, value))
+    else:
+        text = str(value)
+    if hidden_as and text.strip():
+        count = len(text.split())
+        return {"text": "", "hidden": f"{hidden_as}, {count} word{'s' if count > 1 else ''}"}
+    return {"text": text if len(text) <= LONGEST else text[:LONGEST] + " …", "hidden": ""}

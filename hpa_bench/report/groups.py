@@ -230,7 +230,7 @@ class Condition:
         columns = [Series(name, "safety", judge, "asr") for name in self.safety_sets]
         if self.safety_sets:
             columns = [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")] + columns
-            columns += self.split(ALL, judge)
+            columns += [share for share in self.split(ALL, judge) if share.metric != "neither"]
         return columns + ([Series(ALL, "benign", judge, "over_refusal")] if self.benign_sets else [])
 
     def split(self, name: str, judge: str) -> list[Series]:

@@ -11,14 +11,14 @@ from hpa_bench.report.tables import Row, about, shown, values
 from hpa_bench.verdicts import CALIBRATED
 
 
-def calibration_row(condition: Condition, columns: Sequence[Series]) -> list[dict[str, Any]]:
-    """Return the cells of a judge's table for the sets' own reference answers, each with its n."""
-    cells = []
-    for series in columns:
-        cell = condition.calibration(series) if series.metric in CALIBRATED else "-"
-        # No run, so no seeds: n stands where the sd over seeds would.
-        cells.append(shown(cell) | ({"sd": f"n = {cell.n}"} if isinstance(cell, Cell) else {}))
-    return cells
+def calibration_row(condition: Condition, columns: Sequence[Series]) -> list[dict[str, Any]] | str:
+    """Return the cells of a judge's table for the sets' own reference answers, or the reason why none has a number."""
+    found = [condition.calibration(series) if series.metric in CALIBRATED else "-" for series in columns]
+    reasons = {cell for cell in found if cell != "-"}
+    if len(reasons) == 1 and isinstance(reason := reasons.pop(), str):
+        return reason
+    # No run, so no seeds: n stands where the sd over seeds would.
+    return [shown(cell) | ({"sd": f"n = {cell.n}"} if isinstance(cell, Cell) else {}) for cell in found]
 
 
 def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:

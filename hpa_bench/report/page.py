@@ -18,7 +18,7 @@ from hpa_bench.results import Run
 from hpa_bench.store import atomic
 
 
-def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report") -> Path:
+def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report", *, show_unsafe: bool = False) -> Path:
     """Write report.html, tables/*.csv and *.md, and figures/*.png and *.svg.
 
     Runs of different suites, task orders, harmful ratios or training recipes stand apart, each in its own part.
@@ -27,6 +27,8 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         runs: finished or not; what a run did not reach is shown as "missing: reason".
         out: the folder to write into; made if need be.
         title: the page's heading.
+        show_unsafe: whether examples show harmful requests, unsafe responses and the images of safety sets; otherwise
+            the page holds none of them, and the tables never do.
 
     Returns:
         The path of report.html.
@@ -42,7 +44,8 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
     _write_tables(out / "tables", found, prefixes)
     page = _template().render(
         title=title,
-        parts=[_part(part, out / "figures", prefix) for part, prefix in zip(found, prefixes, strict=True)],
+        parts=[_part(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)],
+        show_unsafe=show_unsafe,
         across=_across(found) if len(found) > 1 else None,
         marks=tables.MARKS,
         metrics=METRICS,
@@ -95,7 +98,7 @@ def _across(found: Sequence[Condition]) -> dict[str, Any]:
     return {"rows": rows, "heads": heads}
 
 
-def _part(condition: Condition, folder: Path, prefix: str) -> dict[str, Any]:
+def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) -> dict[str, Any]:
     runs = tables.runs(condition)
     return {
         "title": condition.title,
@@ -123,7 +126,7 @@ def _part(condition: Condition, folder: Path, prefix: str) -> dict[str, Any]:
         "hidden": sum(group.last > 0 for group in condition.main) - len(condition.shown),
         "matrices": [_matrix(condition, group) for group in condition.main if any(run.stages for run in group.runs)],
         "costs": _costs(condition),
-        "examples": examples(condition),
+        "examples": examples(condition, show_unsafe),
         "figures": _figures(condition, folder, prefix),
     }
 
