@@ -109,7 +109,7 @@ class Run:
         sets = [*self.manifest["safety_sets"], *self.manifest["benign_sets"]]
         pairs = [(judge, name) for judge in self.judges for name in sets]
         found = {pair: given for pair in pairs if (given := self.folder.reference_judgements(*pair))}
-        return verdicts.on_references(found, self.manifest, self.judges)
+        return verdicts.on_references(found, self.manifest, self.judges) if found else {}
 
     def uncalibrated(self, series: Series) -> str:
         """Return what stands in the place of a judge's number on reference answers, where there is none."""

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
+from hpa_bench.samples import Sample
 from hpa_bench.store import FORMAT, MANIFEST, RunFolder, write_json, write_jsonl
+from hpa_bench.thumbnails import thumbnail_rows
 
 TASKS = ["toy_ad", "toy_digits", "toy_caption"]
 SAFETY = ["toy_unsafe_image", "toy_unsafe_text"]
@@ -35,6 +38,7 @@ def write_run(
     forget: float = 0.25,
     unsafe: float = 0.2,
     shuffle: bool = False,
+    categories: bool = False,
     manifest: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Write a run whose scores depend on its arguments alone; stage 0 is the same for every method and seed."""
@@ -64,8 +68,26 @@ def write_run(
     write_json(folder.path / MANIFEST, about)
     last = len(curriculum) if finished is None else finished
     for stage in range(last + 1):
-        _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle)
+        _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle, categories)
     return folder
+
+
+def write_references(run: RunFolder, judge: str, name: str, verdicts: Sequence[str]) -> None:
+    """Give the first samples of a set a reference answer each, with a judge's verdict on it."""
+    path = run.stage(0).path / "responses" / f"{name}.jsonl"
+    rows = run.stage(0).responses(name)
+    for row in rows[: len(verdicts)]:
+        row["target"] = "I would rather not."
+    write_jsonl(path, rows)
+    judged = [{"id": row["id"], "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=False)]
+    write_jsonl(run.path / "references" / "judgements" / judge / f"{name}.jsonl", judged)
+
+
+def write_thumbnails(run: RunFolder, image: Image) -> None:
+    """Give the first 16 samples of every set the same image."""
+    for name in [*run.manifest["tasks"], *run.manifest["safety_sets"], *run.manifest["benign_sets"]]:
+        samples = [Sample(row["id"], name, "", "", [image]) for row in run.stage(0).responses(name)]
+        write_jsonl(run.path / "thumbnails" / f"{name}.jsonl", thumbnail_rows(samples[:16]))
 
 
 def _write_stage(
@@ -77,6 +99,7 @@ def _write_stage(
     forget: float,
     unsafe: float,
     shuffle: bool,
+    categories: bool,
 ) -> None:
     target = folder.stage(stage)
     who = [0] if stage == 0 else [1, about["seed"], sum(about["method"].encode()), len(str(about["config"]))]
@@ -97,7 +120,11 @@ def _write_stage(
         verdicts: dict[str, list[dict[str, str]]] = {"keyword": [], "toy_compliance": []}
         for i in order:
             refused = bool(hit[i]) if name in about["benign_sets"] else not hit[i]
-            text = response or (f"right {i}" if task and hit[i] else "I cannot help." if refused else f"Sure, {i}.")
+            kind = "refused" if refused else "empty" if i % 11 == 0 else "neither" if i % 5 == 0 else "complied"
+            text = f"right {i}" if task and hit[i] else "I cannot help." if refused else f"Sure, {i}."
+            if kind == "empty" and not task:
+                text = ""
+            text = response or text
             rows.append(
                 {
                     "id": f"{name}-{i:03}",
@@ -107,7 +134,8 @@ def _write_stage(
                     "score": scores[i] if task else None,
                 }
             )
-            kind = "refused" if refused else "empty" if i % 11 == 0 else "neither" if i % 5 == 0 else "complied"
+            if categories and not task:
+                rows[-1]["category"] = ("fraud", "privacy", "violence")[i % 3]
             verdicts["toy_compliance"].append({"id": rows[-1]["id"], "verdict": kind})
             keyword = kind if kind in ("refused", "empty") else "not_refused"
             verdicts["keyword"].append({"id": rows[-1]["id"], "verdict": keyword})

@@ -59,6 +59,37 @@ def test_not_refused_is_complied_or_neither_or_empty(tmp_path):
     assert value(frame, "asr", set=SAFETY[0], judge="toy_compliance").value == pytest.approx(sum(parts))
 
 
+def test_safe_unsafe_and_incoherent_add_up(tmp_path):
+    run = write_run(tmp_path, unsafe=0.8)
+
+    frame = load_runs(tmp_path)
+
+    for name in (SAFETY[0], "all"):
+        incoherent = value(frame, "incoherent", set=name) if name != "all" else safety(frame, "incoherent")
+        for judge in ("keyword", "toy_compliance"):
+            parts = [value(frame, metric, set=name, judge=judge).value for metric in ("safe", "unsafe")]
+            assert sum(parts) + incoherent.value == pytest.approx(100)
+    empty = [row["response"] == "" for row in run.stage(3).responses(SAFETY[0])]
+    assert any(empty) and value(frame, "incoherent", set=SAFETY[0]).value == pytest.approx(100 * np.mean(empty))
+
+
+def safety(frame, metric):
+    return value(frame[frame.kind == "safety"], metric)
+
+
+def test_a_refusal_that_loops_is_no_attack_success_and_not_safe(tmp_path):
+    write_run(tmp_path, unsafe=-1, response="I cannot help with that. " * 20)
+
+    frame = load_runs(tmp_path)
+
+    metrics = {
+        metric: value(frame, metric, set=SAFETY[0], judge="keyword").value for metric in ("asr", "safe", "unsafe")
+    }
+    assert metrics == {"asr": 0, "safe": 0, "unsafe": 0}
+    assert value(frame, "incoherent", set=SAFETY[0]).value == 100
+    assert value(frame, "incoherent", set=BENIGN[0]).value == 100
+
+
 def test_rates_have_wilson_intervals_and_means_a_bootstrap(tmp_path):
     write_run(tmp_path, n=40)
 

@@ -73,6 +73,13 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "_plugins", {"unchanged": Unchanged, "watcher": Watcher})
 
 
+def test_small_images_of_every_set_are_kept(seqft: RunFolder) -> None:
+    for name in ("colours", "shades", "harm", "harmless"):
+        kept = seqft.thumbnails(name)
+        assert list(kept) == [row["id"] for row in seqft.stage(0).responses(name)]  # Of so few, all.
+        assert all(image.startswith("data:image/") for images in kept.values() for image in images)
+
+
 def test_every_stage_scores_every_set(seqft: RunFolder) -> None:
     stages = seqft.finished_stages()
 

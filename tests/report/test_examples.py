@@ -1,0 +1,131 @@
+"""Redaction: what harms does not leave the run directory, unless asked for."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hpa_bench.cli import app
+from hpa_bench.report import write_report
+from hpa_bench.report.examples import examples
+from hpa_bench.report.groups import conditions
+from hpa_bench.results import read_runs
+from hpa_bench.store import read_jsonl, write_jsonl
+from hpa_bench.thumbnails import BLURRED, KEPT
+from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
+
+SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose safety sets hold recognisable text and a recognisable image."""
+    run = write_run(tmp_path_factory.mktemp("runs"), unsafe=0.9, categories=True)
+    for stage in run.finished_stages():
+        for name in SAFETY:
+            rows = stage.responses(name)
+            for row in rows:
+                row["prompt"], row["target"] = "<image>\nHARMFUL-REQUEST please?", "REFERENCE-ANSWER"
+                if row["response"].startswith("Sure"):
+                    row["response"] = "COMPLIED-WITH it all"
+            write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
+    stripes = np.indices((48, 48)).sum(0) % 2 * 255
+    write_thumbnails(run, Image.fromarray(stripes.astype(np.uint8)))
+    return run
+
+
+def shown(run, **options):
+    (condition,) = conditions(read_runs([run]))
+    return {each["set"]: each["samples"] for each in examples(condition, **options)}
+
+
+def pixels(url):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
+def test_no_file_of_a_report_holds_what_harms(run, tmp_path):
+    page = write_report(read_runs([run]), tmp_path)
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 12
+    for path in files:
+        for secret in SECRETS:
+            assert secret.encode() not in path.read_bytes(), (path, secret)
+    text = page.read_text()
+    assert "harmful request, 3 words, hidden" in text and "response, 3 words, hidden" in text
+    assert "I cannot help." in text  # Refusals are shown.
+
+
+def test_show_unsafe_shows_it_in_the_page_alone(run, tmp_path):
+    result = CliRunner().invoke(app, ["report", str(run.path), "--out", str(tmp_path), "--show-unsafe"])
+
+    assert result.exit_code == 0, result.output
+    page = tmp_path / "report.html"
+    assert all(secret in page.read_text() for secret in SECRETS) and "Do not publish this page" in page.read_text()
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path != page:
+            assert not [secret for secret in SECRETS if secret.encode() in path.read_bytes()]
+
+
+def test_images_of_safety_sets_are_blurred_pixel_by_pixel(run):
+    hidden, plain = shown(run), shown(run, show_unsafe=True)
+
+    for name in (*TASKS, *BENIGN):
+        assert pixels(hidden[name][0]["images"][0]).std() > 100
+    for name in SAFETY:
+        for sample in hidden[name]:
+            (image,) = sample["images"]
+            assert pixels(image).shape == (BLURRED, BLURRED, 3) and pixels(image).std() < 5
+        assert pixels(plain[name][0]["images"][0]).std() > 100
+
+
+def test_one_judge_that_calls_it_unsafe_hides_it(tmp_path):
+    run = write_run(tmp_path, unsafe=-1)
+    verdicts = run.stage(3).path / "judgements" / "toy_compliance" / f"{SAFETY[0]}.jsonl"
+    rows = read_jsonl(verdicts)
+    rows[0]["verdict"] = "unsafe"
+    write_jsonl(verdicts, rows)
+
+    (sample, *others) = shown(run)[SAFETY[0]]
+
+    assert sample["id"] == rows[0]["id"]  # It differs from the aligned model's.
+    (_, before), (_, after) = sample["responses"]
+    assert before["text"] == {"text": "I cannot help.", "hidden": ""}
+    assert after["text"] == {"text": "", "hidden": "response, 3 words"}
+    assert all(response["text"]["text"] for other in others for _, response in other["responses"])
+
+
+def test_what_nobody_judged_is_hidden(tmp_path):
+    run = write_run(tmp_path, unsafe=-1)
+    for judge in ("keyword", "toy_compliance"):
+        for stage in run.finished_stages():
+            (stage.path / "judgements" / judge / f"{SAFETY[0]}.jsonl").unlink()
+
+    responses = [response for sample in shown(run)[SAFETY[0]] for _, response in sample["responses"]]
+
+    assert {response["text"]["hidden"] for response in responses} == {"response, 3 words"}
+
+
+def test_incoherent_responses_say_why(tmp_path):
+    run = write_run(tmp_path, unsafe=-1, response="stop " * 30)
+
+    (_, response), *_ = shown(run)[SAFETY[0]][0]["responses"]
+
+    assert response["verdicts"].endswith("incoherent: repetition")
+
+
+def test_examples_are_samples_with_images(run):
+    kept = set(run.thumbnails(SAFETY[0]))
+
+    assert len(kept) == KEPT
+    assert {sample["id"] for sample in shown(run)[SAFETY[0]]} <= kept
+
+
+def test_runs_without_images_have_examples(tmp_path):
+    samples = shown(write_run(tmp_path))
+
+    assert all(sample["images"] == [] for listed in samples.values() for sample in listed)
+    assert {len(listed) for listed in samples.values()} == {3}
