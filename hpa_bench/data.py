@@ -58,6 +58,7 @@ class RunData:
             tested = check_task(task, suite.evaluation.split)
             self.hashes[name] = content_hash(tested)
             self.thumbnails[name] = thumbnail_rows(tested[: suite.evaluation.limit])
+            del tested  # Its images are whole; the next set's need the room.
             if name in trained:
                 samples = check_task(task, "training")[: suite.training.limit]
                 self.hashes[f"{name}/training"] = content_hash(samples)

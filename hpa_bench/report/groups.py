@@ -41,6 +41,7 @@ class Group:
     def __init__(self, label: str, runs: Sequence[Run]) -> None:
         self.label = label
         self.runs = sorted(runs, key=lambda run: run.seed)
+        self._cells: dict[Key, Cell | str] = {}
         for first, second in pairwise(self.runs):
             if first.seed == second.seed:
                 raise UserError(
@@ -86,8 +87,10 @@ class Group:
     def cell(self, stage: int, series: Series) -> Cell | str:
         """Return a number over the seeds that have it; where none has, "-" or "missing: reason"."""
         key = Key(stage, series)
-        measures = [measure for run in self.runs if (measure := run.measure(key))]
-        return combine(key, measures) if measures else self.runs[0].absence(key)
+        if key not in self._cells:  # The page, the tables and the figures ask for the same ones.
+            measures = [measure for run in self.runs if (measure := run.measure(key))]
+            self._cells[key] = combine(key, measures) if measures else self.runs[0].absence(key)
+        return self._cells[key]
 
     def final(self, series: Series) -> Cell | str:
         """Return a number after the last stage."""
