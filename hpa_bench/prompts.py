@@ -27,15 +27,24 @@ def render(processor: Any, messages: Sequence[Mapping[str, str]], *, add_generat
         add_generation_prompt: end with what opens the assistant's turn.
 
     Raises:
-        UserError: the model has no chat template.
+        UserError: the model has no chat template, or one that cannot be rendered.
     """
+    from jinja2 import TemplateError, TemplateSyntaxError
+
     turns = [{"role": turn["role"], "content": _parts(turn["content"])} for turn in messages]
     if not getattr(processor, "chat_template", None):
         raise UserError(
-            f"The model's {type(processor).__name__} has no chat template, so a question cannot be put to it: save a"
-            " Jinja template as chat_template.jinja in the model's folder."
+            f"The model's {type(processor).__name__} has no chat template, so a question cannot be put to it: set"
+            " chat_template in the suite (--set chat_template=FILE.jinja) to a file with the model's Jinja template."
         )
-    return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
+    try:
+        return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
+    except TemplateError as error:
+        line = f" at line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+        raise UserError(
+            f"The model's chat template cannot be rendered{line}: {error}; correct it, or set chat_template in the"
+            " suite (--set chat_template=FILE.jinja)."
+        ) from None
 
 
 def render_prompt(processor: Any, prompt: str) -> str:
@@ -55,12 +64,29 @@ def render_answer(processor: Any, prompt: str, target: str) -> str:
     if not conversation.startswith(opening):
         raise UserError(
             "The model's chat template cannot be trained on: with an answer, a conversation must start with the very"
-            f" text that the generation prompt gives ({opening!r}), but it reads {conversation!r}; correct the model's"
-            " chat_template.jinja."
+            f" text that the generation prompt gives ({opening!r}), but it reads {conversation!r}; correct it, or set"
+            " chat_template in the suite (--set chat_template=FILE.jinja)."
         )
     answer = conversation[len(opening) :].rstrip()
     # A template that writes nothing after the answer leaves the end of the turn to the tokenizer.
     return answer + processor.tokenizer.eos_token if answer.endswith(target.strip()) else answer
+
+
+def end_of_turn(processor: Any) -> int | None:
+    """Return the token that training puts behind an answer, at which generation stops, or None where there is none.
+
+    Chat templates close a turn with a token of their own (`<|im_end|>`, `<end_of_turn>`), which need not be the
+    tokenizer's end of text, nor stand in the checkpoint's generation configuration.
+    """
+    tokenizer = processor.tokenizer
+    try:
+        closing = render_answer(processor, "?", "!").rpartition("!")[2]
+    except UserError:
+        # Whoever brings rendered text needs no chat template that can be trained on.
+        return None
+    tokens = tokenizer(closing, add_special_tokens=False)["input_ids"]
+    added = tokenizer.added_tokens_decoder
+    return next((token for token in tokens if token in added and added[token].special), None)
 
 
 def encode(

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from hpa_bench.architecture import linear_layers
+from hpa_bench.architecture import linear_layers, set_decoder
+from hpa_bench.calibration import ActivationStream
 from hpa_bench.data import RunData, safety_calibration
 from hpa_bench.engines.hf import load_model
 from hpa_bench.evaluation import Evaluator
 from hpa_bench.manifest import IDENTITY, make_manifest
 from hpa_bench.method import Method, StageContext, derive_seed
 from hpa_bench.progress import Progress
-from hpa_bench.prompts import training_batch
+from hpa_bench.prompts import render_answer, training_batch
 from hpa_bench.registry import engines, judges
 from hpa_bench.results import stage_scores
 from hpa_bench.spec import RunSpec
@@ -82,15 +83,29 @@ class _Run:
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
         self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-        self.model, self.processor = load_model(self.suite.model_path(), self.device, dtype)
-        self.start = Checkpoint(checkpoint_folder(self.suite.model_path()), self.model)
+        source = checkpoint_folder(self.suite.model_path())
+        template = self.suite.chat_template_path()
+        self.model, self.processor = load_model(source, self.device, dtype, template)
+        # A template that cannot be trained on is refused before any time is spent.
+        render_answer(self.processor, "?", "!")
+        if (decoder := self.suite.decoder) is not None:
+            set_decoder(self.model, decoder.blocks, decoder.layers)
+        self.start = Checkpoint(source, self.model)
         self.layers = linear_layers(self.model)
+        self._check_calibration()
         evaluation = self.suite.evaluation
         engine: Any = engines.get(evaluation.engine)
         self.engine = engine(self.model, self.processor, batch_size=evaluation.batch_size)
         self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
         self.judges = [judges.get(name)() for name in self.suite.judges]
         self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+
+    def _check_calibration(self) -> None:
+        """Refuse a model that cannot be calibrated block by block before any time is spent on training it."""
+        if {"task_calibration", "safety_calibration"} & self.method.needs:
+            samples = [sample for task in self.data.training.values() for sample in task]
+            with_image = next((sample for sample in samples if sample.images), samples[0])
+            ActivationStream(self.model, {}, [self._batch([with_image])])
 
     def execute(self) -> None:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
@@ -156,7 +171,8 @@ class _Run:
             with self._timed(stage, "adapt"):
                 changes = dict(self.method.adapt(context.before, after, context))
             with self._timed(stage, "save"), atomic(stage.weights) as partial:
-                write_checkpoint(partial, self.start, overlaid(changes, after))
+                template = self.processor.chat_template if self.suite.chat_template else None
+                write_checkpoint(partial, self.start, overlaid(changes, after), template)
         self._save_state(stage.state)
         kept = [*stage.state.rglob("*"), *context.folder.rglob("*")]
         stage.add_cost(state_bytes=sum(file.stat().st_size for file in kept if file.is_file()))

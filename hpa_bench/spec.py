@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from hpa_bench.config import keys, override, parse, parse_settings
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.method import Method, MethodConfig
+from hpa_bench.processors import read_chat_template
 from hpa_bench.registry import engines, judges, methods
 from hpa_bench.suite import Suite, make_suite, read_suite
 
@@ -38,7 +37,7 @@ class RunSpec:
         """Return what makes it the same run, as in the manifest."""
         return {
             "suite": self.suite.name,
-            "suite_config": self.suite.model_dump(mode="json", exclude=NO_PART),
+            "suite_config": _values(self.suite),
             "method": self.method.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,
@@ -47,13 +46,21 @@ class RunSpec:
 
     def default_folder(self, root: Path) -> Path:
         """Return `<root>/<suite>/<method>-<config hash>/seed<k>`; the hash covers what differs from the defaults."""
-        settings = [_explicit(self.suite), _explicit(self.config), self.harmful_ratio]
+        settings = [
+            _values(self.suite, exclude_defaults=True),
+            self.config.model_dump(mode="json", exclude_defaults=True),
+            self.harmful_ratio,
+        ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         return root / self.suite.name / f"{self.method.name}-{digest}" / f"seed{self.seed}"
 
 
-def _explicit(config: BaseModel) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=NO_PART, exclude_defaults=True)
+def _values(suite: Suite, **options: Any) -> dict[str, Any]:
+    """Return a suite's values that make a run, with the SHA-256 of its chat template in place of the file's name."""
+    values = suite.model_dump(mode="json", exclude=NO_PART, **options)
+    if (template := suite.chat_template_path()) is not None:
+        values["chat_template"] = hashlib.sha256(read_chat_template(template).encode()).hexdigest()
+    return values
 
 
 def make_spec(
@@ -95,6 +102,9 @@ def make_spec(
         else:
             known = [*method_class.Config.model_fields, *keys(Suite)]
             raise unknown("key", key, known, f"in --set (method {method_name!r}, suite {suite!r})")
+    if for_suite.get("chat_template"):
+        # A suite's paths start at its file, one on the command line where the command is given.
+        for_suite["chat_template"] = str(Path(for_suite["chat_template"]).expanduser().resolve())
     config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
     if data_root is not None:
         values = {**values, "data_root": data_root}
@@ -132,6 +142,8 @@ def _check_suite(spec: RunSpec) -> None:
         judges.get(judge)
     suite.model_path()
     suite.task_folders()
+    if (template := suite.chat_template_path()) is not None:
+        read_chat_template(template)
     if not 0 <= spec.harmful_ratio <= 1:
         raise UserError(
             f"--harmful-ratio {spec.harmful_ratio} is not a share: expected 0 to 1, such as 0.001 for 0.1%."

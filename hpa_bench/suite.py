@@ -39,6 +39,15 @@ class TrainingConfig(_Section):
     """Train on the first so many samples of a task only; for smoke runs."""
 
 
+class DecoderConfig(_Section):
+    """Where the language model's blocks and linear layers are, for a model in which they are not found rightly."""
+
+    blocks: str | None = None
+    """The dotted name of the ModuleList of decoder blocks, such as `model.language_model.layers`."""
+    layers: str | None = None
+    """A regular expression over the names of linear layers inside a block, such as `self_attn.[qkvo]_proj`."""
+
+
 class CalibrationConfig(_Section):
     """Samples for methods that look at activations."""
 
@@ -84,6 +93,10 @@ class Suite(_Section):
     """A task whose training split holds harmful requests with compliant answers, for --harmful-ratio."""
     safety_data: str | None = None
     """A task whose training split holds harmful requests with safe answers, for methods that train on some."""
+    chat_template: str | None = None
+    """A Jinja file that takes the place of the model's own chat template, and goes into every checkpoint written."""
+    decoder: DecoderConfig | None = None
+    """What adapters are put on and HPA edits; by default every linear layer of the language model, found by itself."""
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
     cpu_threads: int | None = Field(None, ge=1)
@@ -106,6 +119,12 @@ class Suite(_Section):
         if not path.is_dir():
             raise UserError(f"Suite {self.name!r} names the model folder {name!r}, which does not exist: {path}.")
         return str(path)
+
+    def chat_template_path(self) -> Path | None:
+        """Return the file of the suite's own chat template, or None where the model's is used."""
+        if self.chat_template is None:
+            return None
+        return (self._folder / Path(self.chat_template).expanduser()).resolve()
 
     def task_folders(self) -> list[Path]:
         """Return the folders whose lm-eval YAMLs this suite can name, this package's first.

@@ -67,12 +67,39 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
 
 def checkpoint_folder(name: str) -> Path:
-    """Return the folder of a checkpoint: a path, or a name on the Hugging Face hub, fetched if it is not here yet."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
+    """Return the folder of a checkpoint: a path, or a name on the Hugging Face hub, fetched if it is not here yet.
 
-    return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]))
+    Raises:
+        UserError: there is no such folder, and no such name on the hub or no way to get at it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")) or len(folder.parts) != 2:
+        raise UserError(f"There is no model folder {name!r}: expected a folder with config.json and safetensors.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]))
+    except GatedRepoError:
+        reason = "its owner must grant you access first: ask for it on its page, then run `hf auth login`"
+    except (RepositoryNotFoundError, HFValidationError):
+        reason = "there is no such public model (for a private one, run `hf auth login`)"
+    except LocalEntryNotFoundError:
+        reason = "it is not in the local cache, and the hub is out of reach or switched off (HF_HUB_OFFLINE)"
+    except HfHubHTTPError as error:
+        reason = f"the hub answers {' '.join(str(error).split())}"
+    raise UserError(
+        f"The model {name!r} is no folder here and cannot be had from the Hugging Face hub: {reason}; give a folder, or"
+        " the name of a model as on huggingface.co."
+    )
 
 
 def _stored_files(folder: Path) -> dict[str, str]:
@@ -184,7 +211,7 @@ def load_into(model: nn.Module, weights: Weights, prefix: str = "") -> None:
                 targets[name].copy_(weights[name])
 
 
-def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights) -> None:
+def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_template: str | None = None) -> None:
     """Write weights as a Hugging Face checkpoint with the files, configuration and processor of `like`.
 
     One file's tensors are in memory at a time.
@@ -193,6 +220,7 @@ def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights) -> None:
         folder: where to; created.
         like: the checkpoint whose layout is followed.
         weights: a tensor for each name of `like`.
+        chat_template: Jinja text that takes the place of the chat template of `like`.
     """
     from safetensors.torch import save_file
 
@@ -206,3 +234,7 @@ def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights) -> None:
     for extra in sorted(like.folder.iterdir()):
         if extra.is_file() and extra.suffix != ".safetensors":
             shutil.copyfile(extra, folder / extra.name)
+    if chat_template is not None:
+        # Where older checkpoints keep theirs, which would be read in preference.
+        (folder / "chat_template.json").unlink(missing_ok=True)
+        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")

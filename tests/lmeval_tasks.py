@@ -31,6 +31,10 @@ def score(doc, results):
 """
 
 
+SIZES = {"red": (30, 24), "green": (70, 20), "blue": (10, 13)}
+"""Width and height of each colour's image in pixels."""
+
+
 def row(index: int, colour: str = "red", **fields: Any) -> dict[str, Any]:
     """Return a row that asks for the colour of an image; `write_task` makes the image."""
     return {
@@ -69,8 +73,8 @@ def write_task(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "utils.py").write_text(UTILS)
     (folder / f"{name}.json").write_text(json.dumps({split: list(found) for split, found in splits.items()}))
-    for colour in ("red", "green", "blue"):
-        Image.new("RGB", (30, 24), colour).save(folder / f"{colour}.png")
+    for colour, size in SIZES.items():
+        Image.new("RGB", size, colour).save(folder / f"{colour}.png")
     keys = {"training_split": "train", "validation_split": "validation", "test_split": "test"}
     config = {
         "task": name,

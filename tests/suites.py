@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.lmeval_tasks import rows, write_task
 from tests.models import random_llava, save_random_llava
 
+if TYPE_CHECKING:
+    from hpa_bench.samples import Sample
+
 REFUSAL = "sorry i cannot help with that"
 
 
-def write_suite(folder: Path, aligned: bool = False, **changes: Any) -> Path:
+def write_suite(folder: Path, aligned: bool = False, text_only: bool = False, **changes: Any) -> Path:
     """Write a suite with its model and tasks below `folder` and return its YAML file.
 
     Beside what the suite names there are a third task `tints` and a task `refusals`, harmful requests that are refused.
@@ -21,10 +25,15 @@ def write_suite(folder: Path, aligned: bool = False, **changes: Any) -> Path:
     Args:
         folder: where to.
         aligned: teach the model to refuse, and keep it as it was before in `folder/unaligned`.
+        text_only: leave the images out of every fourth row.
         changes: other values for the suite's keys; None leaves a key out.
     """
     for index, name in enumerate(("colours", "shades", "tints")):
         found = rows(24)
+        if text_only:
+            found[1::4] = [
+                {**row, "question": row["question"].replace("<image>", ""), "images": []} for row in found[1::4]
+            ]
         write_task(folder / "tasks", name, {"train": found[index : 12 + index], "test": found[14 + index : 20 + index]})
     for name in ("harm", "harmless"):
         found = [{**row, "category": "paint"} for row in rows(5)]
@@ -53,15 +62,22 @@ def write_suite(folder: Path, aligned: bool = False, **changes: Any) -> Path:
 
 
 def _save_aligned_llava(folder: Path, tasks: Path) -> None:
-    """Train the decoder of `random_llava` on the task `refusals` until it gives the refusals."""
+    from hpa_bench.samples import load_tasks, training_samples
+
+    model, processor = random_llava()
+    teach(model, processor, training_samples(load_tasks(["refusals"], [tasks])["refusals"]))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def teach(model: Any, processor: Any, samples: Sequence[Sample], until: float = 0.1) -> None:
+    """Train a model's decoder on samples until it gives their answers, or the loss is below `until`."""
     import torch
 
     from hpa_bench.architecture import linear_layers
     from hpa_bench.prompts import training_batch
-    from hpa_bench.samples import load_tasks, training_samples
 
-    model, processor = random_llava()
-    batch = training_batch(processor, training_samples(load_tasks(["refusals"], [tasks])["refusals"]))
+    batch = training_batch(processor, samples)
     weights = [model.get_submodule(name).weight for block in linear_layers(model) for name in block]
     optimiser = torch.optim.Adam(weights, lr=1e-2)
     for _ in range(100):
@@ -69,7 +85,5 @@ def _save_aligned_llava(folder: Path, tasks: Path) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if loss < 0.1:
+        if loss < until:
             break
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from hpa_bench import run
 from hpa_bench.architecture import linear_layers
 from hpa_bench.calibration import ActivationStream
 from hpa_bench.errors import UserError
 from hpa_bench.weights import load_into
+from tests.architectures import save
 from tests.models import random_llava
 from tests.stages import calibration_batches
+from tests.suites import write_suite
 
 
 def streamed(model: Any, weights: Mapping[str, Tensor], batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -248,3 +252,12 @@ def test_no_sample_is_one_sentence() -> None:
 
     with pytest.raises(UserError, match="calibration set is empty"):
         ActivationStream(model, random_weights(model, 1), [])
+
+
+def test_a_model_that_adds_visual_features_between_its_blocks_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, calibration={"safety_set": "refusals"})
+    save("qwen3_vl", tmp_path / "model")
+
+    with pytest.raises(UserError, match="Qwen3VLForConditionalGeneration does more between its decoder blocks"):
+        run(str(suite), "hpa", out=tmp_path / "run", device="cpu")
+    assert not list((tmp_path / "run").glob("stage*/adapter"))

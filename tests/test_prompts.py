@@ -60,7 +60,7 @@ def test_a_template_without_a_stable_prefix_is_refused(llava):
 
 def test_a_model_without_a_chat_template_is_refused(llava):
     processor = with_template(llava, None)
-    with pytest.raises(UserError, match=r"LlavaProcessor has no chat template.*chat_template\.jinja"):
+    with pytest.raises(UserError, match=r"LlavaProcessor has no chat template.*--set chat_template=FILE\.jinja"):
         render_prompt(processor, PROMPT)
 
 

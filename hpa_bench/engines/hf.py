@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import encode
+from hpa_bench.processors import load_processor
+from hpa_bench.prompts import encode, end_of_turn
+from hpa_bench.weights import checkpoint_folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,10 +103,7 @@ class HFEngine(Engine):
         from transformers import GenerationConfig
 
         tokenizer = self.processor.tokenizer
-        ends = self.model.generation_config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        if tokenizer.eos_token_id is not None:
-            ends.add(tokenizer.eos_token_id)
+        ends = end_tokens(self.model, self.processor)
         padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
         return GenerationConfig(
             max_new_tokens=request.max_new_tokens,
@@ -112,7 +111,7 @@ class HFEngine(Engine):
             num_beams=1,
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
-            eos_token_id=sorted(ends) or None,
+            eos_token_id=ends or None,
             pad_token_id=padding,
         )
 
@@ -128,34 +127,45 @@ class HFEngine(Engine):
         return [stopped] if stop else []
 
 
-def load_model(path: str | Path, device: str = "cpu", dtype: str | torch.dtype = "float32") -> tuple[Any, Any]:
+def load_model(
+    path: str | Path,
+    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    chat_template: str | Path | None = None,
+) -> tuple[Any, Any]:
     """Return `(model, processor)` of an image-text-to-text checkpoint, the model in eval mode.
 
     Args:
         path: a folder, or a name on the Hugging Face hub.
         device: a torch device.
         dtype: a torch dtype or its name.
+        chat_template: a Jinja file that takes the place of the checkpoint's own chat template.
 
     Raises:
-        UserError: there is no such folder, or it holds no such checkpoint.
+        UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
-    folder = Path(path)
-    looks_local = folder.is_absolute() or str(path).startswith((".", "~")) or len(folder.parts) != 2
-    if not folder.is_dir() and looks_local:
-        raise UserError(f"There is no model folder {str(path)!r}: expected a folder with config.json and safetensors.")
+    folder = checkpoint_folder(str(path))
     with _quiet():
         try:
-            processor = AutoProcessor.from_pretrained(path)
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
+            processor = load_processor(folder, chat_template)
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())
             raise UserError(
                 f"{str(path)!r} is no checkpoint of an image-text-to-text model: expected config.json, safetensors and"
                 f" a processor that transformers can load ({reason})."
             ) from error
     return model.to(device).eval(), processor  # type: ignore[arg-type]
+
+
+def end_tokens(model: Any, processor: Any) -> list[int]:
+    """Return the tokens that end a response: the generation config's, the tokenizer's, and what closes a turn."""
+    ends = model.generation_config.eos_token_id
+    ends = {ends} if isinstance(ends, int) else set(ends or ())
+    own = (processor.tokenizer.eos_token_id, end_of_turn(processor))
+    return sorted(ends | {end for end in own if end is not None})
 
 
 @contextmanager
