@@ -1,8 +1,8 @@
 """Captions, scored over a whole test split by pycocoevalcap: BLEU, METEOR, ROUGE-L and CIDEr.
 
 Two metrics with names of their own, since their numbers do not compare: `coco_caption` is what MCITlib reports, the
-mean of Bleu_1 to Bleu_4, METEOR, ROUGE_L and CIDEr on PTB tokens, and needs Java; `bleu_rouge_cider` is the mean without
-METEOR, on plain words, and does not.
+mean of Bleu_1 to Bleu_4, METEOR, ROUGE_L and CIDEr on PTB tokens, and needs Java; `bleu_rouge_cider` is the mean
+without METEOR, on plain words, and does not.
 
 CIDEr weighs words by how many references of the split use them, so even a single caption's score depends on the split:
 hence aggregations. A caption's own score is the mean of its own seven (or six) values; the mean of these is not the

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.errors import UserError
+from hpa_bench.errors import MissingImage, UserError
 
 
 def folder_of(
@@ -71,7 +71,8 @@ def image_path(root: Path, name: str, where: str) -> Path:
         where: the row, for errors, such as "row 3 of test.json".
 
     Raises:
-        UserError: the name is no relative path inside `root`, or there is no such file.
+        MissingImage: there is no such file.
+        UserError: the name is no relative path inside `root`.
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"The image of {where} is {name!r}: expected a path relative to {root}.")
@@ -79,7 +80,7 @@ def image_path(root: Path, name: str, where: str) -> Path:
         raise UserError(f"The image {name!r} of {where} leaves the folder {root}: expected a path inside it.")
     path = root / name
     if not path.is_file():
-        raise UserError(
+        raise MissingImage(
             f"The image {path} of {where} is missing: the download is incomplete, or its images lie elsewhere."
         )
     return path

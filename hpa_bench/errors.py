@@ -8,6 +8,10 @@ class UserError(Exception):
     """Something that the user can put right: the message says what, where, what was expected and what to do."""
 
 
+class MissingImage(UserError):
+    """An image file that a row names is not there."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UserError:
     """Return the error for a name that does not exist, with the nearest that does.
 

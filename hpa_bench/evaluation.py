@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -15,8 +16,9 @@ from lm_eval.evaluator import evaluate
 
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
+from hpa_bench.images import ImageReader
 from hpa_bench.prompts import render, render_prompt
-from hpa_bench.samples import metric_of, quiet, sample_id, target_text
+from hpa_bench.samples import metric_of, quiet, row_name, sample_id, target_text
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -93,8 +95,12 @@ class Evaluator:
         )
 
     def _prepare(self, task: Task, model: EngineLM) -> Task:
-        """Return a copy of a task whose requests are built, its images read, once for all stages."""
+        """Return a copy of a task whose requests are built once for all stages; images as `ImageReader` has them."""
+        reader = ImageReader(task, docs := task.eval_docs)
         task = copy.copy(task)
+        if task.config.doc_to_image is not None:
+            # lm-eval would open the images of all requests at once.
+            task.doc_to_image = lambda doc, *_: []  # type: ignore[method-assign]
         with redirect_stderr(io.StringIO()):  # a bar for every task
             task.build_all_requests(
                 limit=self.limit,
@@ -104,7 +110,9 @@ class Evaluator:
             )
         for instance in task.instances:
             # One object instead of a list of images: lm-eval would write each as a PNG to log its hash.
-            instance.arguments = (instance.args[0], _request(instance))
+            index, doc = instance.doc_id, docs[instance.doc_id]
+            images = reader.images(doc, index, row_name(doc, index, f"of task {task.task_name!r}"))
+            instance.arguments = (instance.args[0], replace(_request(instance), images=images))
 
         def rewind(**_: Any) -> None:
             for instance in task.instances:

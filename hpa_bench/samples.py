@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hpa_bench.errors import UserError, unknown
+from hpa_bench.images import ImageReader, content_fields
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -30,7 +31,8 @@ PLACEHOLDER = "<image>"
 class Sample:
     """One row of a task, rendered through the task's own doc_to_* functions.
 
-    `prompt` is the user's turn before any chat template, with one `<image>` for each of `images`.
+    `prompt` is the user's turn before any chat template, with one `<image>` for each of `images`. Of a large set most
+    images are decoded anew whenever they are read (see `hpa_bench.images`).
     """
 
     id: str
@@ -83,37 +85,74 @@ def training_samples(task: Task) -> list[Sample]:
 
 
 def check_task(task: Task, split: Split) -> list[Sample]:
-    """Render and check every row of one split of a task, images decoded in full.
-
-    An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs none.
+    """Render and check every row of one split of a task (see `inspect_task`).
 
     Raises:
-        UserError: the split is missing or empty, or a row has a broken image, no answer, an id that an earlier row has,
-            or not as many `<image>` as images.
+        UserError: the first thing that is wrong.
+    """
+    samples: list[Sample] = []
+    for found in inspect_task(task, split):
+        if isinstance(found, UserError):
+            raise found
+        samples.append(found)
+    return samples
+
+
+def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
+    """Render every row of one split of a task and yield its sample, or what is wrong with it.
+
+    Wrong is a broken image (of a large set, beyond what is kept in memory, only one that is missing or no image), no
+    answer, an id that an earlier row has, or not as many `<image>` as images; a split that is missing or empty is one
+    error. An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs
+    none. A row may say under `problem` what its reader found wrong with it, and in which `file` and `row` it stands.
     """
     where = f"in the {split} split of task {task.task_name!r}"
     needs_answer = split == "training" or metric_of(task) is not None
-    samples: list[Sample] = []
     seen: set[str] = set()
-    for index, doc in _rows(task, split):
-        sample = _render(task, doc, index, where)
-        if sample.id in seen:
-            raise UserError(
-                f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id."
-            )
-        seen.add(sample.id)
-        if needs_answer and not sample.target.strip():
-            raise UserError(f"Sample {sample.id!r} {where} has no answer: doc_to_target gives an empty text.")
-        places = sample.prompt.count(PLACEHOLDER)
-        if places != len(sample.images):
-            raise UserError(
-                f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)}"
-                " images: doc_to_text must hold one for each image that doc_to_image returns."
-            )
-        samples.append(sample)
-    if not samples:
-        raise UserError(f"There are no rows {where} ({_source(task)}).")
-    return samples
+    empty = True
+    try:
+        docs = _docs(task, split)
+        reader = ImageReader(task, docs)
+        for index, doc in _rows(docs, where):
+            empty = False
+            try:
+                yield _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)
+            except UserError as error:
+                yield error
+    except UserError as error:
+        yield error
+    else:
+        if empty:
+            yield UserError(f"There are no rows {where} ({_source(task)}).")
+
+
+def _checked(sample: Sample, seen: set[str], where: str, needs_answer: bool) -> Sample:
+    if sample.id in seen:
+        raise UserError(f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id.")
+    seen.add(sample.id)
+    if needs_answer and not sample.target.strip():
+        raise UserError(f"Sample {sample.id!r} {where} has no answer: doc_to_target gives an empty text.")
+    places = sample.prompt.count(PLACEHOLDER)
+    if places != len(sample.images):
+        raise UserError(
+            f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)}"
+            " images: doc_to_text must hold one for each image that doc_to_image returns."
+        )
+    return sample
+
+
+def check_scoring(task: Task) -> None:
+    """Score an empty response to a task's first row, so that what scoring lacks is found before anything is generated.
+
+    Raises:
+        UserError: the task cannot be scored here.
+    """
+    try:
+        task.process_results(task.eval_docs[0], [""])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"Task {task.task_name!r} ({_source(task)}) cannot be scored: {_reason(error)}.") from error
 
 
 def sample_id(doc: Mapping[str, Any], index: int) -> str:
@@ -144,12 +183,14 @@ def metric_of(task: Task) -> str | None:
 
 
 def content_hash(samples: Iterable[Sample]) -> str:
-    """Return a SHA-256 over the ids, prompts, answers and pixels of samples, in their order."""
+    """Return a SHA-256 over the ids, prompts, answers and images of samples, in their order.
+
+    Images kept in memory count with their pixels, the others as `hpa_bench.images.content_fields` says.
+    """
     digest = hashlib.sha256()
     for sample in samples:
         fields = [field.encode() for field in (sample.id, sample.prompt, sample.target)]
-        for image in sample.images:
-            fields += [f"{image.mode} {image.size}".encode(), image.tobytes()]
+        fields += content_fields(sample.images)
         # Lengths keep one row's end from being read as another's beginning.
         digest.update(repr([len(field) for field in fields]).encode())
         for field in fields:
@@ -193,24 +234,24 @@ def _load(manager: Any, name: str, split: Split) -> Task:
     return task
 
 
-def _rows(task: Task, split: Split) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the rows of a split with their places."""
-    docs: Iterable[Mapping[str, Any]]
+def _docs(task: Task, split: Split) -> Any:
+    """Return the rows of a split."""
     try:
         if split == "training" and task.has_training_docs():
-            docs = task.training_docs()
-        elif split == "validation" and task.has_validation_docs():
-            docs = task.validation_docs()
-        elif split == "test" and (task.has_test_docs() or task.has_validation_docs()):
-            docs = task.eval_docs
-        else:
-            raise UserError(
-                f"Task {task.task_name!r} ({_source(task)}) has no {split} split: set `{split}_split` in its YAML."
-            )
+            return task.training_docs()
+        if split == "validation" and task.has_validation_docs():
+            return task.validation_docs()
+        if split == "test" and (task.has_test_docs() or task.has_validation_docs()):
+            return task.eval_docs
     except KeyError as error:
         raise UserError(
             f"The {split} split that {_source(task)} names for task {task.task_name!r} is not in its data set: {error}."
         ) from error
+    raise UserError(f"Task {task.task_name!r} ({_source(task)}) has no {split} split: set `{split}_split` in its YAML.")
+
+
+def _rows(docs: Iterable[Mapping[str, Any]], where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the rows of a split with their places."""
     rows = iter(docs)
     index = 0
     while True:
@@ -220,46 +261,30 @@ def _rows(task: Task, split: Split) -> Iterator[tuple[int, Mapping[str, Any]]]:
             return
         # Data sets decode their image columns as a row is read.
         except Exception as error:
-            raise UserError(
-                f"Row {index} in the {split} split of task {task.task_name!r} cannot be read: {_reason(error)}."
-            ) from error
+            raise UserError(f"Row {index} {where} cannot be read: {_reason(error)}.") from error
         yield index, doc
         index += 1
 
 
-def _render(task: Task, doc: Mapping[str, Any], index: int, where: str) -> Sample:
-    name = sample_id(doc, index)
-    images = _images(task, doc, f"sample {name!r} {where}")
+def row_name(doc: Mapping[str, Any], index: int, where: str) -> str:
+    """Return a row as errors name it, with its file and its place there where it knows them."""
+    place = f" ({doc['file']}:{doc['row']})" if "file" in doc and "row" in doc else ""
+    return f"sample {sample_id(doc, index)!r} {where}{place}"
+
+
+def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: ImageReader) -> Sample:
+    what = row_name(doc, index, where)
+    if doc.get("problem"):
+        raise UserError(f"{what[0].upper()}{what[1:]}: {doc['problem']}.")
+    images = reader.images(doc, index, what)
     try:
         prompt = str(task.doc_to_text(doc))
         target = target_text(task, doc)
     except Exception as error:
         raise UserError(
-            f"Sample {name!r} {where} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
+            f"{what[0].upper()}{what[1:]} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
         ) from error
-    return Sample(name, task.task_name, prompt, target, images)
-
-
-def _images(task: Task, doc: Mapping[str, Any], what: str) -> list[Image]:
-    from PIL.Image import Image as PILImage
-
-    if task.config.doc_to_image is None:
-        return []
-    file = ""
-    try:
-        images = task.doc_to_image(doc)
-        images = images if isinstance(images, list | tuple) else [images]
-        for image in images:
-            if not isinstance(image, PILImage):
-                raise TypeError(f"doc_to_image gives {type(image).__name__}, expected PIL images")
-            file = getattr(image, "filename", "")
-            # PIL opens lazily: only loading finds what is truncated.
-            image.load()
-    except Exception as error:
-        file = file or getattr(error, "filename", None) or ""
-        place = f" (file {file})" if file and str(file) not in str(error) else ""
-        raise UserError(f"An image of {what}{place} cannot be decoded: {_reason(error)}.") from error
-    return list(images)
+    return Sample(sample_id(doc, index), task.task_name, prompt, target, images)
 
 
 def _source(task: Task) -> str:

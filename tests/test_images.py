@@ -1,0 +1,106 @@
+"""Images of a set that does not fit into memory: nothing is kept, no file stays open, and what is broken is named."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hpa_bench import images
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.errors import MissingImage, UserError
+from hpa_bench.evaluation import Evaluator
+from hpa_bench.images import LazyImages, stamps
+from hpa_bench.samples import check_task, content_hash, load_tasks, training_samples
+from tests.lmeval_tasks import row, rows, write_task
+from tests.models import random_llava
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "HELD_BYTES", 0)
+
+
+def load(folder: Path):
+    return load_tasks(["colours"], [folder])["colours"]
+
+
+def test_the_first_rows_are_kept_and_the_others_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "HELD_BYTES", 2 * 30 * 24 * 3)
+    task = load(write_task(tmp_path, "colours", {"train": rows(3), "test": rows(1)}))
+
+    first, second, third = training_samples(task)
+
+    assert isinstance(first.images, list) and isinstance(second.images, list)
+    assert isinstance(third.images, LazyImages) and len(third.images) == 1
+    assert third.images[0].getpixel((0, 0)) == (0, 0, 255) and third.images[0] is not third.images[0]
+    assert [stamp.file for sample in (first, third) for stamp in stamps(sample.images)] == [
+        str(tmp_path / "red.png"),
+        str(tmp_path / "blue.png"),
+    ]
+
+
+def test_no_file_stays_open(tmp_path: Path, nothing_kept: None) -> None:
+    task = load(write_task(tmp_path, "colours", {"train": rows(30), "test": rows(30)}))
+    engine = HFEngine(*random_llava())
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    samples = training_samples(task)
+    evaluator = Evaluator({"colours": task})
+    evaluator.evaluate(engine)
+
+    assert len(samples) == 30 and len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_responses_and_batches_do_not_depend_on_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "colours", {"train": rows(6), "test": rows(6)})
+    engine = HFEngine(*random_llava())
+    kept = Evaluator({"colours": load(tmp_path)}).evaluate(engine)
+
+    monkeypatch.setattr(images, "HELD_BYTES", 0)
+
+    assert Evaluator({"colours": load(tmp_path)}).evaluate(engine) == kept
+
+
+def test_a_torn_image_is_found_when_it_is_read_and_named(tmp_path: Path, nothing_kept: None) -> None:
+    task = load(write_task(tmp_path, "colours", {"train": rows(2), "test": rows(1)}))
+    (tmp_path / "green.png").write_bytes((tmp_path / "green.png").read_bytes()[:60])
+
+    _, torn = training_samples(task)
+
+    with pytest.raises(UserError, match=r"sample 'r1' in the training split of task 'colours' \(file .*green\.png\)"):
+        list(torn.images)
+
+
+@pytest.mark.parametrize("held", [0, 10**9])
+def test_a_huge_image_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    monkeypatch.setattr(images, "HELD_BYTES", held)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    task = load(write_task(tmp_path, "colours", {"train": [row(1)], "test": [row(1)]}))
+
+    with pytest.raises(
+        UserError, match=r"sample 'r1' .* too large to be decoded safely .*720 pixels.*: save a smaller"
+    ):
+        check_task(task, "training")
+
+
+def test_the_hash_sees_another_file(tmp_path: Path, nothing_kept: None) -> None:
+    task = load(write_task(tmp_path, "colours", {"train": rows(3), "test": rows(1)}))
+    before = content_hash(training_samples(task))
+
+    Image.effect_noise((30, 24), 50).convert("RGB").save(tmp_path / "red.png")
+
+    assert content_hash(training_samples(task)) != before
+
+
+def test_drawn_images_have_a_hash_of_their_pixels() -> None:
+    red, blue = ([Image.new("RGB", (4, 4), colour)] for colour in ("red", "blue"))
+
+    assert stamps(red) == stamps([Image.new("RGB", (4, 4), "red")]) != stamps(blue)
+    assert stamps(red)[0].file == ""
+
+
+def test_a_missing_image_has_an_error_of_its_own(tmp_path: Path) -> None:
+    from hpa_bench.downloads import image_path
+
+    with pytest.raises(MissingImage):
+        image_path(tmp_path, "gone.png", "row 3 of train.json")
