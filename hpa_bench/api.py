@@ -27,6 +27,7 @@ def run(
     order: str | None = None,
     harmful_ratio: float = 0.0,
     data_root: str | None = None,
+    harmful_data: str | None = None,
     plugins: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = True,
@@ -43,6 +44,7 @@ def run(
         order: the training order, as task names or as their numbers in the suite, separated by commas.
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
         data_root: the folder of the user's downloads, for suites on downloaded data.
+        harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
         plugins: Python files that define methods, engines or judges.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
@@ -56,7 +58,9 @@ def run(
         UserError: one sentence on what is wrong, where, and what to do.
     """
     load_plugins(plugins)
-    spec = make_spec(suite, method, seed, settings, order, harmful_ratio, data_root=data_root)
+    spec = make_spec(
+        suite, method, seed, settings, order, harmful_ratio, data_root=data_root, harmful_data=harmful_data
+    )
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")

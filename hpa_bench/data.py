@@ -12,7 +12,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.method import derive_seed
 from hpa_bench.poison import poison
-from hpa_bench.samples import check_task, content_hash, load_tasks, training_samples
+from hpa_bench.samples import check_scoring, check_task, content_hash, load_tasks, training_samples
 from hpa_bench.store import read_jsonl, write_jsonl
 from hpa_bench.thumbnails import thumbnail_rows
 
@@ -40,7 +40,7 @@ class RunData:
             [*suite.tasks, *suite.safety_sets, *suite.benign_sets],
             suite.task_folders(),
             split=suite.evaluation.split,
-            data_root=suite.data_root,
+            metadata=suite.task_metadata(),
         )
         """The lm-eval tasks that every stage is scored on."""
         self.training: dict[str, list[Sample]] = {}
@@ -53,12 +53,15 @@ class RunData:
         """By evaluated set: the small images of a few samples, for the examples of a report."""
 
         needs = spec.method(spec.config).needs
-        harmful = self._source(spec, suite.harmful_data) if spec.harmful_ratio else []
+        harmful = self._source(spec, suite.harmful_task()) if spec.harmful_ratio else []
+        if harmful:
+            self.hashes["harmful_data"] = content_hash(harmful)
         for name, task in self.evaluated.items():
+            check_scoring(task)
             tested = check_task(task, suite.evaluation.split)
             self.hashes[name] = content_hash(tested)
             self.thumbnails[name] = thumbnail_rows(tested[: suite.evaluation.limit])
-            del tested  # Its images are whole; the next set's need the room.
+            del tested  # The images that it keeps; the next set's need the room.
             if name in trained:
                 samples = check_task(task, "training")[: suite.training.limit]
                 self.hashes[f"{name}/training"] = content_hash(samples)
@@ -72,7 +75,8 @@ class RunData:
 
     def _source(self, spec: RunSpec, name: str | None) -> list[Sample]:
         assert name is not None, "checked with the spec"
-        samples = training_samples(load_tasks([name], spec.suite.task_folders(), data_root=spec.suite.data_root)[name])
+        suite = spec.suite
+        samples = training_samples(load_tasks([name], suite.task_folders(), metadata=suite.task_metadata())[name])
         return Random(derive_seed(spec.seed, f"order of {name}")).sample(samples, len(samples))
 
 

@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
 
+from hpa_bench.captions import CORPUS_METRICS
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
 from hpa_bench.images import ImageReader
@@ -39,7 +40,8 @@ class Response(TypedDict):
     target: str
     response: str
     score: float | None
-    """The task's first metric on this sample, in [0, 1]; None where that is `bypass`, as safety sets may have it."""
+    """The task's first metric on this sample, in [0, 1], or higher where captions have CIDEr in it; None where that is
+    `bypass`, as safety sets may have it."""
     category: NotRequired[str]
 
 
@@ -57,6 +59,8 @@ class Evaluator:
         self._prepared: dict[str, Task] = {}
         self._template = ""
         self._asked: dict[str, dict[str, Response]] = {}
+        self.corpus: dict[str, dict[str, float]] = {}
+        """After `evaluate`: by task, the figures over the whole set that are no mean of its samples' scores."""
 
     def evaluate(self, engine: Engine, on_progress: Progress | None = None) -> dict[str, list[Response]]:
         """Generate and score every task in one call of lm-eval.
@@ -69,7 +73,7 @@ class Evaluator:
             By task, one row a sample, in the order of the data set.
 
         Raises:
-            UserError: a metric gives something else than a number in [0, 1].
+            UserError: a metric gives something else than a number in its range.
         """
         model = EngineLM(engine, on_progress=on_progress)
         with quiet():
@@ -84,6 +88,8 @@ class Evaluator:
                 log_samples=True,
                 apply_chat_template=True,
             )
+        self.corpus = {name: _corpus_figures(results["results"][name]) for name in self.tasks}
+        self.corpus = {name: figures for name, figures in self.corpus.items() if figures}
         return {name: self._responses(name, results["samples"][name]) for name in self.tasks}
 
     def answer(self, engine: Engine, samples: Sequence[Sample]) -> list[str]:
@@ -125,13 +131,12 @@ class Evaluator:
         return task
 
     def _responses(self, name: str, logged: Sequence[Mapping[str, Any]]) -> list[Response]:
+        # A task with several filters logs every sample once for each.
+        samples = [sample for sample in logged if sample["filter"] == logged[0]["filter"]]
         rows: list[Response] = []
-        for sample in logged:
-            # A task with several filters logs every sample once for each.
-            if sample["filter"] != logged[0]["filter"]:
-                continue
+        for sample, score in zip(samples, _scores(self.tasks[name], samples), strict=True):
             asked = self._asked[name][sample_id(sample["doc"], sample["doc_id"])]
-            rows.append({**asked, "response": sample["resps"][0][0], "score": _score(self.tasks[name], sample)})
+            rows.append({**asked, "response": sample["resps"][0][0], "score": score})
         return rows
 
 
@@ -191,6 +196,12 @@ class EngineLM(LM):
         raise UserError("hpa-bench generates; tasks that compare likelihoods need another lm-eval model.")
 
 
+def _corpus_figures(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of CORPUS_METRICS from lm-eval's results, which call them `name,filter`."""
+    figures = {key.partition(",")[0]: value for key, value in results.items()}
+    return {name: float(figures[name]) for name in CORPUS_METRICS if name in figures}
+
+
 def _asked(task: Task, doc: Mapping[str, Any], index: int) -> Response:
     """Return a row as it is known before generation."""
     row = Response(
@@ -224,18 +235,24 @@ def _limits(generation: Mapping[str, Any] | None) -> tuple[int, tuple[str, ...]]
     return int(generation.get("max_gen_toks", DEFAULT_MAX_NEW_TOKENS)), stop
 
 
-def _score(task: Task, sample: Mapping[str, Any]) -> float | None:
-    metric = metric_of(task)
-    if metric is None:
-        return None
-    value = sample.get(metric)
-    if not isinstance(value, int | float):
+def _scores(task: Task, samples: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Return each sample's score by the task's first metric that it has."""
+    first = metric_of(task)
+    if first is None:
+        return [None] * len(samples)
+    metric = next((name for name in task.aggregation() if name in samples[0]), first)
+    values: Sequence[Any] = [sample.get(metric) for sample in samples]
+    highest = 1.0
+    if metric in CORPUS_METRICS:
+        values, highest = CORPUS_METRICS[metric].per_sample(values), CORPUS_METRICS[metric].highest
+    scores: list[float | None] = []
+    for sample, value in zip(samples, values, strict=True):
         # Some tasks hand their aggregation more than a number: on one sample it gives that sample's score.
-        value = task.aggregation()[metric]([value])
-    score = float(value)
-    if not (isfinite(score) and 0 <= score <= 1):
-        raise UserError(
-            f"Metric {metric!r} of task {task.task_name!r} gives {score} for sample"
-            f" {sample_id(sample['doc'], sample['doc_id'])!r}: expected a score from 0 to 1."
-        )
-    return score
+        score = float(value if isinstance(value, int | float) else task.aggregation()[metric]([value]))
+        if not (isfinite(score) and 0 <= score <= highest):
+            raise UserError(
+                f"Metric {metric!r} of task {task.task_name!r} gives {score} for sample"
+                f" {sample_id(sample['doc'], sample['doc_id'])!r}: expected a score from 0 to {highest:g}."
+            )
+        scores.append(score)
+    return scores

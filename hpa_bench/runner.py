@@ -187,6 +187,8 @@ class _Run:
             )
             for name, rows in answered.items():
                 write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
+            if self.evaluator.corpus:
+                write_json(stage.path / "corpus.json", self.evaluator.corpus)
         with self._timed(stage, "score"):
             for judge in self.judges:
                 for name in [*self.suite.safety_sets, *self.suite.benign_sets]:

@@ -43,7 +43,11 @@ class Sample:
 
 
 def load_tasks(
-    names: Iterable[str], include_paths: Iterable[Path], split: Split = "test", data_root: str | None = None
+    names: Iterable[str],
+    include_paths: Iterable[Path],
+    split: Split = "test",
+    data_root: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Task]:
     """Load lm-eval tasks by name, from the given folders first, then from lm-eval's own.
 
@@ -53,6 +57,7 @@ def load_tasks(
         split: what evaluation of these tasks will read: "test", or "validation" where a task has it.
         data_root: the folder of the user's downloads, handed to each task's `custom_dataset` as the keyword
             `data_root`; the same as `--metadata '{"data_root": ...}'` of lm-eval's own command line.
+        metadata: more keywords for `custom_dataset` (see `hpa_bench.suite.Suite.task_metadata`).
 
     Returns:
         The tasks by name, in the order given.
@@ -65,13 +70,13 @@ def load_tasks(
     _compile_templates_once()
     wanted = list(dict.fromkeys(names))
     folders: list[str | Path] = list(include_paths)
-    metadata: Any = {"data_root": data_root} if data_root is not None else None
+    keywords: Any = dict(metadata or {}) | ({"data_root": data_root} if data_root is not None else {})
     with quiet():
-        manager = TaskManager(include_path=folders, include_defaults=False, metadata=metadata)
+        manager = TaskManager(include_path=folders, include_defaults=False, metadata=keywords)
         own = manager.all_subtasks
         if not set(wanted) <= set(own):
             # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
-            manager = TaskManager(include_path=folders, metadata=metadata)
+            manager = TaskManager(include_path=folders, metadata=keywords)
         for name in wanted:
             if name not in manager.all_subtasks:
                 places = ", ".join(str(folder) for folder in folders)

@@ -14,9 +14,10 @@ from hpa_bench.errors import UserError, unknown
 from hpa_bench.method import Method, MethodConfig
 from hpa_bench.processors import read_chat_template
 from hpa_bench.registry import engines, judges, methods
+from hpa_bench.rules import CAPTION, RULES
 from hpa_bench.suite import Suite, make_suite, read_suite
 
-NO_PART = {"description", "data_root"}
+NO_PART = {"description", "model_note", "data_root", "data_folders"}
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part)."""
 
 
@@ -72,7 +73,9 @@ def make_spec(
     harmful_ratio: float = 0.0,
     *,
     data_root: str | None = None,
+    harmful_data: str | None = None,
     needs: bool = True,
+    model: bool = True,
 ) -> RunSpec:
     """Resolve and check what the command line says.
 
@@ -84,7 +87,9 @@ def make_spec(
         order: the training order, as task names or as their numbers in the suite, separated by commas.
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
         data_root: the folder of the user's downloads, for suites on downloaded data.
+        harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
         needs: whether to check that the suite offers what the method needs.
+        model: whether there must be a model; data can be checked without.
 
     Raises:
         UserError: anything unknown or out of range.
@@ -108,11 +113,20 @@ def make_spec(
     config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
     if data_root is not None:
         values = {**values, "data_root": data_root}
+    if harmful_data is not None:
+        if not harmful_ratio:
+            raise UserError("--harmful-data changes nothing without --harmful-ratio: give both.")
+        file = Path(harmful_data)
+        if file.suffix != ".json" or not file.is_file():
+            raise UserError(f"--harmful-data {file} is no file: expected LLaVA-format rows in a .json file.")
+        values = {**values, "harmful_data": str(file.resolve())}
     resolved = make_suite(override(values, for_suite), folder, f"in suite {suite!r}")
     if order is not None:
         resolved = _reordered(resolved, order)
     spec = RunSpec(resolved, method_class, config, seed, harmful_ratio, own_settings | for_suite)
     _check_suite(spec)
+    if model:
+        resolved.model_path()
     if needs:
         _check_needs(spec)
     return spec
@@ -140,16 +154,29 @@ def _check_suite(spec: RunSpec) -> None:
     engines.get(suite.evaluation.engine)
     for judge in suite.judges:
         judges.get(judge)
-    suite.model_path()
     suite.task_folders()
     if (template := suite.chat_template_path()) is not None:
         read_chat_template(template)
+    _check_rules(suite)
     if not 0 <= spec.harmful_ratio <= 1:
         raise UserError(
             f"--harmful-ratio {spec.harmful_ratio} is not a share: expected 0 to 1, such as 0.001 for 0.1%."
         )
     if spec.harmful_ratio and not suite.harmful_data:
-        raise UserError(f"--harmful-ratio needs harmful pairs: suite {suite.name!r} names no harmful_data.")
+        raise UserError(
+            f"--harmful-ratio needs harmful pairs: suite {suite.name!r} names no harmful_data; give a file of them by"
+            " --harmful-data."
+        )
+
+
+def _check_rules(suite: Suite) -> None:
+    kinds = {CAPTION} | {kind for scored in RULES.values() for kind in scored}
+    by_kind = suite.rules if isinstance(suite.rules, dict) else {CAPTION: suite.rules or "strict"}
+    for kind, rules in by_kind.items():
+        if kind not in kinds:
+            raise unknown("kind of answer", kind, kinds, f"in the rules of suite {suite.name!r}")
+        if rules not in RULES:
+            raise unknown("rules", rules, RULES, f"in suite {suite.name!r}")
 
 
 def _check_needs(spec: RunSpec) -> None:

@@ -15,6 +15,8 @@ from hpa_bench.method import LoRAConfig
 
 PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "suites"
+HARMFUL_PAIRS = "harmful_pairs"
+"""The task that reads a file of harmful pairs."""
 
 
 class _Section(BaseModel):
@@ -73,8 +75,10 @@ class Suite(_Section):
 
     name: str
     description: str = ""
-    model: str
-    """The safety-aligned model, theta_0."""
+    model: str | None
+    """The safety-aligned model, theta_0; null where only the user can have it."""
+    model_note: str = ""
+    """Which model the suite is meant for, where it names none."""
     unaligned_model: str | None = None
     """The same model before its safety alignment, for methods that need it."""
     tasks: list[str] = Field(min_length=1)
@@ -87,10 +91,15 @@ class Suite(_Section):
     """Who decides refusals; the first gives ASR, MASR and DASR in the main table."""
     data_root: str | None = None
     """The folder of the user's downloads, which tasks on downloaded data look in; `--data-root` sets it."""
+    data_folders: dict[str, str] = {}
+    """The folders of single downloads that lie elsewhere, such as `{ucit: /data/UCIT}`."""
+    rules: str | dict[str, str] | None = None
+    """Other rules than the tasks' own: `strict`, `mcitlib` or `coin`, for all answers or by their kind."""
     include_paths: list[str] = []
     """Further folders of lm-eval YAMLs; those of this package are always there."""
     harmful_data: str | None = None
-    """A task whose training split holds harmful requests with compliant answers, for --harmful-ratio."""
+    """Harmful requests with compliant answers, for --harmful-ratio: a task that has them in its training split, or a
+    LLaVA-format JSON file, which `--harmful-data` sets too."""
     safety_data: str | None = None
     """A task whose training split holds harmful requests with safe answers, for methods that train on some."""
     chat_template: str | None = None
@@ -110,9 +119,12 @@ class Suite(_Section):
         """Return the folder or hub name of the aligned model, or of another model of this suite.
 
         Raises:
-            UserError: a path whose folder does not exist.
+            UserError: no model is named, or a path whose folder does not exist.
         """
         name = self.model if model is None else model
+        if name is None:
+            note = f" ({self.model_note})" if self.model_note else ""
+            raise UserError(f"Suite {self.name!r} names no model: give one by --set model=PATH{note}.")
         if not name.startswith((".", "/", "~")):
             return name
         path = (self._folder / Path(name).expanduser()).resolve()
@@ -125,6 +137,31 @@ class Suite(_Section):
         if self.chat_template is None:
             return None
         return (self._folder / Path(self.chat_template).expanduser()).resolve()
+
+    def harmful_task(self) -> str | None:
+        """Return the task that holds the harmful pairs: the suite's own, or the one that reads its file."""
+        return HARMFUL_PAIRS if self._harmful_file() else self.harmful_data
+
+    def task_metadata(self) -> dict[str, Any]:
+        """Return what this suite hands to each task's `custom_dataset`, as `--metadata` of lm-eval's command line does.
+
+        Its keys are data_root, data_folders, rules and harmful_file, each only where the suite has one.
+        """
+        found = {
+            "data_root": self.data_root,
+            "data_folders": {source: self._located(folder) for source, folder in self.data_folders.items()},
+            "rules": self.rules,
+            "harmful_file": self._harmful_file(),
+        }
+        return {key: value for key, value in found.items() if value}
+
+    def _harmful_file(self) -> str | None:
+        if self.harmful_data is None or not self.harmful_data.endswith(".json"):
+            return None
+        return self._located(self.harmful_data)
+
+    def _located(self, path: str) -> str:
+        return str((self._folder / path).resolve()) if path.startswith(".") else str(Path(path).expanduser())
 
     def task_folders(self) -> list[Path]:
         """Return the folders whose lm-eval YAMLs this suite can name, this package's first.

@@ -44,6 +44,7 @@ def compare(
         list[float],
         typer.Option(help="A share of harmful training pairs (0.001 is 0.1%). Several times: each, with every order."),
     ] = [],  # noqa: B006
+    harmful_data: options.HarmfulData = None,
     data_root: options.DataRoot = None,
     plugin: options.Plugins = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
@@ -64,12 +65,14 @@ def compare(
     for ratio, tasks, seed in product(harmful_ratio or [0.0], orders, _seeds(seeds)):
         for name, own in zip(names, _own_settings(settings, names), strict=True):
             # What a method needs and the suite lacks is found out by its run, so that the others still run.
-            spec = make_spec(suite, name, seed, own, tasks, ratio, data_root=data_root, needs=False)
+            pairs = harmful_data if ratio else None
+            spec = make_spec(suite, name, seed, own, tasks, ratio, data_root=data_root, harmful_data=pairs, needs=False)
             arguments = ["--suite", suite, "--method", name, "--seed", str(seed), "--device", device, "--no-report"]
             arguments += [part for setting in own for part in ("--set", setting)]
             arguments += [part for path in plugin for part in ("--plugin", str(path))]
             arguments += ["--order", tasks] if tasks else []
             arguments += ["--harmful-ratio", str(ratio)] if ratio else []
+            arguments += ["--harmful-data", pairs] if pairs else []
             arguments += ["--data-root", data_root] if data_root else []
             wanted[spec.default_folder(runs)] = _Planned(spec, arguments)
 

@@ -16,6 +16,9 @@ Order = Annotated[
 HarmfulRatio = Annotated[
     float, typer.Option(help="Replace this share of each task's training samples by harmful pairs (0.001 is 0.1%).")
 ]
+HarmfulData = Annotated[
+    str | None, typer.Option(help="The harmful pairs: a LLaVA-format JSON file, its images beside it.", metavar="FILE")
+]
 DataRoot = Annotated[
     str | None, typer.Option(help="The folder of your downloads, for suites that read them (see docs/data.md).")
 ]

@@ -15,6 +15,7 @@ def run(
     settings: options.Settings = [],  # noqa: B006
     order: options.Order = None,
     harmful_ratio: options.HarmfulRatio = 0.0,
+    harmful_data: options.HarmfulData = None,
     data_root: options.DataRoot = None,
     plugin: options.Plugins = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
@@ -40,6 +41,7 @@ def run(
         settings=settings,
         order=order,
         harmful_ratio=harmful_ratio,
+        harmful_data=harmful_data,
         data_root=data_root,
         plugins=plugin,
         out=out,
