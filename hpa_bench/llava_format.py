@@ -192,7 +192,8 @@ def load(
     else:
         bases = [Path(data_root).expanduser()] if data_root else []
         bases += [Path(config_source).parent]
-        base = next((base for base in bases for name in _listed(folder) if (base / name).is_dir()), bases[0])
+        wanted = [Path(name, file) for name in _listed(folder) for file in _listed(test)]
+        base = next((base for base in bases if any((base / file).is_file() for file in wanted)), bases[0])
         where_to_get = ""
     return Splits(
         base,

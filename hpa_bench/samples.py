@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,23 +65,43 @@ def load_tasks(
     Raises:
         UserError: a name is unknown, or its task cannot be loaded, or does not generate.
     """
-    from lm_eval.tasks import TaskManager
+    loader = TaskLoader(include_paths, split, dict(metadata or {}) | ({"data_root": data_root} if data_root else {}))
+    return {name: loader.load(name) for name in dict.fromkeys(names)}
 
-    _compile_templates_once()
-    wanted = list(dict.fromkeys(names))
-    folders: list[str | Path] = list(include_paths)
-    keywords: Any = dict(metadata or {}) | ({"data_root": data_root} if data_root is not None else {})
-    with quiet():
-        manager = TaskManager(include_path=folders, include_defaults=False, metadata=keywords)
-        own = manager.all_subtasks
-        if not set(wanted) <= set(own):
-            # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
-            manager = TaskManager(include_path=folders, metadata=keywords)
-        for name in wanted:
-            if name not in manager.all_subtasks:
-                places = ", ".join(str(folder) for folder in folders)
-                raise unknown("task", name, own, f"(neither in {places} nor among lm-eval's own tasks)")
-        return {name: _load(manager, name, split) for name in wanted}
+
+class TaskLoader:
+    """Loads lm-eval tasks one by one, reading the index of the folders once (see `load_tasks`)."""
+
+    def __init__(self, include_paths: Iterable[Path], split: Split, metadata: Mapping[str, Any]) -> None:
+        _compile_templates_once()
+        self._folders: list[str | Path] = list(include_paths)
+        self._split: Split = split
+        self._metadata: Any = metadata
+        self._own = self._manager(include_defaults=False)
+
+    def load(self, name: str) -> Task:
+        """Load a task.
+
+        Raises:
+            UserError: the name is unknown, or the task cannot be loaded, or does not generate.
+        """
+        # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
+        manager = self._own if name in self._own.all_subtasks else self._all
+        if name not in manager.all_subtasks:
+            places = ", ".join(str(folder) for folder in self._folders)
+            raise unknown("task", name, self._own.all_subtasks, f"(neither in {places} nor among lm-eval's own tasks)")
+        with quiet():
+            return _load(manager, name, self._split)
+
+    @cached_property
+    def _all(self) -> Any:
+        return self._manager(include_defaults=True)
+
+    def _manager(self, include_defaults: bool) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        with quiet():
+            return TaskManager(include_path=self._folders, include_defaults=include_defaults, metadata=self._metadata)
 
 
 def training_samples(task: Task) -> list[Sample]:

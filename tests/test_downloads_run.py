@@ -1,0 +1,117 @@
+"""Whole runs on small downloads in the published layouts: the same harness, the same guarantees."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hpa_bench import images, run
+from hpa_bench.errors import UserError
+from hpa_bench.store import RunFolder
+from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
+from tests.models import save_random_llava
+
+pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("downloads")
+    save_random_llava(folder / "model")
+    write_ucit(folder)
+    write_dcl(folder)
+    pairs = [train_row(i, "pair.png", "how is this done ?", "first this , then that") for i in range(3)]
+    write_json(folder / "pairs" / "pairs.json", pairs)
+    Image.new("RGB", (30, 24), "black").save(folder / "pairs" / "pair.png")
+    return write_coin(folder)
+
+
+def start(root: Path, out: Path, tasks: str, *settings: str, method: str = "seqft", **options: object) -> RunFolder:
+    own = [f"model={root / 'model'}", f"tasks=[{tasks}]", "safety_sets=[]", "benign_sets=[]", "lora.rank=2"]
+    own += ["calibration.safety_set=null", "training.batch_size=3", "training.gradient_accumulation=1"]
+    own += ["evaluation.batch_size=4", "rules.caption=strict", "judges=[keyword]"]
+    return run(
+        "cvit",
+        method,
+        settings=[*own, *settings],
+        data_root=str(root),
+        out=out,
+        device="cpu",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_two_tasks_from_two_downloads(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As for a large download: no pixels are kept.
+    monkeypatch.setattr(images, "HELD_BYTES", 0)
+
+    finished = start(root, tmp_path / "run", "ucit_flickr30k, coin_scienceqa")
+
+    assert [stage.path.name for stage in finished.finished_stages()] == ["stage0", "stage1", "stage2"]
+    last = finished.finished_stages()[-1]
+    captions, science = last.responses("ucit_flickr30k"), last.responses("coin_scienceqa")
+    assert len(captions) == TEST and len(science) == TEST + 1
+    assert all(0 <= row["score"] <= 15 / 6 for row in captions)
+    corpus = json.loads((last.path / "corpus.json").read_text())["ucit_flickr30k"]
+    assert set(corpus) == {"bleu_rouge_cider"} and 0 <= corpus["bleu_rouge_cider"] <= 15 / 6
+    scores = {row["set"]: row for row in json.loads((last.path / "scores.json").read_text()) if row["set"] != "all"}
+    mean = 100 * sum(row["score"] for row in captions) / TEST
+    assert scores["ucit_flickr30k"]["value"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_what_is_kept_in_memory_changes_no_number(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = start(root, tmp_path / "kept", "dcl_ad")
+    monkeypatch.setattr(images, "HELD_BYTES", 0)
+    read = start(root, tmp_path / "read", "dcl_ad")
+
+    assert kept.finished_stages()[-1].responses("dcl_ad") == read.finished_stages()[-1].responses("dcl_ad")
+
+
+def test_harmful_pairs_from_a_file_are_recorded(root: Path, tmp_path: Path) -> None:
+    pairs = str(root / "pairs" / "pairs.json")
+
+    finished = start(root, tmp_path / "run", "dcl_ad", harmful_ratio=0.25, harmful_data=pairs)
+
+    replaced = finished.manifest["poisoned"]["dcl_ad"]
+    assert len(replaced) == 2 and set(replaced.values()) <= {"t0", "t1", "t2"}
+    assert finished.manifest["suite_config"]["harmful_data"] == pairs
+    assert len(finished.manifest["data"]["harmful_data"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"harmful_ratio": 0.25, "harmful_data": "gone.json"}, "--harmful-data gone.json is no file"),
+        ({"harmful_data": "pairs.json"}, "--harmful-data changes nothing without --harmful-ratio"),
+        ({"harmful_ratio": 0.25}, "names no harmful_data; give a file of them by --harmful-data"),
+    ],
+)
+def test_harmful_data_that_cannot_be_used(root: Path, tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        start(root, tmp_path / "run", "dcl_ad", **options)
+
+
+def test_a_torn_image_stops_training_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "HELD_BYTES", 0)
+    save_random_llava(tmp_path / "model")
+    write_dcl(tmp_path)
+    torn = tmp_path / "Domain_data" / "AD" / "images" / "3.png"
+    torn.write_bytes(torn.read_bytes()[:60])
+
+    with pytest.raises(UserError, match=r"sample 't3' .*AD/train.json:3\) \(file .*3.png\) cannot be decoded"):
+        start(tmp_path, tmp_path / "run", "dcl_ad")
+
+    assert len(RunFolder(tmp_path / "run").finished_stages()) == 1
+    assert "3.png" in (tmp_path / "run" / "FAILED").read_text()
+
+
+def test_a_suite_that_names_no_model_says_which(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'coin' names no model: give one by --set model=PATH \(a stage-1 LLaVA"):
+        run("coin", "seqft", data_root=str(root), out=tmp_path / "run")
+
+
+def test_a_missing_download_is_found_before_anything_runs(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="of the download 'dcl' does not exist"):
+        start(root, tmp_path / "run", "dcl_ad", f"data_folders.dcl={tmp_path / 'nowhere'}")
+    assert not RunFolder(tmp_path / "run").finished_stages()
