@@ -113,8 +113,11 @@ def content_fields(images: Sequence[Image]) -> list[bytes]:
 
 def _stamp(image: Image, what: str) -> Stamp:
     file = str(getattr(image, "filename", "") or "")
-    if file and Path(file).is_file():
-        return Stamp(file, Path(file).stat().st_size, image.size, "")
+    if file:
+        try:
+            return Stamp(file, Path(file).stat().st_size, image.size, "")
+        except OSError:
+            pass  # The file is gone, or was none: its pixels speak for it.
     (image,) = _decode([image], what)
     digest = hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes())
     return Stamp("", 0, image.size, digest.hexdigest())

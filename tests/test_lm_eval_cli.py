@@ -1,5 +1,6 @@
 """The YAMLs work under lm-eval's own command line, with its own model class and no hpa-bench command."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.suite import BUNDLED
+from tests.downloads import write_dcl
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,3 +36,13 @@ def test_a_stock_model_class_runs_a_task(tmp_path: Path) -> None:
 
     assert "|tiny_ad" in output.replace(" ", "")
     assert list(tmp_path.rglob("results_*.json"))
+
+
+def test_a_users_download_is_given_as_metadata(tmp_path: Path) -> None:
+    write_dcl(tmp_path)
+    metadata = json.dumps({"data_root": str(tmp_path), "rules": "strict"})
+    model = ["--model", "hf-multimodal", "--model_args", f"pretrained={BUNDLED / 'tiny' / 'aligned'},dtype=float32"]
+    what = ["--include_path", "tasks", "--tasks", "dcl_ad", "--limit", "2", "--apply_chat_template"]
+    output = lm_eval("run", *model, *what, "--metadata", metadata, "--device", "cpu", "--batch_size", "2")
+
+    assert "|dcl_ad" in output.replace(" ", "")
