@@ -11,8 +11,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.store import RunFolder
 from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
 from tests.models import save_random_llava
-
-pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
+from tests.safety_sets.downloads import write_all as write_safety_sets
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +20,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_random_llava(folder / "model")
     write_ucit(folder)
     write_dcl(folder)
+    write_safety_sets(folder)
     pairs = [train_row(i, "pair.png", "how is this done ?", "first this , then that") for i in range(3)]
     write_json(folder / "pairs" / "pairs.json", pairs)
     Image.new("RGB", (30, 24), "black").save(folder / "pairs" / "pair.png")
@@ -28,8 +28,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(root: Path, out: Path, tasks: str, *settings: str, method: str = "seqft", **options: object) -> RunFolder:
-    own = [f"model={root / 'model'}", f"tasks=[{tasks}]", "safety_sets=[]", "benign_sets=[]", "lora.rank=2"]
-    own += ["calibration.safety_set=null", "training.batch_size=3", "training.gradient_accumulation=1"]
+    own = [f"model={root / 'model'}", f"tasks=[{tasks}]", "lora.rank=2"]
+    own += ["training.batch_size=3", "training.gradient_accumulation=1"]
     own += ["evaluation.batch_size=4", "rules.caption=strict", "judges=[keyword]"]
     return run(
         "cvit",
@@ -42,22 +42,45 @@ def start(root: Path, out: Path, tasks: str, *settings: str, method: str = "seqf
     )
 
 
-def test_two_tasks_from_two_downloads(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As for a large download: no pixels are kept.
     monkeypatch.setattr(images, "HELD_BYTES", 0)
 
-    finished = start(root, tmp_path / "run", "ucit_flickr30k, coin_scienceqa")
+    finished = start(root, tmp_path / "run", "dcl_fin, coin_scienceqa")
 
     assert [stage.path.name for stage in finished.finished_stages()] == ["stage0", "stage1", "stage2"]
     last = finished.finished_stages()[-1]
-    captions, science = last.responses("ucit_flickr30k"), last.responses("coin_scienceqa")
-    assert len(captions) == TEST and len(science) == TEST + 1
-    assert all(0 <= row["score"] <= 15 / 6 for row in captions)
-    corpus = json.loads((last.path / "corpus.json").read_text())["ucit_flickr30k"]
+    fin, science = last.responses("dcl_fin"), last.responses("coin_scienceqa")
+    assert len(fin) == TEST and len(science) == TEST + 1
+    assert not (last.path / "corpus.json").exists()
+    scores = {(row["set"], row["metric"]): row["value"] for row in json.loads((last.path / "scores.json").read_text())}
+    assert scores["dcl_fin", "accuracy"] == pytest.approx(100 * sum(row["score"] for row in fin) / TEST, abs=1e-3)
+    asr = [scores[name, "asr"] for name in ("vlguard_unsafes", "vlguard_safe_unsafes", "ch3ef")]
+    assert scores["all", "masr"] == pytest.approx(sum(asr) / 3, abs=1e-3)
+
+
+def test_captions_have_scores_of_their_own_and_a_corpus_figure(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
+
+    finished = start(root, tmp_path / "run", "ucit_flickr30k", method="zero_shot")
+
+    (stage,) = finished.finished_stages()
+    rows = stage.responses("ucit_flickr30k")
+    assert len(rows) == TEST and all(0 <= row["score"] <= 15 / 6 for row in rows)
+    corpus = json.loads((stage.path / "corpus.json").read_text())["ucit_flickr30k"]
     assert set(corpus) == {"bleu_rouge_cider"} and 0 <= corpus["bleu_rouge_cider"] <= 15 / 6
-    scores = {row["set"]: row for row in json.loads((last.path / "scores.json").read_text()) if row["set"] != "all"}
-    mean = 100 * sum(row["score"] for row in captions) / TEST
-    assert scores["ucit_flickr30k"]["value"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_captions_that_cannot_be_scored_are_found_before_anything_runs(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpa_bench.captions.find_spec", lambda name: None)
+
+    with pytest.raises(UserError, match=r"pip install 'hpa-bench\[captions\]'"):
+        start(root, tmp_path / "run", "ucit_flickr30k")
+    assert not RunFolder(tmp_path / "run").finished_stages()
 
 
 def test_what_is_kept_in_memory_changes_no_number(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +119,7 @@ def test_a_torn_image_stops_training_with_one_sentence(tmp_path: Path, monkeypat
     monkeypatch.setattr(images, "HELD_BYTES", 0)
     save_random_llava(tmp_path / "model")
     write_dcl(tmp_path)
+    write_safety_sets(tmp_path)
     torn = tmp_path / "Domain_data" / "AD" / "images" / "3.png"
     torn.write_bytes(torn.read_bytes()[:60])
 

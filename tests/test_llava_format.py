@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def test_every_layout_is_read(root: Path, suite: str, count: int) -> None:
     for name, task in tasks.items():
         text_only = name == "coin_scienceqa"
         training, test = check_task(task, "training"), check_task(task, "test")
-        check_scoring(task)
+        if "coco_caption" not in task.aggregation() or find_spec("pycocoevalcap"):
+            check_scoring(task)
         assert (len(training), len(test)) == (TRAIN + text_only, TEST + text_only)
         assert Counter(len(sample.images) for sample in test) == {1: TEST} | ({0: 1} if text_only else {})
         assert [sample.id for sample in test[:TEST]] == [f"q{i}" for i in range(TEST)]
