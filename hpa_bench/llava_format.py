@@ -31,6 +31,8 @@ SOURCES = {
     "coin": ((".",), "the links at github.com/zackschen/CoIN"),
 }
 """By download, the names that its folder may have below the data root, and where to get it."""
+KEPT = ("question_id", "category", "answers", "answer_bbox", "size")
+"""Keys of a test row that scoring or reports need; others could be taken for ours."""
 
 
 class Rows(list[Doc]):
@@ -264,12 +266,12 @@ def _docs(raw: Any, index: int) -> list[Doc]:
         exchanges = _exchanges(raw, len(images))
     except _Bad as bad:
         return [doc | {"image": [], "problem": str(bad)}]
-    rest = {key: value for key, value in raw.items() if key not in ("conversations", "answer")}
+    kept = {key: raw[key] for key in KEPT if key in raw}
     found = []
     for turn, (text, answers) in enumerate(exchanges):
         name = str(given) if len(exchanges) == 1 else f"{given}/{turn}"
         question = f"{PLACEHOLDER}\n" * len(images) + text
-        row = rest | doc | {"id": name, "text": text, "question": question, "answer": answers[0]}
+        row = kept | doc | {"id": name, "text": text, "question": question, "answer": answers[0]}
         found.append(row | {"answers": answers} if len(answers) > 1 else row)
     return found
 

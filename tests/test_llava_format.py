@@ -143,6 +143,17 @@ def test_several_images_and_several_exchanges(tmp_path: Path) -> None:
     assert len(first.images) == len(second.images) == 2
 
 
+def test_other_keys_of_a_row_are_not_taken_for_ours(tmp_path: Path) -> None:
+    odd = {"problem": "none", "file": "x", "row": "y", "choices": ["a"], "scoring": "z", "references": []}
+    rows = [{**odd, "question_id": 1, "text": "what ?", "answer": "red", "category": "colour"}]
+
+    task = own_task(tmp_path, test=rows)
+
+    assert check_task(task, "test")[0].target == "red"
+    assert task.process_results(task.eval_docs[0], ["red"]) == {"accuracy": 1.0}
+    assert task.eval_docs[0]["category"] == "colour"
+
+
 def test_ids_are_as_given_and_unique(tmp_path: Path) -> None:
     rows = [{"question_id": name, "text": "what ?", "answer": "red"} for name in (5, "x", 5)]
     del rows[1]["question_id"]

@@ -36,6 +36,9 @@ def test_settings_reach_the_method_and_the_suite() -> None:
         ({"settings": ["judges=[keywords]"]}, r"Unknown judge 'keywords'\. Did you mean 'keyword'\?"),
         ({"settings": ["evaluation.engine=vlm"]}, "Unknown engine 'vlm'"),
         ({"settings": ["calibration.safety_set=null"]}, "Method 'hpa' needs safety calibration samples"),
+        ({"settings": ["rules=strickt"]}, r"Unknown rules 'strickt' in suite 'tiny'\. Did you mean 'strict'\?"),
+        ({"settings": ["rules.captoin=strict"]}, r"Unknown kind of answer 'captoin' .*Did you mean 'caption'\?"),
+        ({"settings": ["model=null"]}, r"Suite 'tiny' names no model: give one by --set model=PATH"),
         ({"settings": ["model=./nowhere"]}, r"names the model folder './nowhere', which does not exist"),
     ],
 )
