@@ -6,10 +6,11 @@ A set of a few thousand small images stays in memory; one of 240,000 photographs
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, overload
 
 from hpa_bench.errors import UserError
 
@@ -91,6 +92,59 @@ class ImageReader:
             return _decode(opened, what)
         fetch = partial(self._docs.__getitem__, index) if hasattr(self._docs, "__getitem__") else lambda: doc
         return LazyImages(partial(_read, self._task, fetch, what), [_stamp(image, what) for image in opened])
+
+
+def open_image(path: Path) -> Image:
+    """Open an image by its header and leave its file closed until its pixels are read.
+
+    A `doc_to_image` of files should use it: lm-eval's own models open every image of a set at once, and a system allows
+    a process about a thousand open files.
+    """
+    from PIL import Image
+
+    file: Any = _FileAtRest(path)
+    try:
+        image = Image.open(file)
+    except Image.UnidentifiedImageError:
+        raise Image.UnidentifiedImageError(f"cannot identify image file {str(path)!r}") from None
+    image.filename = str(path)
+    file.rest()
+    return image
+
+
+class _FileAtRest:
+    """A file that PIL reads: open for the header, closed after it, and in memory once the pixels are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("rb")
+        # PIL reads a header in dozens of pieces: by the file's own methods, until it rests.
+        self.__dict__.update(read=self._file.read, seek=self._file.seek, tell=self._file.tell)
+
+    def rest(self) -> None:
+        """Close the file; the next call goes on in the same place, in memory: PIL may keep what it reads from."""
+        self._at = self._file.tell()
+        self._file.close()
+        for name in ("read", "seek", "tell"):
+            del self.__dict__[name]
+
+    def read(self, size: int = -1) -> bytes:
+        return self._awake().read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._awake().seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._awake().tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _awake(self) -> BinaryIO:
+        if self._file.closed:
+            self._file = io.BytesIO(self._path.read_bytes())
+            self._file.seek(self._at)
+        return self._file
 
 
 def stamps(images: Sequence[Image]) -> Sequence[Stamp]:

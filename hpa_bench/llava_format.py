@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpa_bench.captions import check_captions
 from hpa_bench.downloads import folder_of, image_path, read_json
 from hpa_bench.errors import UserError
+from hpa_bench.images import open_image
 from hpa_bench.rules import CAPTION, rule
 
 if TYPE_CHECKING:
@@ -229,10 +230,8 @@ def doc_to_image(doc: Mapping[str, Any]) -> list[Image]:
     Raises:
         UserError: a path that leaves the folder, or is not there.
     """
-    from PIL import Image
-
     where = f"row {doc['row']} of {doc['file']}"
-    return [Image.open(image_path(Path(doc["folder"]), name, where)) for name in doc["image"]]
+    return [open_image(image_path(Path(doc["folder"]), name, where)) for name in doc["image"]]
 
 
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:

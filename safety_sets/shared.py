@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
+from hpa_bench import images
 from hpa_bench.errors import UserError
 
 T = TypeVar("T")
@@ -101,14 +102,11 @@ def splits(rows: Iterable[dict[str, Any]], split: str, source: Path) -> dict[str
 
 def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
     """Open the images of a row."""
-    return [open_image(Path(name).read_bytes(), name) for name in doc["images"]]
+    return [images.open_image(Path(name)) for name in doc["images"]]
 
 
 def open_image(content: bytes, name: str) -> Image.Image:
-    """Open an image, decoded when it is first used.
-
-    It keeps its bytes instead of its file: a run opens thousands of images at once, more than a system allows files.
-    """
+    """Open an image whose bytes stand in a table; it is decoded when it is first used."""
     try:
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:

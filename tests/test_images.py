@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hpa_bench import images
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import MissingImage, UserError
 from hpa_bench.evaluation import Evaluator
-from hpa_bench.images import LazyImages, stamps
+from hpa_bench.images import LazyImages, open_image, stamps
 from hpa_bench.samples import check_task, content_hash, load_tasks, training_samples
 from tests.lmeval_tasks import row, rows, write_task
 from tests.models import random_llava
@@ -104,3 +104,25 @@ def test_a_missing_image_has_an_error_of_its_own(tmp_path: Path) -> None:
 
     with pytest.raises(MissingImage):
         image_path(tmp_path, "gone.png", "row 3 of train.json")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.webp", "a.tif"])
+def test_an_opened_image_holds_no_file_and_has_the_same_pixels(tmp_path: Path, name: str) -> None:
+    Image.effect_noise((70, 50), 60).convert("RGB").save(tmp_path / name)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    opened = [open_image(tmp_path / name) for _ in range(20)]
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened[0].size == (70, 50) and opened[0].filename == str(tmp_path / name)
+    with Image.open(tmp_path / name) as expected:
+        pixels = expected.convert("RGB").tobytes()
+    assert all(image.convert("RGB").tobytes() == pixels for image in opened)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+
+    with pytest.raises(UnidentifiedImageError, match="cannot identify image file .*a.png"):
+        open_image(tmp_path / "a.png")
