@@ -110,6 +110,8 @@ def make_spec(
     if for_suite.get("chat_template"):
         # A suite's paths start at its file, one on the command line where the command is given.
         for_suite["chat_template"] = str(Path(for_suite["chat_template"]).expanduser().resolve())
+    named = {key: path for key, path in for_suite.items() if key.startswith("data_folders.")}
+    for_suite |= {key: str(Path(path).expanduser().resolve()) for key, path in named.items()}
     config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
     if data_root is not None:
         values = {**values, "data_root": data_root}
