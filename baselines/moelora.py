@@ -115,6 +115,12 @@ def with_experts(model: nn.Module, ctx: StageContext, experts: int) -> Any:
             model.train(mode)
             return super().train(mode)
 
+        def gradient_checkpointing_enable(self, **keywords: Any) -> None:
+            model.gradient_checkpointing_enable(**keywords)  # type: ignore[operator]
+
+        def gradient_checkpointing_disable(self) -> None:
+            model.gradient_checkpointing_disable()  # type: ignore[operator]
+
         def unload(self) -> None:
             for hook in self._hooks:
                 hook.remove()

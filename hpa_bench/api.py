@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpa_bench.distributed import is_main
 from hpa_bench.errors import UserError
 from hpa_bench.registry import load_plugins
 from hpa_bench.spec import make_spec
@@ -48,7 +49,7 @@ def run(
         plugins: Python files that define methods, engines or judges.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
-        device: a torch device, or "auto" for a GPU where there is one.
+        device: cpu, cuda, or "auto" for a GPU where there is one.
         progress: where progress is shown.
 
     Returns:
@@ -66,7 +67,7 @@ def run(
         raise UserError(f"--out {folder} is a file: expected a folder.")
     from hpa_bench.runner import execute
 
-    if not resume and (folder / MANIFEST).exists():
+    if not resume and is_main() and (folder / MANIFEST).exists():
         with RunFolder(folder).locked():
             shutil.rmtree(folder)
     return execute(spec, folder, device, progress)

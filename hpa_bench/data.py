@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from hpa_bench.distributed import is_main
 from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.method import derive_seed
@@ -103,5 +104,8 @@ def safety_calibration(
                 f"The aligned model refuses none of the {len(source)} requests for the safety calibration samples:"
                 " expected a safety-aligned model."
             )
-        write_jsonl(path, rows[:count])
-    return [replace(by_id[row["id"]], target=row["response"]) for row in read_jsonl(path)]
+        if is_main():
+            write_jsonl(path, rows[:count])
+    else:
+        rows = read_jsonl(path)
+    return [replace(by_id[row["id"]], target=row["response"]) for row in rows[:count]]

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpa_bench.distributed import processes
 from hpa_bench.store import FORMAT
 
 if TYPE_CHECKING:
@@ -68,4 +69,5 @@ def _hardware(device: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes(),
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import resource
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,12 @@ from safetensors.torch import load_file, save_file
 from hpa_bench.architecture import linear_layers, set_decoder
 from hpa_bench.calibration import ActivationStream
 from hpa_bench.data import RunData, safety_calibration
-from hpa_bench.engines.hf import load_model
+from hpa_bench.device import choose_device
+from hpa_bench.disk import check_space, peak_bytes
+from hpa_bench.distributed import barrier, from_main, is_main, processes, together
+from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.sharded import ShardedEngine
+from hpa_bench.errors import UserError
 from hpa_bench.evaluation import Evaluator
 from hpa_bench.manifest import IDENTITY, make_manifest
 from hpa_bench.method import Method, StageContext, derive_seed
@@ -27,10 +32,11 @@ from hpa_bench.registry import engines, judges
 from hpa_bench.results import stage_scores
 from hpa_bench.spec import RunSpec
 from hpa_bench.store import RunFolder, StageFolder, atomic, write_json, write_jsonl
-from hpa_bench.training import train
+from hpa_bench.training import share_of_step, train
 from hpa_bench.weights import Checkpoint, Merged, checkpoint_folder, load_into, overlaid, write_checkpoint
 
 if TYPE_CHECKING:
+    from hpa_bench.evaluation import Response
     from hpa_bench.method import Batch
     from hpa_bench.samples import Sample
     from hpa_bench.weights import Weights
@@ -40,25 +46,26 @@ CALIBRATION_BATCH = 16
 
 
 def execute(spec: RunSpec, folder: Path, device: str = "auto", progress: Progress | None = None) -> RunFolder:
-    """Run, or finish, one run.
+    """Run, or finish, one run. Launched as several processes, all call this and the first alone writes.
 
     Args:
         spec: what to run.
         folder: the run's own folder.
-        device: a torch device, or "auto" for a GPU where there is one.
-        progress: where progress is shown.
+        device: cpu, cuda, or "auto" for a GPU where there is one.
+        progress: where progress is shown, by the first process.
 
     Raises:
         UserError: bad input, found before training starts; or the loss became NaN. The finished stages are kept, and
             the reason is in the run's FAILED file.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device, spec.suite.name, spec.suite.gpu)
+    share_of_step(spec.suite.training)
     run = RunFolder(folder)
-    with run.locked():
-        current = _Run(spec, run, device, progress or Progress())
+    main = is_main()
+    with together(device, run.note_failure) as device, run.locked() if main else nullcontext():
+        current = _Run(spec, run, device, (main and progress) or Progress())
         current.prepare()
-        with run.recording_failure():
+        with run.recording_failure() if main else nullcontext():
             current.execute()
     return run
 
@@ -81,8 +88,9 @@ class _Run:
         if self.device == "cpu" and self.suite.cpu_threads:
             torch.set_num_threads(self.suite.cpu_threads)
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
-        self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
-        dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
+        if is_main():
+            self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
+        dtype = self.suite.training.precision(self.device)
         source = checkpoint_folder(self.suite.model_path())
         template = self.suite.chat_template_path()
         self.model, self.processor = load_model(source, self.device, dtype, template)
@@ -97,8 +105,28 @@ class _Run:
         engine: Any = engines.get(evaluation.engine)
         self.engine = engine(self.model, self.processor, batch_size=evaluation.batch_size)
         self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
+        if processes() > 1 and not isinstance(self.engine, HFEngine):
+            raise UserError(
+                f"evaluation.engine={evaluation.engine} generates in one process only and {processes()} were launched:"
+                " launch one, or set evaluation.engine=hf, which shares the requests out."
+            )
         self.judges = [judges.get(name)() for name in self.suite.judges]
-        self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+        if is_main():
+            self._check_space()
+            self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+
+    def _check_space(self) -> None:
+        """Check that the disk has room for what this run will write, less what an earlier attempt left."""
+        files = {self.start.folder / file for file, _ in self.start.places.values()}
+        shapes = [self.model.get_submodule(name).weight.shape for block in self.layers for name in block]
+        needed = peak_bytes(
+            checkpoint=sum(file.stat().st_size for file in files),
+            trainable=sum(self.suite.lora.rank * sum(shape) for shape in shapes),
+            stages=len(self.stages),
+            mergeable=self.method.mergeable,
+        )
+        stages = [self.run.stage(index) for index in range(1, len(self.stages) + 1)]
+        check_space(self.run.path, needed, [path for s in stages for path in (s.weights, s.adapter, s.trainer)])
 
     def _check_calibration(self) -> None:
         """Refuse a model that cannot be calibrated block by block before any time is spent on training it."""
@@ -109,7 +137,7 @@ class _Run:
 
     def execute(self) -> None:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
-        finished = len(self.run.finished_stages())
+        finished = from_main(len(self.run.finished_stages()))
         with self.progress.showing(len(self.stages) + 1, finished):
             for index in range(finished, len(self.stages) + 1):
                 self._stage(index)
@@ -118,24 +146,29 @@ class _Run:
         stage, context = self.run.stage(index), self._context(index)
         self.progress.stage(index, " + ".join(context.tasks) or "aligned model")
         if index == 0:
-            with self._timed(stage, "start"):
-                self.method.start(context)
-                self._save_state(stage.state)
-            for name, rows in self.data.thumbnails.items():
-                write_jsonl(self.run.path / "thumbnails" / f"{name}.jsonl", rows)
-        elif not stage.state.exists():
-            if not stage.adapter.exists():
+            if is_main():
+                with self._timed(stage, "start"):
+                    self.method.start(context)
+                    self._save_state(stage.state)
+                for name, rows in self.data.thumbnails.items():
+                    write_jsonl(self.run.path / "thumbnails" / f"{name}.jsonl", rows)
+        elif not from_main(stage.state.exists()):
+            if not from_main(stage.adapter.exists()):
                 self._load_state(self.run.stage(index - 1).state)
                 self._train(stage, context)
-            self._load_state(stage.adapter / "method")
-            self._adapt(stage, context)
+            if is_main():
+                self._load_state(stage.adapter / "method")
+                self._adapt(stage, context)
+        barrier()  # What the first process wrote, all read.
         self._load_state(stage.state)
-        stage.drop_trainer()
-        self._evaluate(stage, context)
-        stage.finish()
-        for earlier in range(1, index):
-            self.run.stage(earlier).drop_weights()
-        self.progress.stage_done(stage)
+        answered = self._generate(stage, context)
+        if is_main():
+            stage.drop_trainer()
+            self._score(stage, answered)
+            stage.finish()
+            for earlier in range(1, index):
+                self.run.stage(earlier).drop_weights()
+            self.progress.stage_done(stage)
 
     def _train(self, stage: StageFolder, context: StageContext) -> None:
         with self._timed(stage, "train"):
@@ -155,14 +188,18 @@ class _Run:
                 where=f"stage {context.stage} ({', '.join(context.tasks)})",
                 progress=lambda done, total: self.progress.step("train", done, total),
             )
-            self.method.edit_adapter(wrapped, context)
-            # One rename: the adapter and what the method remembers of it are both there, or neither is.
-            with atomic(stage.adapter) as partial:
-                if self.method.mergeable:
-                    wrapped.save_pretrained(partial)
-                self._save_state(partial / "method")
+            if is_main():
+                self.method.edit_adapter(wrapped, context)
+                # One rename: the adapter and what the method remembers of it are both there, or neither is.
+                with atomic(stage.adapter) as partial:
+                    if self.method.mergeable:
+                        wrapped.save_pretrained(partial)
+                    self._save_state(partial / "method")
+                stage.add_cost(steps=steps, trainable_parameters=trainable)
+            else:
+                # As after a kill: what the method knows is what the first process saves of it.
+                self.method = self.spec.method(self.spec.config)
             wrapped.unload()
-        stage.add_cost(steps=steps, trainable_parameters=trainable)
 
     def _adapt(self, stage: StageFolder, context: StageContext) -> None:
         self.progress.step("adapt", 0, 1)
@@ -177,19 +214,21 @@ class _Run:
         kept = [*stage.state.rglob("*"), *context.folder.rglob("*")]
         stage.add_cost(state_bytes=sum(file.stat().st_size for file in kept if file.is_file()))
 
-    def _evaluate(self, stage: StageFolder, context: StageContext) -> None:
+    def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
             handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
             load_into(self.model, overlaid(dict(self.method.evaluated(handed_on, context)), handed_on))
         with self._timed(stage, "generate"), self._carried_on(context):
-            answered = self.evaluator.evaluate(
-                self.engine, lambda done, total: self.progress.step("evaluate", done, total)
+            return self.evaluator.evaluate(
+                ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)
             )
+
+    def _score(self, stage: StageFolder, answered: Mapping[str, list[Response]]) -> None:
+        with self._timed(stage, "score"):
             for name, rows in answered.items():
                 write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
             if self.evaluator.corpus:
                 write_json(stage.path / "corpus.json", self.evaluator.corpus)
-        with self._timed(stage, "score"):
             for judge in self.judges:
                 for name in [*self.suite.safety_sets, *self.suite.benign_sets]:
                     verdicts = zip(answered[name], judge.verdicts(answered[name]), strict=True)
@@ -279,7 +318,8 @@ class _Run:
     def _timed(self, stage: StageFolder, step: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        stage.add_cost(seconds={step: time.perf_counter() - started})
+        if is_main():
+            stage.add_cost(seconds={step: time.perf_counter() - started})
 
 
 def _peak_memory(device: str) -> int:

@@ -17,7 +17,7 @@ from hpa_bench.registry import engines, judges, methods
 from hpa_bench.rules import CAPTION, RULES
 from hpa_bench.suite import Suite, make_suite, read_suite
 
-NO_PART = {"description", "model_note", "data_root", "data_folders"}
+NO_PART = {"description", "model_note", "data_root", "data_folders", "gpu"}
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part)."""
 
 

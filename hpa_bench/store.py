@@ -18,12 +18,13 @@ Files and folders are written under a temporary name and renamed, so what has it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ MANIFEST = "manifest.json"
 FAILED = "FAILED"
 FORMAT = 1
 _PARTIAL = ".partial"
+_NOTHING = 2**16
+"""Free bytes that are as good as none."""
 
 
 @contextmanager
@@ -143,6 +146,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._recording = False
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -190,21 +194,52 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            for partial in self.path.rglob(f"*{_PARTIAL}"):
-                if partial.name != f"trainer{_PARTIAL}":
-                    _remove(partial)
+            self._remove_partial()
             yield
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Keep the reason of a failure in the FAILED file, which a report shows in place of what is missing."""
-        failed = self.path / FAILED
-        failed.unlink(missing_ok=True)
+        """Keep the reason of a failure in the FAILED file, which a report shows in place of what is missing.
+
+        Raises:
+            UserError: the disk is full, in place of whatever could not be written.
+        """
+        (self.path / FAILED).unlink(missing_ok=True)
+        self._recording = True
         try:
             yield
         except Exception as error:
-            failed.write_text(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            full = self._disk_full(error)
+            reason = full or (str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            self.note_failure(reason)
+            if full:
+                raise UserError(full) from error
             raise
+        finally:
+            self._recording = False
+
+    def note_failure(self, reason: str) -> None:
+        """Write the FAILED file, where failures are being recorded and there is room for it."""
+        if self._recording:
+            with suppress(OSError), atomic(self.path / FAILED) as partial:
+                partial.write_text(reason, encoding="utf-8")
+
+    def _disk_full(self, error: Exception) -> str:
+        """Return what to say where an error comes of a full disk, after removing what is half written; else ""."""
+        told = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+        # Torch's writer of checkpoints does not tell why it failed.
+        if not told and shutil.disk_usage(self.path).free >= _NOTHING:
+            return ""
+        self._remove_partial()
+        return (
+            f"The disk of {self.path} is full: free some space; the same command goes on from the last finished step."
+        )
+
+    def _remove_partial(self) -> None:
+        """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
+        for partial in self.path.rglob(f"*{_PARTIAL}"):
+            if partial.name != f"trainer{_PARTIAL}":
+                _remove(partial)
 
     def record_failure(self, planned: Mapping[str, Any], reason: str) -> None:
         """Leave the reason in the folder of a run that ended before it could, so that a report shows it.

@@ -29,8 +29,14 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(2e-4, ge=0)
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(16, ge=1)
-    """Samples of one forward pass."""
+    """Samples of one forward pass, at most."""
     gradient_accumulation: int = Field(1, ge=1)
+    """An optimiser step takes `batch_size * gradient_accumulation` samples, however many processes share them."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside decoder blocks and compute them again: less memory, a third more time."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen weights, in training, calibration and generation (adapters train in float32); auto: bfloat16 on a
+    GPU, float32 on a CPU."""
     scheduler: str = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = 0.0
@@ -39,6 +45,12 @@ class TrainingConfig(_Section):
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many samples of a task only; for smoke runs."""
+
+    def precision(self, device: str) -> Literal["float32", "bfloat16"]:
+        """Return the dtype on a torch device."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if device.startswith("cuda") else "float32"
 
 
 class DecoderConfig(_Section):
@@ -108,6 +120,8 @@ class Suite(_Section):
     """What adapters are put on and HPA edits; by default every linear layer of the language model, found by itself."""
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
+    gpu: bool = False
+    """Whether it takes a GPU; without one, only an explicit `--device cpu` runs it."""
     cpu_threads: int | None = Field(None, ge=1)
     """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
     calibration: CalibrationConfig = CalibrationConfig()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from hpa_bench.distributed import barrier, is_main, processes
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, derive_seed
 from hpa_bench.prompts import IGNORED, training_batch
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # peft still reads a property that transformers renamed; nobody here can do anything about it.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+# Its new name came after the oldest transformers that this package takes.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able", category=FutureWarning)
 
 _WHOLE = "WHOLE"
 
@@ -65,12 +69,13 @@ def train(
         UserError: the loss became NaN or infinite; the message says at which step.
     """
     on_gpu = next(model.parameters()).is_cuda
+    batch_size, accumulation = share_of_step(config)
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate,
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
         lr_scheduler_type=config.scheduler,
         warmup_steps=config.warmup_ratio,
         weight_decay=config.weight_decay,
@@ -79,13 +84,18 @@ def train(
         save_total_limit=1,
         seed=derive_seed(seed, "data order") % 2**31,
         use_cpu=not on_gpu,
-        bf16=on_gpu,
+        bf16=config.precision("cuda" if on_gpu else "cpu") == "bfloat16",
+        # A method may train experts that a batch does not reach.
+        ddp_find_unused_parameters=True,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
     )
+    if arguments.n_gpu > 1:
+        # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.
+        arguments._n_gpu = 1
     trainer = _StageTrainer(
         method=method,
         where=where,
@@ -101,7 +111,45 @@ def train(
     checkpoint = str(whole[-1].parent) if whole else None
     if checkpoint:
         logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
-    return trainer.train(resume_from_checkpoint=checkpoint).global_step
+    with _recomputing(model, config.gradient_checkpointing):
+        return trainer.train(resume_from_checkpoint=checkpoint).global_step
+
+
+def share_of_step(config: TrainingConfig) -> tuple[int, int]:
+    """Return `(batch size, accumulation)` of this process, so that all together take one optimiser step's samples.
+
+    Raises:
+        UserError: the samples of a step cannot be shared equally.
+    """
+    samples = config.batch_size * config.gradient_accumulation
+    own, rest = divmod(samples, processes())
+    if rest:
+        raise UserError(
+            f"{processes()} processes cannot share the {samples} samples of an optimiser step (training.batch_size"
+            f" {config.batch_size} x training.gradient_accumulation {config.gradient_accumulation}) equally: launch a"
+            " number of processes that divides it."
+        )
+    size = max(size for size in range(1, min(config.batch_size, own) + 1) if own % size == 0)
+    return size, own // size
+
+
+@contextmanager
+def _recomputing(model: Any, on: bool) -> Iterator[None]:
+    """Let the model keep no activations inside its blocks for a while (gradient checkpointing)."""
+    if not on:
+        yield
+        return
+    if not hasattr(model, "gradient_checkpointing_enable"):
+        raise UserError(
+            f"training.gradient_checkpointing: {type(model).__name__}, which the method trains, has no"
+            " gradient_checkpointing_enable(); let it pass that of the model on, or switch it off."
+        )
+    # The reentrant kind gives no gradients where the embeddings are frozen, as they are under LoRA.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
 
 
 class _StageTrainer(Trainer):
@@ -146,7 +194,9 @@ class _Report(TrainerCallback):
         self._progress = progress
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+        barrier()  # Every process saves its random state.
+        if is_main():
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._progress(state.global_step, state.max_steps)

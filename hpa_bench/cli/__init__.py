@@ -10,6 +10,7 @@ from hpa_bench.cli.new_method import new_method
 from hpa_bench.cli.report import report
 from hpa_bench.cli.run import run
 from hpa_bench.cli.validate import validate
+from hpa_bench.distributed import leave_it_to_the_first
 from hpa_bench.errors import UserError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        leave_it_to_the_first()
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

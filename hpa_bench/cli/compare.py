@@ -55,9 +55,15 @@ def compare(
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
     from hpa_bench.cli.console import make_console
+    from hpa_bench.distributed import processes
     from hpa_bench.registry import load_plugins
     from hpa_bench.spec import make_spec
 
+    if processes() > 1:
+        raise UserError(
+            f"compare starts its runs itself and cannot be launched as {processes()} processes: launch `hpa-bench run`"
+            " for each run, then `hpa-bench compare` finds them finished and writes the report."
+        )
     load_plugins(plugin)
     names, broken = _names(methods)
     wanted: dict[Path, _Planned] = {}

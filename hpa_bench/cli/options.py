@@ -29,4 +29,4 @@ ShowUnsafe = Annotated[
         "--show-unsafe", help="Show harmful requests, unsafe responses and images of safety sets in the report."
     ),
 ]
-Device = Annotated[str, typer.Option(help="A torch device, or auto: a GPU where there is one.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")]

@@ -31,6 +31,7 @@ def run(
 
     started = time.perf_counter()
     from hpa_bench.api import run as run_method
+    from hpa_bench.distributed import is_main
     from hpa_bench.progress import Progress
 
     console = make_console()
@@ -47,8 +48,10 @@ def run(
         out=out,
         resume=resume,
         device=device,
-        progress=Progress(console),
+        progress=Progress(console if is_main() else None),
     )
+    if not is_main():
+        return
     from hpa_bench.report import terminal_table, write_report
     from hpa_bench.results import read_runs
 

@@ -1,0 +1,42 @@
+"""The device that a run computes on."""
+
+from __future__ import annotations
+
+from hpa_bench.errors import UserError, unknown
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(name: str, suite: str = "", wants_gpu: bool = False) -> str:
+    """Return "cpu" or "cuda".
+
+    Args:
+        name: what the user asked for; "auto" is a GPU where there is one.
+        suite: the suite's name, for messages.
+        wants_gpu: whether the suite asks for a GPU, so that only an explicit "cpu" goes on without one.
+
+    Raises:
+        UserError: no such device, or no GPU where one is asked for.
+    """
+    import torch
+
+    kind, _, index = name.partition(":")
+    if index and kind == "cuda":
+        raise UserError(
+            f"--device {name}: choose a GPU by its number with CUDA_VISIBLE_DEVICES={index}, and cuda here."
+        )
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES, "in --device")
+    if name == "cpu" or torch.cuda.is_available():
+        return "cuda" if name == "auto" else name
+    if name == "cuda":
+        raise UserError(
+            f"--device cuda: torch {torch.__version__} finds no GPU here: check the driver (nvidia-smi) and that torch"
+            " is a CUDA build, or use --device cpu."
+        )
+    if wants_gpu:
+        raise UserError(
+            f"Suite {suite!r} asks for a GPU and torch {torch.__version__} finds none here: run it on a machine with a"
+            " GPU, or insist with --device cpu (float32 weights in main memory, and very slow)."
+        )
+    return "cpu"

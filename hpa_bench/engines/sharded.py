@@ -1,0 +1,25 @@
+"""Generation shared out among the processes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpa_bench.distributed import gather_in_order, processes, rank
+from hpa_bench.engines import Engine, Progress, Request
+
+
+class ShardedEngine(Engine):
+    """Generates every n-th request in each of n processes; all processes get all responses.
+
+    Args:
+        engine: what generates in this process; every process has one, with the same weights.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.processor = engine.processor
+
+    def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:
+        """Return one response a request, in their order; every process must call this with the same requests."""
+        mine = self.engine.generate(requests[rank() :: processes()], on_progress)
+        return gather_in_order(mine)

@@ -1,0 +1,126 @@
+"""Runs of two real processes on the CPU, as `accelerate launch` starts them on two GPUs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hpa_bench import run
+from hpa_bench.errors import UserError
+from hpa_bench.store import RunFolder
+from hpa_bench.suite import TrainingConfig
+from hpa_bench.training import share_of_step
+from tests import fails_elsewhere
+from tests.suites import write_suite
+
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH += ["--main_process_port", "0", "-m", "hpa_bench", "run", "--device", "cpu", "--no-report"]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 4, "save_steps": 1, "dtype": "float32"}
+    calibration = {"safety_set": "refusals", "safety_samples": 4, "task_samples": 6}
+    return write_suite(tmp_path_factory.mktemp("suite"), aligned=True, training=training, calibration=calibration)
+
+
+def launch(suite: Path, out: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    command = [*LAUNCH, "--suite", str(suite), "--out", str(out), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent), **environment}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage: int) -> None:
+    """Whatever changed, changed alike: what is left of the difference is rounding."""
+    before = load_file(start / "model.safetensors")
+    one, two = (load_file(run.stage(stage).weights / "model.safetensors") for run in (ours, theirs))
+    update = torch.cat([(one[name] - before[name]).flatten() for name in before])
+    rest = torch.cat([(one[name] - two[name]).flatten() for name in before])
+    assert 0 < rest.norm() + 1e-12 < 1e-3 * update.norm()
+
+
+def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_path: Path) -> None:
+    one = run(str(suite), "hpa", out=tmp_path / "one")
+    two = RunFolder(tmp_path / "two")
+
+    launched = launch(suite, two.path, "--method", "hpa")
+    while launched.poll() is None and not any(two.path.glob("stage2/trainer.partial/checkpoint-*/WHOLE")):
+        time.sleep(0.001)
+    os.kill(int((two.path / ".lock").read_text()), signal.SIGKILL)
+    assert launched.wait(30) != 0
+    assert len(two.finished_stages()) == 2 and not two.stage(2).adapter.exists(), "killed too late"
+    launched = launch(suite, two.path, "--method", "hpa")
+    output, errors = launched.communicate(timeout=120)
+
+    assert launched.returncode == 0, errors
+    assert files(two.path) == files(one.path)
+    assert output.count("Run:") == 1, "the first process alone speaks"
+    assert (one.manifest["hardware"]["processes"], two.manifest["hardware"]["processes"]) == (1, 2)
+    assert two.stage(2).cost["steps"] == one.stage(2).cost["steps"] == 12
+    assert_close_weights(one, two, suite.parent / "model", 2)
+    for name in ("colours", "shades", "harm", "harmless"):
+        assert two.stage(0).responses(name) == one.stage(0).responses(name), "in their order, all of them"
+        assert len(two.stage(2).responses(name)) == len(one.stage(2).responses(name))
+
+
+def test_one_process_that_fails_ends_both_with_its_sentence_once(suite: Path, tmp_path: Path) -> None:
+    one = run(str(suite), "seqft", out=tmp_path / "one")
+    plugin = ["--plugin", fails_elsewhere.__file__, "--method", "fails_elsewhere"]
+
+    launched = launch(suite, tmp_path / "two", *plugin, NOTES=str(tmp_path))
+    _, errors = launched.communicate(timeout=120)
+    seconds = time.time() - float((tmp_path / "failed").read_text())
+
+    assert launched.returncode != 0 and seconds < 15
+    assert errors.count(fails_elsewhere.SENTENCE) == 1
+    two = RunFolder(tmp_path / "two")
+    assert (two.path / "FAILED").read_text() == fails_elsewhere.SENTENCE
+    assert len(two.finished_stages()) == 2
+    first, second = ([line.split() for line in (tmp_path / rank).read_text().splitlines()] for rank in "01")
+    assert len(first) == len(second) == 15
+    for (adapter, batch), (other_adapter, other_batch) in zip(first, second, strict=True):
+        assert adapter == other_adapter and batch != other_batch
+    assert len({adapter for adapter, _ in first}) > 10
+    assert one.stage(1).path.exists()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "processes", "expected"),
+    [(16, 1, 1, (16, 1)), (16, 1, 2, (8, 1)), (16, 8, 8, (16, 1)), (4, 3, 2, (3, 2)), (6, 4, 3, (4, 2))],
+)
+def test_a_step_takes_the_same_samples_however_many_processes_share_them(
+    batch_size: int, accumulation: int, processes: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    size, steps = share_of_step(TrainingConfig(batch_size=batch_size, gradient_accumulation=accumulation))
+
+    assert (size, steps) == expected
+    assert size * steps * processes == batch_size * accumulation
+
+
+def test_samples_that_cannot_be_shared_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+    with pytest.raises(UserError, match="3 processes cannot share the 8 samples of an optimiser step"):
+        share_of_step(TrainingConfig(batch_size=4, gradient_accumulation=2))
+
+
+def test_compare_cannot_be_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from hpa_bench.cli import app
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path)])
+
+    assert isinstance(result.exception, UserError) and "cannot be launched as 2 processes" in str(result.exception)
