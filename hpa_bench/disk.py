@@ -28,9 +28,10 @@ def peak_bytes(checkpoint: int, trainable: int, stages: int, mergeable: bool = T
     """
     if stages == 0:
         return 0
-    earlier, weights = (min(stages, 2) - 1, checkpoint) if mergeable else (0, 0)
-    training = earlier * (weights + trainable * ADAPTER) + 2 * trainable * TRAINER
-    saving = (earlier + 1) * (weights + trainable * ADAPTER) + trainable * TRAINER
+    earlier = min(stages, 2) - 1
+    stage = trainable * ADAPTER + (checkpoint if mergeable else 0)
+    training = earlier * stage + 2 * trainable * TRAINER
+    saving = (earlier + 1) * stage + trainable * TRAINER
     return max(training, saving)
 
 

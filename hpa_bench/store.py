@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +221,11 @@ class RunFolder:
     def note_failure(self, reason: str) -> None:
         """Write the FAILED file, where failures are being recorded and there is room for it."""
         if self._recording:
-            with suppress(OSError), atomic(self.path / FAILED) as partial:
-                partial.write_text(reason, encoding="utf-8")
+            try:
+                with atomic(self.path / FAILED) as partial:
+                    partial.write_text(reason, encoding="utf-8")
+            except OSError:
+                self._remove_partial()
 
     def _disk_full(self, error: Exception) -> str:
         """Return what to say where an error comes of a full disk, after removing what is half written; else ""."""

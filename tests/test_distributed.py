@@ -46,7 +46,7 @@ def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage:
     one, two = (load_file(run.stage(stage).weights / "model.safetensors") for run in (ours, theirs))
     update = torch.cat([(one[name] - before[name]).flatten() for name in before])
     rest = torch.cat([(one[name] - two[name]).flatten() for name in before])
-    assert 0 < rest.norm() + 1e-12 < 1e-3 * update.norm()
+    assert rest.norm() < 1e-3 * update.norm()
 
 
 def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
 
 
 def test_one_process_that_fails_ends_both_with_its_sentence_once(suite: Path, tmp_path: Path) -> None:
-    one = run(str(suite), "seqft", out=tmp_path / "one")
+    one = run(str(suite), "seqft", out=tmp_path / "one", settings=["tasks=[colours]"])
     plugin = ["--plugin", fails_elsewhere.__file__, "--method", "fails_elsewhere"]
 
     launched = launch(suite, tmp_path / "two", *plugin, NOTES=str(tmp_path))
@@ -88,10 +88,11 @@ def test_one_process_that_fails_ends_both_with_its_sentence_once(suite: Path, tm
     assert len(two.finished_stages()) == 2
     first, second = ([line.split() for line in (tmp_path / rank).read_text().splitlines()] for rank in "01")
     assert len(first) == len(second) == 15
-    for (adapter, batch), (other_adapter, other_batch) in zip(first, second, strict=True):
-        assert adapter == other_adapter and batch != other_batch
-    assert len({adapter for adapter, _ in first}) > 10
-    assert one.stage(1).path.exists()
+    assert [adapter for adapter, _ in first] == [adapter for adapter, _ in second]
+    assert len({adapter for adapter, _ in first}) > 10, "it trains"
+    same = [batch == other for (_, batch), (_, other) in zip(first, second, strict=True)]
+    assert sum(same) < len(same) / 3, "each trains on its own samples; some look alike"
+    assert_close_weights(one, two, suite.parent / "model", 1)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,41 @@ def test_poisoned_samples_are_recorded_and_trained_on(seqft: RunFolder, suite: P
     assert any(not torch.equal(a, b) for a, b in zip(weights(poisoned).values(), weights(seqft).values(), strict=True))
 
 
+@pytest.mark.parametrize("method", ["seqft", "moelora", "l2"])
+def test_recomputed_activations_train_the_same(method: str, suite: Path, tmp_path: Path) -> None:
+    kept, recomputed = (
+        run(str(suite), method, out=tmp_path / on, settings=[f"training.gradient_checkpointing={on}", *few])
+        for on in ("false", "true")
+        for few in [["tasks=[colours]"] + (["lora.rank=8"] if method == "moelora" else [])]
+    )
+
+    what = "state/state.safetensors" if method == "moelora" else "weights/model.safetensors"
+    ours, theirs = (load_file(done.stage(1).path / what) for done in (kept, recomputed))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["seqft", "hpa", "moelora"])
+def test_bfloat16_runs_through(method: str, tmp_path: Path) -> None:
+    calibration = {"safety_set": "refusals", "task_samples": 6}
+    training = {"learning_rate": 1e-3, "batch_size": 4, "dtype": "bfloat16"}
+    suite = write_suite(
+        tmp_path, aligned=True, calibration=calibration, training=training, lora={"rank": 8, "alpha": 16}
+    )
+    done = run(str(suite), method, out=tmp_path / "run")
+
+    assert len(done.finished_stages()) == 3
+    if method == "moelora":
+        after = load_file(done.stage(2).state / "state.safetensors")
+        assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in after.values())
+        return
+    start, after = load_file(tmp_path / "model" / "model.safetensors"), weights(done)
+    assert all(after[name].dtype == start[name].dtype and after[name].isfinite().all() for name in start)
+    # The merge is in float32: the update is no multiple of what bfloat16 resolves.
+    changed = [name for name in start if not torch.equal(start[name], after[name])]
+    assert changed and all((after[name] != after[name].bfloat16().float()).any() for name in changed)
+
+
 def test_the_manifest_says_what_was_run(seqft: RunFolder) -> None:
     manifest = seqft.manifest
 

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hpa_bench.architecture import linear_layers
+from hpa_bench.baselines.lwf import LwF
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
 from hpa_bench.samples import Sample
@@ -106,6 +107,64 @@ def test_the_same_seed_trains_the_same_bits(tmp_path: Path) -> None:
     first, second = (trained(tmp_path / name, samples(8), batch_size=2) for name in "ab")
 
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("method", [Method(), Ridge(), LwF()], ids=["task loss", "penalty", "distillation"])
+def test_recomputed_activations_train_the_same(method: Method, tmp_path: Path) -> None:
+    kept, recomputed = (
+        trained(tmp_path / str(on), samples(8), method, batch_size=4, epochs=2, gradient_checkpointing=on)
+        for on in (False, True)
+    )
+
+    for name in kept:
+        torch.testing.assert_close(recomputed[name], kept[name], rtol=1e-6, atol=1e-7)
+
+
+def test_recomputed_activations_are_not_kept(tmp_path: Path) -> None:
+    def bytes_for_backward(on: bool) -> int:
+        total = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            trained(tmp_path / str(on), samples(8), batch_size=8, gradient_checkpointing=on)
+        return total
+
+    assert bytes_for_backward(True) < bytes_for_backward(False) / 2
+
+
+def test_recomputing_ends_with_the_training(tmp_path: Path) -> None:
+    model = wrapped()
+    config = TrainingConfig(batch_size=4, gradient_checkpointing=True)
+    train(
+        model,
+        samples(4),
+        method=Method(),
+        processor=random_llava()[1],
+        config=config,
+        seed=0,
+        folder=tmp_path,
+        where="stage 1",
+    )
+
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def test_a_wrapper_that_cannot_recompute_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Linear, which the method trains, has no gradient_checkpointing_enable"):
+        train(
+            nn.Linear(2, 2),
+            samples(4),
+            method=Method(),
+            processor=random_llava()[1],
+            config=TrainingConfig(gradient_checkpointing=True),
+            seed=0,
+            folder=tmp_path,
+            where="stage 1",
+        )
 
 
 class Stopped(Exception):
