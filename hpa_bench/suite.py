@@ -33,7 +33,7 @@ class TrainingConfig(_Section):
     gradient_accumulation: int = Field(1, ge=1)
     """An optimiser step takes `batch_size * gradient_accumulation` samples, however many processes share them."""
     gradient_checkpointing: bool = False
-    """Keep no activations inside decoder blocks and compute them again: less memory, a third more time."""
+    """Keep no activations inside decoder blocks and compute them again: less memory for one forward pass more."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights, in training, calibration and generation (adapters train in float32); auto: bfloat16 on a
     GPU, float32 on a CPU."""
