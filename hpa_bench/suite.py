@@ -121,7 +121,7 @@ class Suite(_Section):
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
     gpu: bool = False
-    """Whether it takes a GPU; without one, only an explicit `--device cpu` runs it."""
+    """Whether it asks for a GPU; without one, only an explicit `--device cpu` runs it."""
     cpu_threads: int | None = Field(None, ge=1)
     """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
     calibration: CalibrationConfig = CalibrationConfig()

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from hpa_bench import run
 from hpa_bench.device import choose_device
 from hpa_bench.errors import UserError
 from hpa_bench.spec import make_spec
+from hpa_bench.suite import BUNDLED
 from tests.suites import write_suite
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -57,3 +59,8 @@ def test_asking_for_a_gpu_is_no_part_of_what_makes_a_run() -> None:
 
     assert plain.identity() == asking.identity()
     assert plain.default_folder(Path("runs")) == asking.default_folder(Path("runs"))
+
+
+@pytest.mark.parametrize("suite", ["cvit", "ucit", "mllm-dcl", "coin"])
+def test_the_suites_of_real_models_ask_for_a_gpu(suite: str) -> None:
+    assert yaml.safe_load((BUNDLED / f"{suite}.yaml").read_text())["gpu"] is True
