@@ -56,6 +56,10 @@ class Timed(Engine):
         self.processor = processor
         self.seconds = 0.0
 
+    @classmethod
+    def open(cls, path, **options):
+        raise NotImplementedError("built by hand")
+
     def generate(self, requests, on_progress=None):
         started = time.perf_counter()
         responses = ["red" for _ in requests]

@@ -164,9 +164,9 @@ class EngineLM(LM):
     ) -> None:
         super().__init__()
         if isinstance(pretrained, str):
-            from hpa_bench.engines.hf import HFEngine, load_model
+            from hpa_bench.engines.hf import HFEngine
 
-            pretrained = HFEngine(*load_model(pretrained, device), batch_size=int(batch_size))
+            pretrained = HFEngine.open(pretrained, device=device, dtype="float32", batch_size=int(batch_size))
         self.engine = pretrained
         self._on_progress = on_progress
 

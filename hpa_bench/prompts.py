@@ -18,11 +18,16 @@ IGNORED = -100
 """The label of a token that the loss leaves out."""
 
 
+def tokenizer_of(processor: Any) -> Any:
+    """Return the tokenizer of a processor; a model that reads text alone has a tokenizer in its place."""
+    return getattr(processor, "tokenizer", processor)
+
+
 def render(processor: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
     """Return chat turns as the text that the model reads, by its own chat template.
 
     Args:
-        processor: a Hugging Face processor.
+        processor: a Hugging Face processor or tokenizer.
         messages: turns `{"role", "content"}`; the content is text with `<image>` where an image stands.
         add_generation_prompt: end with what opens the assistant's turn.
 
@@ -39,7 +44,7 @@ def render(processor: Any, messages: Sequence[Mapping[str, str]], *, add_generat
         )
     try:
         return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:  # As where a template adds a turn's parts to a text.
         line = f" at line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         raise UserError(
             f"The model's chat template cannot be rendered{line}: {error}; correct it, or set chat_template in the"
@@ -78,7 +83,7 @@ def end_of_turn(processor: Any) -> int | None:
     Chat templates close a turn with a token of their own (`<|im_end|>`, `<end_of_turn>`), which need not be the
     tokenizer's end of text, nor stand in the checkpoint's generation configuration.
     """
-    tokenizer = processor.tokenizer
+    tokenizer = tokenizer_of(processor)
     try:
         closing = render_answer(processor, "?", "!").rpartition("!")[2]
     except UserError:
@@ -95,15 +100,22 @@ def encode(
     """Return the model inputs of a batch of rendered texts.
 
     Args:
-        processor: a Hugging Face processor.
+        processor: a Hugging Face processor or tokenizer.
         texts: rendered texts (see `render`).
         images: the images of each text, in the order of their places in it; all texts have some, or none has.
         padding_side: "left" to generate, "right" to train.
+
+    Raises:
+        UserError: there are images, and the model reads text alone.
     """
+    if any(images) and tokenizer_of(processor) is processor:
+        raise UserError(
+            "The model reads text alone, but it is asked about images: expected an image-text-to-text model."
+        )
     pictures = [[image if image.mode == "RGB" else image.convert("RGB") for image in row] for row in images]
     inputs = processor(
         text=list(texts),
-        images=pictures if any(pictures) else None,
+        **({"images": pictures} if any(pictures) else {}),
         padding=True,
         padding_side=padding_side,
         add_special_tokens=_add_special_tokens(processor, texts[0]),
@@ -163,7 +175,7 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 def _add_special_tokens(processor: Any, text: str) -> bool:
     """Whether the tokenizer must add what the template has not written: one beginning of text, never two."""
-    bos = getattr(processor.tokenizer, "bos_token", None)
+    bos = getattr(tokenizer_of(processor), "bos_token", None)
     return not (bos and text.startswith(bos))
 
 

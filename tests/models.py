@@ -83,6 +83,32 @@ def word_tokenizer(words: list[str] | None = None) -> Any:
     return tokenizer
 
 
+def random_llama(
+    words: list[str] | None = None, hidden: int = 32, chat_template: str = CHAT_TEMPLATE
+) -> tuple[Any, Any]:
+    """Return `(model, tokenizer)`: a language model that reads text alone, with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = word_tokenizer(words)
+    tokenizer.chat_template = chat_template
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.3,
+    )
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval(), tokenizer
+
+
 def random_llava(
     seed: int = 0, hidden: int = 32, layers: int = 2, chat_template: str | None = CHAT_TEMPLATE
 ) -> tuple[Any, Any]:

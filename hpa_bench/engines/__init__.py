@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +32,22 @@ class Engine(ABC):
     """What generates, built by `Engine(model, processor, batch_size=...)`. Its weights may change between calls."""
 
     processor: Any
-    """The Hugging Face processor of the model, by which prompts are rendered."""
+    """The Hugging Face processor of the model, or the tokenizer of one that reads text alone; it renders prompts."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: str | Path, *, device: str = "auto", dtype: str | None = None, batch_size: int = 64) -> Self:
+        """Return an engine with a checkpoint of its own, which no method tunes, such as a guard's.
+
+        Args:
+            path: a folder, or a name on the Hugging Face hub; an image-text-to-text or a causal language model.
+            device: a torch device, or "auto" for a GPU where there is one.
+            dtype: a torch dtype's name; by default bfloat16 on a GPU and float32 on a CPU.
+            batch_size: requests generated at a time.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
 from hpa_bench.processors import load_processor
-from hpa_bench.prompts import encode, end_of_turn
+from hpa_bench.prompts import encode, end_of_turn, tokenizer_of
 from hpa_bench.weights import checkpoint_folder
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class HFEngine(Engine):
     """Generates with a loaded model, whatever weights it holds at the time of the call.
 
     Args:
-        model: an image-text-to-text model.
-        processor: its processor.
+        model: an image-text-to-text model, or a causal language model for requests without images.
+        processor: its processor, or its tokenizer.
         batch_size: requests generated at a time.
     """
 
@@ -38,6 +38,16 @@ class HFEngine(Engine):
         self.batch_size = batch_size
         self._kept: dict[tuple[int, ...], tuple[Sequence[Request], dict[str, Tensor]]] = {}
         self._kept_bytes = 0
+
+    @classmethod
+    def open(cls, path: str | Path, *, device: str = "auto", dtype: str | None = None, batch_size: int = 64) -> Self:
+        """Return an engine with a checkpoint of its own (see `Engine.open`)."""
+        import torch
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        default = "bfloat16" if device.startswith("cuda") else "float32"
+        return cls(*load_model(path, device, dtype or default), batch_size=batch_size)
 
     def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:
         """Return one response a request, in their order, without surrounding white space.
@@ -82,7 +92,7 @@ class HFEngine(Engine):
             stopping_criteria=self._stopping(requests[0].stop, inputs["input_ids"].shape[1]),
         )
         tokens = generated[:, inputs["input_ids"].shape[1] :]
-        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = tokenizer_of(self.processor).batch_decode(tokens, skip_special_tokens=True)
         return [_cut(text, requests[0].stop).strip() for text in texts]
 
     def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
@@ -102,7 +112,7 @@ class HFEngine(Engine):
         """Return a plain greedy search; what the checkpoint says about sampling and penalties is overruled."""
         from transformers import GenerationConfig
 
-        tokenizer = self.processor.tokenizer
+        tokenizer = tokenizer_of(self.processor)
         ends = end_tokens(self.model, self.processor)
         padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
         return GenerationConfig(
@@ -120,7 +130,7 @@ class HFEngine(Engine):
         import torch
 
         def stopped(tokens: Tensor, scores: Any, **_: Any) -> Tensor:
-            texts = self.processor.tokenizer.batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)
+            texts = tokenizer_of(self.processor).batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)
             ended = [any(end in text for end in stop) for text in texts]
             return torch.tensor(ended, device=tokens.device)
 
@@ -133,7 +143,9 @@ def load_model(
     dtype: str | torch.dtype = "float32",
     chat_template: str | Path | None = None,
 ) -> tuple[Any, Any]:
-    """Return `(model, processor)` of an image-text-to-text checkpoint, the model in eval mode.
+    """Return `(model, processor)` of a checkpoint, the model in eval mode.
+
+    The processor of a causal language model, which reads text alone, is its tokenizer.
 
     Args:
         path: a folder, or a name on the Hugging Face hub.
@@ -144,18 +156,25 @@ def load_model(
     Raises:
         UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read.
     """
-    from transformers import AutoModelForImageTextToText
+    from transformers import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
 
     folder = checkpoint_folder(str(path))
     with _quiet():
         try:
+            sees = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(folder, chat_template)
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model = kind.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{str(path)!r} is no checkpoint of an image-text-to-text model: expected config.json, safetensors and"
-                f" a processor that transformers can load ({reason})."
+                f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
+                f" expected config.json, safetensors and a processor that transformers can load ({reason})."
             ) from error
     return model.to(device).eval(), processor  # type: ignore[arg-type]
 
@@ -164,7 +183,7 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
     """Return the tokens that end a response: the generation config's, the tokenizer's, and what closes a turn."""
     ends = model.generation_config.eos_token_id
     ends = {ends} if isinstance(ends, int) else set(ends or ())
-    own = (processor.tokenizer.eos_token_id, end_of_turn(processor))
+    own = (tokenizer_of(processor).eos_token_id, end_of_turn(processor))
     return sorted(ends | {end for end in own if end is not None})
 
 

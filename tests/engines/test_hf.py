@@ -8,7 +8,7 @@ from hpa_bench.engines import Request
 from hpa_bench.engines.hf import HFEngine, load_model
 from hpa_bench.errors import UserError
 from hpa_bench.prompts import render_prompt
-from tests.models import random_llava, save_random_llava
+from tests.models import random_llama, random_llava, save_random_llava
 
 COLOURS = ("red", "green", "blue", "yellow", "white")
 
@@ -119,6 +119,30 @@ def test_load_model_round_trip(tmp_path, requests, capfd):
     assert not model.training and next(model.parameters()).dtype == torch.float32
     assert HFEngine(model, processor).generate(requests) == HFEngine(*random_llava()).generate(requests)
     assert "torchvision" not in noise and "Loading" not in noise
+
+
+def test_open_takes_a_model_with_images(tmp_path, requests):
+    engine = HFEngine.open(save_random_llava(tmp_path / "model"), device="cpu", batch_size=5)
+
+    assert engine.generate(requests) == HFEngine(*random_llava()).generate(requests)
+
+
+def test_open_takes_a_model_of_text_alone(tmp_path):
+    model, tokenizer = random_llama()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = HFEngine.open(tmp_path, dtype="float32")
+    prompts = [render_prompt(engine.processor, "is this" + " there" * count) for count in (0, 3, 1, 7)]
+    plain = []
+    for prompt in prompts:
+        inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        tokens = model.generate(**inputs, do_sample=False, max_new_tokens=5)
+        plain.append(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+
+    assert engine.generate([Request(prompt, max_new_tokens=5) for prompt in prompts]) == plain
+    assert len(set(plain)) > 1
+    with pytest.raises(UserError, match="reads text alone, but it is asked about images"):
+        engine.generate([Request(prompts[0], [Image.new("RGB", (24, 24))])])
 
 
 def test_load_model_names_what_is_missing(tmp_path):
