@@ -13,6 +13,7 @@ from hpa_bench.errors import UserError, unknown
 
 M = TypeVar("M", bound=BaseModel)
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_NEXT_SETTING = re.compile(r":(?=[A-Za-z_][\w.]*=)")
 
 
 def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
@@ -58,7 +59,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UserError(f"Bad setting {setting!r}: expected --set key=value.")
+            raise UserError(f"Bad setting {setting!r}: expected key=value.")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -66,6 +67,19 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         # YAML 1.1 reads 1e-4 as text, for want of a point.
         values[key.strip()] = float(parsed) if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed) else parsed
     return values
+
+
+def split_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the settings of `name:key=value:key=value`.
+
+    A colon parts two settings only where `key=` follows it, so a value may hold colons, as
+    `base_url=http://localhost:8000/v1` does.
+
+    Raises:
+        UserError: a setting without `=`.
+    """
+    name, _, settings = text.partition(":")
+    return name.strip(), parse_settings([setting for setting in _NEXT_SETTING.split(settings) if setting])
 
 
 def override(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hpa_bench.captions import CORPUS_METRICS
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
 from hpa_bench.images import ImageReader
-from hpa_bench.prompts import render, render_prompt
+from hpa_bench.prompts import render, render_prompt, tokenizer_of
 from hpa_bench.samples import metric_of, quiet, row_name, sample_id, target_text
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class EngineLM(LM):
     @property
     def tokenizer_name(self) -> str:
         """The tokenizer's name, by which lm-eval names caches of requests."""
-        return str(self.engine.processor.tokenizer.name_or_path)
+        return str(tokenizer_of(self.engine.processor).name_or_path)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """Return the chat template, which lm-eval writes into its results."""

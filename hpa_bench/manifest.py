@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpa_bench.distributed import processes
+from hpa_bench.judges import make_judge
 from hpa_bench.store import FORMAT
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> dict[str
         "stages": [list(tasks) for tasks in stages],
         "safety_sets": suite.safety_sets,
         "benign_sets": suite.benign_sets,
-        "judges": suite.judges,
+        "judges": [make_judge(judge).label for judge in suite.judges],
         "training": suite.training.model_dump(mode="json"),
     }
 

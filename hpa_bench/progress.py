@@ -67,6 +67,11 @@ class Progress:
         text = f"stage {self._index}/{self._stages - 1} {self._title} · {name} {done}/{total}"
         self._bar.update(self._task, completed=self._index + within, description=text)
 
+    def warn(self, text: str) -> None:
+        """Say what goes wrong without ending the run."""
+        if self._console is not None:
+            self._console.print(text, style="red", highlight=False, markup=False)
+
     def stage_done(self, stage: StageFolder) -> None:
         """End a stage with one line that says where its time went."""
         if self._console is None:

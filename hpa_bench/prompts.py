@@ -74,7 +74,7 @@ def render_answer(processor: Any, prompt: str, target: str) -> str:
         )
     answer = conversation[len(opening) :].rstrip()
     # A template that writes nothing after the answer leaves the end of the turn to the tokenizer.
-    return answer + processor.tokenizer.eos_token if answer.endswith(target.strip()) else answer
+    return answer + tokenizer_of(processor).eos_token if answer.endswith(target.strip()) else answer
 
 
 def end_of_turn(processor: Any) -> int | None:
@@ -148,7 +148,7 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
     for name, tensor in batch.items():
         if tensor.shape == prompt_ids.shape:
             # Token types are 0 for text, so 0 fills both the answers and the padding.
-            filler = processor.tokenizer.pad_token_id or 0 if name == "input_ids" else 0
+            filler = tokenizer_of(processor).pad_token_id or 0 if name == "input_ids" else 0
             extended = tensor.new_full((len(samples), width), filler)
             extended[:, : tensor.shape[1]] = tensor
             batch[name] = extended
@@ -185,7 +185,7 @@ def _answer_ids(processor: Any, prompt: str, answer: str) -> list[int]:
     Tokenised on their own they would differ where a tokenizer puts a space in front of every text (SentencePiece).
     """
     special = _add_special_tokens(processor, prompt)
-    before, both = processor.tokenizer([prompt, prompt + answer], add_special_tokens=special)["input_ids"]
+    before, both = tokenizer_of(processor)([prompt, prompt + answer], add_special_tokens=special)["input_ids"]
     if both[: len(before)] == before:
         return list(both[len(before) :])
-    return list(processor.tokenizer(answer, add_special_tokens=False)["input_ids"])
+    return list(tokenizer_of(processor)(answer, add_special_tokens=False)["input_ids"])

@@ -117,7 +117,8 @@ class Run:
             if not self.stages or not any(row.get("target") for row in self.stages[0].responses(name)):
                 return "no reference answers"
             if self.folder.reference_judgements(series.judge, name) is None:
-                return f"missing: reference answers not judged by {series.judge}"
+                reason = self.folder.references.missing_judgement(series.judge, name)
+                return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
         return "-"
 
     def measure(self, key: Key) -> Measure | None:
@@ -138,8 +139,10 @@ class Run:
             return f"missing: {self.missing}"
         sets = [name.partition("/")[0]] if name != ALL else self.manifest.get(f"{kind}_sets", [])
         for one in judge.split(verdicts.VERSUS) if judge else ():
-            if any((one, part) not in self.data[stage].verdicts for part in sets):
-                return f"missing: not judged by {one}"
+            unjudged = [part for part in sets if (one, part) not in self.data[stage].verdicts]
+            if unjudged:
+                reasons = (self.stages[stage].missing_judgement(one, part) for part in unjudged)
+                return f"missing: {next(filter(None, reasons), f'not judged by {one}')}"
         return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
 
 

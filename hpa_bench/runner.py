@@ -24,12 +24,13 @@ from hpa_bench.engines.hf import HFEngine, load_model
 from hpa_bench.engines.sharded import ShardedEngine
 from hpa_bench.errors import UserError
 from hpa_bench.evaluation import Evaluator
+from hpa_bench.judges import make_judge
+from hpa_bench.judging import judge_stage
 from hpa_bench.manifest import IDENTITY, make_manifest
 from hpa_bench.method import Method, StageContext, derive_seed
 from hpa_bench.progress import Progress
 from hpa_bench.prompts import render_answer, training_batch
-from hpa_bench.registry import engines, judges
-from hpa_bench.results import stage_scores
+from hpa_bench.registry import engines
 from hpa_bench.spec import RunSpec
 from hpa_bench.store import RunFolder, StageFolder, atomic, write_json, write_jsonl
 from hpa_bench.training import share_of_step, train
@@ -110,7 +111,7 @@ class _Run:
                 f"evaluation.engine={evaluation.engine} generates in one process only and {processes()} were launched:"
                 " launch one, or set evaluation.engine=hf, which shares the requests out."
             )
-        self.judges = [judges.get(name)() for name in self.suite.judges]
+        self.judges = [make_judge(judge) for judge in self.suite.judges]
         if is_main():
             self._check_space()
             self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
@@ -164,7 +165,7 @@ class _Run:
         answered = self._generate(stage, context)
         if is_main():
             stage.drop_trainer()
-            self._score(stage, answered)
+            self._score(stage, context, answered)
             stage.finish()
             for earlier in range(1, index):
                 self.run.stage(earlier).drop_weights()
@@ -223,18 +224,17 @@ class _Run:
                 ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)
             )
 
-    def _score(self, stage: StageFolder, answered: Mapping[str, list[Response]]) -> None:
+    def _score(self, stage: StageFolder, context: StageContext, answered: Mapping[str, list[Response]]) -> None:
         with self._timed(stage, "score"):
+            stage.drop_judgements()
             for name, rows in answered.items():
                 write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
             if self.evaluator.corpus:
                 write_json(stage.path / "corpus.json", self.evaluator.corpus)
+            for failure in judge_stage(self.run, context.stage, self.judges):
+                self.progress.warn(f"missing: {failure}")
             for judge in self.judges:
-                for name in [*self.suite.safety_sets, *self.suite.benign_sets]:
-                    verdicts = zip(answered[name], judge.verdicts(answered[name]), strict=True)
-                    judged = [{"id": row["id"], "verdict": verdict} for row, verdict in verdicts]
-                    write_jsonl(stage.path / "judgements" / judge.name / f"{name}.jsonl", judged)
-            write_json(stage.path / "scores.json", stage_scores(stage, self.run.manifest))
+                judge.release()
         stage.add_cost(peak_memory_bytes=_peak_memory(self.device))
 
     @contextmanager

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.config import keys, override, parse, parse_settings
+from hpa_bench.config import keys, override, parse, parse_settings, split_settings
 from hpa_bench.errors import UserError, unknown
+from hpa_bench.judges import make_judge
 from hpa_bench.method import Method, MethodConfig
 from hpa_bench.processors import read_chat_template
-from hpa_bench.registry import engines, judges, methods
+from hpa_bench.registry import engines, methods
 from hpa_bench.rules import CAPTION, RULES
 from hpa_bench.suite import Suite, make_suite, read_suite
 
@@ -94,10 +95,9 @@ def make_spec(
     Raises:
         UserError: anything unknown or out of range.
     """
-    method_name, _, own = method.partition(":")
+    method_name, own_settings = split_settings(method)
     method_class = methods.get(method_name)
     values, folder = read_suite(suite)
-    own_settings = parse_settings([setting for setting in own.split(":") if setting])
     for_suite: dict[str, Any] = {}
     for key, value in parse_settings(list(settings)).items():
         if key in method_class.Config.model_fields:
@@ -154,8 +154,10 @@ def _reordered(suite: Suite, order: str) -> Suite:
 def _check_suite(spec: RunSpec) -> None:
     suite = spec.suite
     engines.get(suite.evaluation.engine)
-    for judge in suite.judges:
-        judges.get(judge)
+    labels = [make_judge(judge).label for judge in suite.judges]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UserError(f"Suite {suite.name!r} names the judge {twice!r} twice: name each once.")
     suite.task_folders()
     if (template := suite.chat_template_path()) is not None:
         read_chat_template(template)

@@ -9,7 +9,7 @@ runs/<suite>/<method>-<config hash>/seed<k>/
   stage<t>/                        t = 0 is the aligned model, before any tuning
     adapter/  weights/  state/     what a later step or stage needs
     responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
-    judgements/<judge>/<set>.jsonl one row a sample: id, verdict
+    judgements/<judge>/<set>.jsonl one row a sample: id, verdict; or <set>.MISSING, one sentence
     scores.json  cost.json  DONE
 ```
 
@@ -84,11 +84,57 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class StageFolder:
-    """One stage of a run on disk."""
+class Judged:
+    """Answers that judges have given verdicts: a stage's responses, or the sets' own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def judges(self) -> list[str]:
+        """Return the judges that were asked, by the names that they are stored under."""
+        return sorted(path.name for path in (self.path / "judgements").glob("*"))
+
+    def judgements(self, judge: str, name: str) -> dict[str, str]:
+        """Return the verdict of each sample id of a safety or benign set.
+
+        Raises:
+            FileNotFoundError: the judge has not judged the set.
+        """
+        return {row["id"]: row["verdict"] for row in read_jsonl(self._judgement(judge, name, "jsonl"))}
+
+    def is_judged(self, judge: str, name: str) -> bool:
+        """Whether a judge has judged a set."""
+        return self._judgement(judge, name, "jsonl").exists()
+
+    def write_judgements(self, judge: str, name: str, verdicts: Mapping[str, str]) -> None:
+        """Write the verdict of each sample id; the set is no longer missing."""
+        rows = [{"id": sample, "verdict": verdict} for sample, verdict in verdicts.items()]
+        write_jsonl(self._judgement(judge, name, "jsonl"), rows)
+        self._judgement(judge, name, "MISSING").unlink(missing_ok=True)
+
+    def missing_judgement(self, judge: str, name: str) -> str:
+        """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
+        path = self._judgement(judge, name, "MISSING")
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def write_missing_judgement(self, judge: str, name: str, reason: str) -> None:
+        """Leave the reason, one sentence, where the verdicts would stand."""
+        with atomic(self._judgement(judge, name, "MISSING")) as partial:
+            partial.write_text(reason, encoding="utf-8")
+
+    def drop_judgements(self) -> None:
+        """Remove all verdicts, when there are new responses."""
+        _remove(self.path / "judgements")
+
+    def _judgement(self, judge: str, name: str, suffix: str) -> Path:
+        return self.path / "judgements" / judge / f"{name}.{suffix}"
+
+
+class StageFolder(Judged):
+    """One stage of a run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.adapter = path / "adapter"
         self.weights = path / "weights"
         self.state = path / "state"
@@ -116,15 +162,6 @@ class StageFolder:
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows `{id, prompt, target, response, score[, category]}` of a task or safety set."""
         return read_jsonl(self.path / "responses" / f"{name}.jsonl")
-
-    def judges(self) -> list[str]:
-        """Return the judges that judged this stage's responses."""
-        return sorted(path.name for path in (self.path / "judgements").glob("*"))
-
-    def judgements(self, judge: str, name: str) -> dict[str, str]:
-        """Return the verdict of each sample id of a safety set."""
-        rows = read_jsonl(self.path / "judgements" / judge / f"{name}.jsonl")
-        return {row["id"]: row["verdict"] for row in rows}
 
     @property
     def cost(self) -> dict[str, Any]:
@@ -157,10 +194,14 @@ class RunFolder:
         """Return the folder of a stage, existing or not; stage 0 is the aligned model."""
         return StageFolder(self.path / f"stage{index}")
 
+    @property
+    def references(self) -> Judged:
+        """The sets' own reference answers, as the judges see them."""
+        return Judged(self.path / "references")
+
     def reference_judgements(self, judge: str, name: str) -> dict[str, str] | None:
         """Return the verdict on each reference answer of a set by sample id; None where a judge has given none."""
-        path = self.path / "references" / "judgements" / judge / f"{name}.jsonl"
-        return {row["id"]: row["verdict"] for row in read_jsonl(path)} if path.exists() else None
+        return self.references.judgements(judge, name) if self.references.is_judged(judge, name) else None
 
     def thumbnails(self, name: str) -> dict[str, list[str]]:
         """Return the small images of the samples of a set that may stand as examples, by id; empty where none."""

@@ -100,7 +100,8 @@ class Suite(_Section):
     benign_sets: list[str] = []
     """lm-eval tasks of harmless requests, for over-refusal."""
     judges: list[str] = ["keyword"]
-    """Who decides refusals; the first gives ASR, MASR and DASR in the main table."""
+    """Who decides refusals, options after colons as in `openai:model=gpt-4o`; the first gives ASR, MASR and DASR in
+    the main table."""
     data_root: str | None = None
     """The folder of the user's downloads, which tasks on downloaded data look in; `--data-root` sets it."""
     data_folders: dict[str, str] = {}

@@ -142,6 +142,6 @@ def test_a_nan_loss_keeps_the_finished_stages_and_the_reason(suite: Path, tmp_pa
 def test_every_verb_explains_itself() -> None:
     from typer.testing import CliRunner
 
-    for verb in ("run", "compare", "report", "list", "validate"):
+    for verb in ("run", "compare", "judge", "report", "list", "validate"):
         result = CliRunner().invoke(app, [verb, "--help"])
         assert result.exit_code == 0 and "Usage" in result.output

@@ -28,7 +28,7 @@ def test_settings_reach_the_method_and_the_suite() -> None:
         ),
         ({"settings": ["p_max=lots"]}, "Bad value for p_max of method 'hpa': Input should be a valid number"),
         ({"settings": ["p_max=101"]}, "Bad value for p_max of method 'hpa': .*less than or equal to 100"),
-        ({"settings": ["p_max"]}, "expected --set key=value"),
+        ({"settings": ["p_max"]}, "expected key=value"),
         ({"method": "hpa:p_maxx=3"}, r"Unknown key 'p_maxx' of method 'hpa'\. Did you mean 'p_max'\?"),
         ({"order": "1,2"}, "not an order of the suite's 6 tasks"),
         ({"order": "tiny_add,2,3,4,5,6"}, r"Unknown task 'tiny_add' in --order\. Did you mean 'tiny_ad'\?"),

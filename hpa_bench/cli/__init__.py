@@ -5,6 +5,7 @@ import sys
 import typer
 
 from hpa_bench.cli.compare import compare
+from hpa_bench.cli.judge import judge
 from hpa_bench.cli.list import list_
 from hpa_bench.cli.new_method import new_method
 from hpa_bench.cli.report import report
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(judge)
 app.command()(report)
 app.command("list")(list_)
 app.command()(validate)

@@ -1,0 +1,113 @@
+"""Judging: judges give stored responses their verdicts, in a run or long after it, and generate nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hpa_bench.errors import UserError
+from hpa_bench.judges import Judge
+from hpa_bench.results import stage_scores
+from hpa_bench.store import Judged, RunFolder, write_json
+
+Progress = Callable[[str], None]
+"""Called with what is judged next."""
+
+
+def judge_run(
+    run: RunFolder, judges: Sequence[Judge], *, again: bool = False, on_progress: Progress | None = None
+) -> list[str]:
+    """Judge the stored responses of every finished stage, and the sets' own answers; hold the run meanwhile.
+
+    Args:
+        run: the run.
+        judges: who judges.
+        again: judge also what they have judged before.
+        on_progress: called with what is judged next.
+
+    Returns:
+        One sentence for each set that a judge could not judge.
+
+    Raises:
+        UserError: the run has no finished stage, or a live process holds it.
+    """
+    with run.locked():
+        stages = len(run.finished_stages())
+        if not stages:
+            raise UserError(f"{run.path} has no finished stage, so there is nothing to judge: finish the run first.")
+        return [
+            failure
+            for index in range(stages)
+            for failure in judge_stage(run, index, judges, again=again, on_progress=on_progress)
+        ]
+
+
+def judge_stage(
+    run: RunFolder, index: int, judges: Sequence[Judge], *, again: bool = False, on_progress: Progress | None = None
+) -> list[str]:
+    """Judge a stage's stored responses, with stage 0's also the sets' own answers, and write the stage's scores.
+
+    A judge that fails on a set leaves one sentence in the place of its verdicts on it, and nothing else is lost.
+
+    Args:
+        run: the run, held by this process.
+        index: the stage; its responses are there, and every task's are scored.
+        judges: who judges.
+        again: judge also what they have judged before.
+        on_progress: called with what is judged next.
+
+    Returns:
+        One sentence for each set that a judge could not judge.
+    """
+    stage, manifest = run.stage(index), run.manifest
+    answers = {name: stage.responses(name) for name in [*manifest["safety_sets"], *manifest["benign_sets"]]}
+    failures = _judge(judges, answers, stage, again, on_progress)
+    if index == 0:
+        references = {
+            name: [{**row, "response": row["target"]} for row in rows if row["target"]]
+            for name, rows in answers.items()
+        }
+        failures += _judge(judges, references, run.references, again, on_progress)
+    write_json(stage.path / "scores.json", stage_scores(stage, manifest))
+    return failures
+
+
+def _judge(
+    judges: Sequence[Judge],
+    answers: Mapping[str, Sequence[Mapping[str, Any]]],
+    folder: Judged,
+    again: bool,
+    on_progress: Progress | None,
+) -> list[str]:
+    failures = []
+    for judge in judges:
+        for name, rows in answers.items():
+            if not rows or (folder.is_judged(judge.label, name) and not again):
+                continue
+            if on_progress:
+                on_progress(f"{judge.label}: {folder.path.name}, {name}")
+            try:
+                verdicts = _verdicts(judge, rows)
+            # A judge may be a stranger's, or need memory that the tuned model holds: hours of training outlive it.
+            except Exception as error:
+                text = " ".join(str(error).split())
+                reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text[:300]}"
+                failures.append(f"{folder.path}, {judge.label} on {name}: {reason}")
+                if not folder.is_judged(judge.label, name):
+                    folder.write_missing_judgement(judge.label, name, reason)
+            else:
+                folder.write_judgements(judge.label, name, verdicts)
+    return failures
+
+
+def _verdicts(judge: Judge, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the verdict of each sample id, checked."""
+    verdicts = judge.verdicts(rows)
+    if len(verdicts) != len(rows):
+        raise UserError(
+            f"Judge {judge.name!r} gave {len(verdicts)} verdicts on {len(rows)} responses: expected one each."
+        )
+    odd = [verdict for verdict in verdicts if not (isinstance(verdict, str) and verdict)]
+    if odd:
+        raise UserError(f"Judge {judge.name!r} gave the verdict {odd[0]!r}: expected a word.")
+    return {row["id"]: verdict for row, verdict in zip(rows, verdicts, strict=True)}
