@@ -131,6 +131,8 @@ class OpenAI(Judge):
             pending = {pool.submit(self._reply, session, body, attempts, ended): key for key, body in bodies.items()}
             for future in as_completed(pending, timeout=max(0.0, self.config.time_limit - self._spent)):
                 reply, key = future.result(), pending[future]
+                if reply is None:
+                    continue
                 if verdict := parse_reply(reply):
                     verdicts[key] = verdict
                     self._cache.add(key, verdict)
@@ -153,14 +155,14 @@ class OpenAI(Judge):
             )
         return verdicts
 
-    def _reply(self, session: Session, body: Mapping[str, Any], attempts: int, ended: threading.Event) -> str:
-        """Return what the model says to one question; `ended` stops the waiting between attempts."""
+    def _reply(self, session: Session, body: Mapping[str, Any], attempts: int, ended: threading.Event) -> str | None:
+        """Return what the model says to one question, or None where it was not asked since another one failed."""
         from requests import RequestException, Timeout
 
         why, wait = "", 0.0
         for attempt in range(attempts):
-            if attempt and ended.wait(wait):
-                break
+            if ended.wait(wait):
+                return None
             wait = min(2.0**attempt, LONGEST_WAIT) * random.uniform(0.75, 1.25)
             try:
                 response = session.post(
@@ -175,8 +177,10 @@ class OpenAI(Judge):
                     return _content(response)
                 why = f"HTTP {response.status_code} {response.reason}{self._details(response)}"
                 if response.status_code not in RETRIED:
+                    ended.set()
                     raise UserError(f"{self._who} refuses the request: {why}.")
                 wait = max(wait, _retry_after(response))
+        ended.set()
         raise UserError(f"{self._who} does not answer: {why} (attempts: {attempts}).")
 
     @property
