@@ -90,5 +90,5 @@ def has_words(response: str) -> bool:
 def file_name(value: Any) -> str:
     """Return a value as a part of a file's name; where that loses something, a digest of the value follows."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", text.rstrip("/").rpartition("/")[2])[:40]
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", text.rstrip("/").rpartition("/")[2])[:32]
     return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

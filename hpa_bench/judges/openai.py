@@ -60,7 +60,7 @@ class OpenAIConfig(JudgeConfig):
     retries: int = Field(5, ge=0)
     """Further attempts at a question, with waits of 1, 2, 4, ... seconds, or as long as the endpoint asks for."""
     timeout: float = Field(60, gt=0)
-    """Seconds that one attempt may take."""
+    """Seconds without a sign of life from the endpoint that end an attempt."""
     time_limit: float = Field(3600, gt=0)
     """Seconds that one command may spend on asking, all sets together."""
     cache: str = ""
