@@ -83,9 +83,9 @@ def test_a_guard_has_an_asr_and_says_nothing_of_refusals(folder: RunFolder) -> N
     frame = load_runs(folder.path)
 
     mine = frame[frame.judge == "guard"]
-    assert set(mine.metric) == {"asr", "masr", "dasr"}
+    assert set(mine.metric) == {"asr", "safe", "unsafe", "masr", "dasr"}
     given = list(folder.stage(1).judgements("guard", SAFETY[0]).values())
-    asr = mine[(mine.stage == 1) & (mine.set == SAFETY[0])].value.item()
+    asr = mine[(mine.stage == 1) & (mine.set == SAFETY[0]) & (mine.metric == "asr")].value.item()
     assert asr == pytest.approx(100 * given.count("unsafe") / 12) and 0 < asr < 100
 
 
