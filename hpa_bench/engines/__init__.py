@@ -35,19 +35,24 @@ class Engine(ABC):
     """The Hugging Face processor of the model, or the tokenizer of one that reads text alone; it renders prompts."""
 
     @classmethod
-    @abstractmethod
     def open(cls, path: str | Path, *, device: str = "auto", dtype: str | None = None, batch_size: int = 64) -> Self:
         """Return an engine with a checkpoint of its own, which no method tunes, such as a guard's.
 
         Args:
             path: a folder, or a name on the Hugging Face hub; an image-text-to-text or a causal language model.
-            device: a torch device, or "auto" for a GPU where there is one.
+            device: cpu, cuda, or "auto" for a GPU where there is one.
             dtype: a torch dtype's name; by default bfloat16 on a GPU and float32 on a CPU.
             batch_size: requests generated at a time.
 
         Raises:
             UserError: there is no such checkpoint.
         """
+        from hpa_bench.device import choose_device
+        from hpa_bench.engines.hf import load_model
+
+        chosen = choose_device(device)
+        default = "bfloat16" if chosen == "cuda" else "float32"
+        return cls(*load_model(path, chosen, dtype or default), batch_size=batch_size)  # type: ignore[call-arg]
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
@@ -38,16 +38,6 @@ class HFEngine(Engine):
         self.batch_size = batch_size
         self._kept: dict[tuple[int, ...], tuple[Sequence[Request], dict[str, Tensor]]] = {}
         self._kept_bytes = 0
-
-    @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto", dtype: str | None = None, batch_size: int = 64) -> Self:
-        """Return an engine with a checkpoint of its own (see `Engine.open`)."""
-        import torch
-
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        default = "bfloat16" if device.startswith("cuda") else "float32"
-        return cls(*load_model(path, device, dtype or default), batch_size=batch_size)
 
     def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:
         """Return one response a request, in their order, without surrounding white space.
