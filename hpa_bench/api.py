@@ -29,6 +29,7 @@ def run(
     harmful_ratio: float = 0.0,
     data_root: str | None = None,
     harmful_data: str | None = None,
+    engine: str | None = None,
     plugins: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = True,
@@ -46,6 +47,7 @@ def run(
         harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
         data_root: the folder of the user's downloads, for suites on downloaded data.
         harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
+        engine: who generates: "auto", "hf", "vllm" or a plugin's; short for the setting `evaluation.engine`.
         plugins: Python files that define methods, engines or judges.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
@@ -59,6 +61,8 @@ def run(
         UserError: one sentence on what is wrong, where, and what to do.
     """
     load_plugins(plugins)
+    if engine is not None:
+        settings = [*settings, f"evaluation.engine={engine}"]
     spec = make_spec(
         suite, method, seed, settings, order, harmful_ratio, data_root=data_root, harmful_data=harmful_data
     )

@@ -49,6 +49,11 @@ class Progress:
             yield
         self._bar = None
 
+    def note(self, text: str) -> None:
+        """Say something about the whole run in one line."""
+        if self._console is not None:
+            self._console.print(text, style="dim", highlight=False, markup=False)
+
     def stage(self, index: int, title: str) -> None:
         """Begin a stage."""
         self._index, self._title, self._done = index, title, 0.0

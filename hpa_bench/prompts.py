@@ -124,6 +124,12 @@ def encode(
     return dict(inputs)
 
 
+def prompt_ids(processor: Any, text: str) -> list[int]:
+    """Return the tokens of a rendered text, with one placeholder an image."""
+    special = _add_special_tokens(processor, text)
+    return list(tokenizer_of(processor)(text, add_special_tokens=special)["input_ids"])
+
+
 def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Return the model inputs of questions with their answers, padded on the right, and the labels of the answers.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from hpa_bench.data import RunData, safety_calibration
 from hpa_bench.device import choose_device
 from hpa_bench.disk import check_space, peak_bytes
 from hpa_bench.distributed import barrier, from_main, is_main, processes, together
+from hpa_bench.engines import Engine, choose
 from hpa_bench.engines.hf import HFEngine, load_model
 from hpa_bench.engines.sharded import ShardedEngine
 from hpa_bench.errors import UserError
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from hpa_bench.method import Batch
     from hpa_bench.samples import Sample
     from hpa_bench.weights import Weights
+
+log = logging.getLogger(__name__)
 
 CALIBRATION_BATCH = 16
 """Calibration samples of one forward pass."""
@@ -66,7 +70,7 @@ def execute(spec: RunSpec, folder: Path, device: str = "auto", progress: Progres
     with together(device, run.note_failure) as device, run.locked() if main else nullcontext():
         current = _Run(spec, run, device, (main and progress) or Progress())
         current.prepare()
-        with run.recording_failure() if main else nullcontext():
+        with closing(current.engine), run.recording_failure() if main else nullcontext():
             current.execute()
     return run
 
@@ -103,8 +107,8 @@ class _Run:
         self.layers = linear_layers(self.model)
         self._check_calibration()
         evaluation = self.suite.evaluation
-        engine: Any = engines.get(evaluation.engine)
-        self.engine = engine(self.model, self.processor, batch_size=evaluation.batch_size)
+        self.hf = HFEngine(self.model, self.processor, batch_size=evaluation.batch_size)
+        self.engine = self._engine(evaluation.engine)
         self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
         if processes() > 1 and not isinstance(self.engine, HFEngine):
             raise UserError(
@@ -135,6 +139,21 @@ class _Run:
             samples = [sample for task in self.data.training.values() for sample in task]
             with_image = next((sample for sample in samples if sample.images), samples[0])
             ActivationStream(self.model, {}, [self._batch([with_image])])
+
+    def _engine(self, asked: str) -> Engine:
+        name, reason = choose(
+            asked,
+            mergeable=self.method.mergeable,
+            device=self.device,
+            parameters=sum(tensor.numel() for tensor in self.model.parameters()),
+            processes=processes(),
+        )
+        if asked not in ("auto", name):
+            log.warning("%s generates with %s, not with %s: %s.", self.method.name, name, asked, reason)
+        self.progress.note(f"engine {name} ({reason})")
+        self.engine_name = name
+        chosen: type[Engine] = engines.get(name)
+        return chosen.for_run(self.model, self.processor, self.suite.evaluation, self.run.path / "engine")
 
     def execute(self) -> None:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
@@ -218,11 +237,13 @@ class _Run:
     def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
             handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
-            load_into(self.model, overlaid(dict(self.method.evaluated(handed_on, context)), handed_on))
+            self.engine.load(handed_on, dict(self.method.evaluated(handed_on, context)))
         with self._timed(stage, "generate"), self._carried_on(context):
-            return self.evaluator.evaluate(
+            answered = self.evaluator.evaluate(
                 ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)
             )
+        self.engine.release()
+        return answered
 
     def _score(self, stage: StageFolder, context: StageContext, answered: Mapping[str, list[Response]]) -> None:
         with self._timed(stage, "score"):
@@ -235,7 +256,7 @@ class _Run:
                 self.progress.warn(f"missing: {failure}")
             for judge in self.judges:
                 judge.release()
-        stage.add_cost(peak_memory_bytes=_peak_memory(self.device))
+        stage.add_cost(peak_memory_bytes=_peak_memory(self.device), engine=self.engine_name)
 
     @contextmanager
     def _carried_on(self, context: StageContext) -> Iterator[None]:
@@ -290,7 +311,8 @@ class _Run:
     def _safety_samples(self) -> list[Sample]:
         def answer_as_aligned(samples: Sequence[Sample]) -> list[str]:
             load_into(self.model, self.start)
-            return self.evaluator.answer(self.engine, samples)
+            # By Hugging Face whatever the engine: what is trained must not depend on who generates in evaluation.
+            return self.evaluator.answer(self.hf, samples)
 
         path = self.run.path / "calibration" / "safety.jsonl"
         return safety_calibration(

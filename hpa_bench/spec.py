@@ -18,8 +18,12 @@ from hpa_bench.registry import engines, methods
 from hpa_bench.rules import CAPTION, RULES
 from hpa_bench.suite import Suite, make_suite, read_suite
 
-NO_PART = {"description", "model_note", "data_root", "data_folders", "gpu"}
-"""Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part)."""
+NO_PART: Any = {
+    **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
+    "evaluation": {"engine": True, "vllm": True},
+}
+"""Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), and
+engines say the same but for near-ties (each stage's cost.json names its engine)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def _reordered(suite: Suite, order: str) -> Suite:
 
 def _check_suite(spec: RunSpec) -> None:
     suite = spec.suite
-    engines.get(suite.evaluation.engine)
+    if suite.evaluation.engine != "auto":
+        engines.get(suite.evaluation.engine).check()
     labels = [make_judge(judge).label for judge in suite.judges]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:

@@ -71,11 +71,31 @@ class CalibrationConfig(_Section):
     task_samples: int = Field(128, ge=1)
 
 
+class VLLMConfig(_Section):
+    """How vLLM is set up, where it generates."""
+
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs that one engine is spread over."""
+    data_parallel_size: int = Field(1, ge=1)
+    """Engines, each with its share of the requests."""
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    """The share of a GPU's memory that an engine takes while it generates."""
+    max_model_len: int | None = Field(None, ge=1)
+    """Tokens of a prompt and its response; by default what the model allows and the memory holds."""
+    enforce_eager: bool = False
+    """Do without compilation and CUDA graphs: a faster start, a slower engine. On a CPU always so."""
+    timeout_seconds: float = Field(600, gt=0)
+    """An engine that finishes no request for so long is killed, and started again once."""
+
+
 class EvaluationConfig(_Section):
     """Greedy generation after every stage."""
 
-    engine: str = "hf"
+    engine: str = "auto"
+    """`hf`, `vllm`, a plugin's, or `auto` (see `hpa_bench.engines.choose`)."""
+    vllm: VLLMConfig = VLLMConfig()
     batch_size: int = Field(64, ge=1)
+    """Requests that Hugging Face generates at a time."""
     split: Literal["test", "validation"] = "test"
     """`validation` is for choosing hyper-parameters; published numbers come from `test`."""
     limit: int | None = Field(None, ge=1)

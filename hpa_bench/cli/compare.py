@@ -46,6 +46,7 @@ def compare(
     ] = [],  # noqa: B006
     harmful_data: options.HarmfulData = None,
     data_root: options.DataRoot = None,
+    engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
@@ -65,6 +66,8 @@ def compare(
             " for each run, then `hpa-bench compare` finds them finished and writes the report."
         )
     load_plugins(plugin)
+    if engine is not None:
+        settings = [*settings, f"evaluation.engine={engine}"]
     names, broken = _names(methods)
     wanted: dict[Path, _Planned] = {}
     orders: list[str | None] = [*order] or [None]

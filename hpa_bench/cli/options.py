@@ -22,6 +22,12 @@ HarmfulData = Annotated[
 DataRoot = Annotated[
     str | None, typer.Option(help="The folder of your downloads, for suites that read them (see docs/data.md).")
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="Who generates: auto, hf, vllm or a plugin's (docs/engines.md). Short for --set evaluation.engine=."
+    ),
+]
 Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
 ShowUnsafe = Annotated[
     bool,

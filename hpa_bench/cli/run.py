@@ -17,6 +17,7 @@ def run(
     harmful_ratio: options.HarmfulRatio = 0.0,
     harmful_data: options.HarmfulData = None,
     data_root: options.DataRoot = None,
+    engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
@@ -44,6 +45,7 @@ def run(
         harmful_ratio=harmful_ratio,
         harmful_data=harmful_data,
         data_root=data_root,
+        engine=engine,
         plugins=plugin,
         out=out,
         resume=resume,

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from hpa_bench.suite import EvaluationConfig
+    from hpa_bench.weights import Checkpoint, Weights
+
 Progress = Callable[[int, int], None]
 """Called with the number of finished requests and the number of all."""
 
@@ -29,8 +32,10 @@ class Request:
 
 
 class Engine(ABC):
-    """What generates, built by `Engine(model, processor, batch_size=...)`. Its weights may change between calls."""
+    """What generates, built by `Engine(model, processor, batch_size=...)`; a run gives it each stage's weights."""
 
+    model: Any
+    """The Hugging Face model."""
     processor: Any
     """The Hugging Face processor of the model, or the tokenizer of one that reads text alone; it renders prompts."""
 
@@ -54,6 +59,70 @@ class Engine(ABC):
         default = "bfloat16" if chosen == "cuda" else "float32"
         return cls(*load_model(path, chosen, dtype or default), batch_size=batch_size)  # type: ignore[call-arg]
 
+    @classmethod  # noqa: B027
+    def check(cls) -> None:
+        """Refuse, with a UserError that says what to install, where something is missing."""
+
+    @classmethod
+    def for_run(cls, model: Any, processor: Any, evaluation: EvaluationConfig, folder: Path) -> Self:
+        """Return the engine that generates for a whole run.
+
+        Args:
+            model: the model that the run trains.
+            processor: its processor.
+            evaluation: the suite's settings.
+            folder: where the engine may write; it need not exist.
+        """
+        return cls(model, processor, batch_size=evaluation.batch_size)  # type: ignore[call-arg]
+
     @abstractmethod
     def generate(self, requests: Sequence[Request], on_progress: Progress | None = None) -> list[str]:
         """Return one response a request, in their order, without surrounding white space."""
+
+    def load(self, checkpoint: Checkpoint, changes: Weights | None = None) -> None:
+        """Take new weights, in place.
+
+        Args:
+            checkpoint: the weights.
+            changes: tensors in place of some of the checkpoint's, by name.
+        """
+        from hpa_bench.weights import load_into, overlaid
+
+        load_into(self.model, overlaid(changes, checkpoint) if changes else checkpoint)
+
+    def release(self) -> None:  # noqa: B027
+        """Leave the GPU to the model; `load` comes before the next `generate`."""
+
+    def close(self) -> None:  # noqa: B027
+        """End everything that the engine has started."""
+
+
+LARGE = 100_000_000
+"""Parameters from which vLLM is clearly faster and its start is soon repaid (docs/engines.md)."""
+
+
+def choose(asked: str, *, mergeable: bool, device: str, parameters: int, processes: int = 1) -> tuple[str, str]:
+    """Return the name of the engine for a run, and the reason.
+
+    Args:
+        asked: the suite's `evaluation.engine`.
+        mergeable: whether the method's weights are all in the model; vLLM loads no method's own adapter.
+        device: the run's torch device.
+        parameters: of the model.
+        processes: of the run; only Hugging Face's requests are shared out among several.
+    """
+    from importlib.util import find_spec
+
+    if not mergeable and asked in ("auto", "vllm"):
+        return "hf", "the method carries an adapter of its own, which vLLM cannot load"
+    if asked != "auto":
+        return asked, "as asked"
+    if not device.startswith("cuda"):
+        return "hf", f"on {device}"
+    if processes > 1:
+        return "hf", f"{processes} processes share the requests out"
+    if parameters < LARGE:
+        return "hf", f"{parameters / 1e6:.1f} M parameters; vllm pays from {LARGE / 1e6:.0f} M"
+    if find_spec("vllm") is None:
+        return "hf", "vllm is not installed"
+    return "vllm", f"{parameters / 1e9:.1f} B parameters on a GPU"

@@ -48,7 +48,7 @@ class HFEngine(Engine):
 
         responses = [""] * len(requests)
         done = 0
-        with _eval_mode(self.model), torch.inference_mode():
+        with eval_mode(self.model), torch.inference_mode():
             for batch in self._batches(requests):
                 for index, response in zip(batch, self._respond([requests[i] for i in batch]), strict=True):
                     responses[index] = response
@@ -83,7 +83,7 @@ class HFEngine(Engine):
         )
         tokens = generated[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer_of(self.processor).batch_decode(tokens, skip_special_tokens=True)
-        return [_cut(text, requests[0].stop).strip() for text in texts]
+        return [cut(text, requests[0].stop).strip() for text in texts]
 
     def _encoded(self, requests: Sequence[Request]) -> dict[str, Tensor]:
         key = tuple(id(request) for request in requests)
@@ -178,7 +178,8 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
 
 
 @contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
+def eval_mode(model: Any) -> Iterator[None]:
+    """Put a model into eval mode for a while."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -204,6 +205,6 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _cut(text: str, stop: tuple[str, ...]) -> str:
+def cut(text: str, stop: tuple[str, ...]) -> str:
     """Return the text before the first stop string."""
     return text[: min((text.find(end) for end in stop if end in text), default=len(text))]

@@ -81,7 +81,9 @@ class LlamaGuard(Judge):
 
     def release(self) -> None:
         """Let go of the guard, so that the tuned model has the memory."""
-        self._guard = None
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
 
 def parse_answer(answer: str) -> str:
