@@ -1,4 +1,5 @@
 # make demo: set up, then the main job. make test: set up, then every check and test.
+# make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make report: the published comparison on the embedded suite, 180 runs, about an hour and a quarter on two idle cores.
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test report setup clean
+.PHONY: demo test test-vllm report setup clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -17,6 +18,9 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+test-vllm: $(VENV)-vllm/.installed
+	$(VENV)-vllm/bin/pytest tests/vllm
 
 # The s of safe_delta's code takes next to nothing at this scale; 100 was chosen on validation rows, seed 0, of 10 to 10,000.
 CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,scaled_update
@@ -39,5 +43,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt tests/vllm/make_environment.sh
+	tests/vllm/make_environment.sh $(PYTHON) $(VENV)-vllm
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info

@@ -1,0 +1,202 @@
+"""Requests a second of one at a time, of batches (engine hf) and of vLLM, on the same requests.
+
+python benchmarks/engines.py [--shape tiny|100m|7b] [--requests 256] [--threads 1] [--json benchmarks/engines.json]
+
+Needs an environment with vLLM: that of `make test-vllm`, or, for `--shape 7b --requests 1000`, one with vLLM on a GPU.
+`tiny` is the embedded model with the embedded suite's requests; the others are LLaVAs with random weights of that size,
+asked about random images for 64 new tokens. One at a time is measured on every eighth request. Each figure is the
+best of some rounds, in which all take turns. `--json` adds the figures to a file, by shape and machine.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from hpa_bench.engines import Request
+from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.vllm import VLLMEngine
+from hpa_bench.prompts import render_prompt
+from hpa_bench.samples import check_task, load_tasks
+from hpa_bench.spec import make_spec
+from hpa_bench.weights import Checkpoint
+
+SUITE = make_spec("tiny", "seqft").suite
+Contestant = tuple[Callable[[], Any], list[Request]]
+"""What makes an engine that keeps nothing of an earlier pass, and its requests."""
+SHAPES = {
+    "100m": {"hidden": 768, "intermediate": 2048, "layers": 12, "heads": 12, "vision": (192, 3, 3), "image": 112},
+    "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": (1024, 24, 16), "image": 336},
+}
+"""Llama and CLIP sizes; `vision` is (hidden size, layers, heads). 7b is that of LLaVA-1.5-7B."""
+PATCH = 14
+VOCABULARY = 32064
+NEW_TOKENS = 64
+
+
+def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype) -> None:
+    """Save a LLaVA of this shape with random weights and the embedded model's tokenizer."""
+    from transformers import AutoProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    size: dict[str, Any] = SHAPES[shape]
+    hidden, layers, heads = size["vision"]
+    processor = AutoProcessor.from_pretrained(SUITE.model_path())
+    # Every token that a random model says has a word, so that responses can be compared.
+    processor.tokenizer.add_tokens([f"word{index}" for index in range(len(processor.tokenizer), VOCABULARY)])
+    processor.patch_size = PATCH
+    processor.image_processor.size = {"shortest_edge": size["image"]}
+    processor.image_processor.crop_size = {"height": size["image"], "width": size["image"]}
+    vision = CLIPVisionConfig(
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=size["image"],
+        patch_size=PATCH,
+    )
+    text = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=size["hidden"],
+        intermediate_size=size["intermediate"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        num_key_value_heads=size["heads"],
+        max_position_embeddings=4096,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(size["image"] // PATCH) ** 2,
+        vision_feature_layer=-2,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = LlavaForConditionalGeneration(config)
+        torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def tiny_requests(processor: Any, count: int) -> list[Request]:
+    """Return requests from all sets of the embedded suite, with the tasks' limits."""
+    tasks = load_tasks([*SUITE.tasks, *SUITE.safety_sets, *SUITE.benign_sets], SUITE.task_folders())
+    found = [
+        Request(render_prompt(processor, each.prompt), each.images, task.config.generation_kwargs["max_gen_toks"])
+        for task in tasks.values()
+        for each in check_task(task, "test")
+    ]
+    return found[:: max(1, len(found) // count)][:count]
+
+
+def random_requests(processor: Any, count: int, image_size: int) -> list[Request]:
+    """Return questions of several lengths about random images."""
+    generator = torch.Generator().manual_seed(0)
+
+    def picture() -> Image.Image:
+        pixels = torch.randint(256, (image_size, image_size, 3), generator=generator, dtype=torch.uint8)
+        return Image.fromarray(pixels.numpy())
+
+    questions = ["<image> what is this ?" + " is it red ?" * (index % 8) for index in range(count)]
+    return [Request(render_prompt(processor, question), [picture()], NEW_TOKENS) for question in questions]
+
+
+def measure(contestants: dict[str, Contestant], rounds: int) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return requests a second, the best of all rounds, and responses, by name; every round lets each take its turn."""
+    best: dict[str, float] = {}
+    said: dict[str, list[str]] = {}
+    for _ in range(rounds):
+        for name, (make_engine, requests) in contestants.items():
+            # An engine that has just been made, or given weights, keeps nothing of an earlier pass.
+            engine = make_engine()
+            started = time.perf_counter()
+            said[name] = engine.generate(requests)
+            best[name] = max(best.get(name, 0.0), len(requests) / (time.perf_counter() - started))
+    return best, said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=["tiny", *SHAPES], default="tiny")
+    parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    gpu = torch.cuda.is_available()
+    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(SUITE.model_path())
+        if options.shape != "tiny":
+            path = Path(temporary) / "model"
+            random_llava(options.shape, path, device, dtype)
+        model, processor = load_model(path, device, dtype)
+        if options.shape == "tiny":
+            requests = tiny_requests(processor, options.requests)
+        else:
+            requests = random_requests(processor, options.requests, SHAPES[options.shape]["image"])
+        vllm = VLLMEngine(model, processor, folder=Path(temporary) / "engine")
+        started = time.perf_counter()
+        vllm.load(Checkpoint(path, model))
+        start = time.perf_counter() - started
+        vllm.generate(requests[:4])
+        reloads: list[float] = []
+
+        def hf(batch_size: int) -> HFEngine:
+            vllm.release()
+            return HFEngine(model, processor, batch_size=batch_size)
+
+        def given_weights() -> VLLMEngine:
+            started = time.perf_counter()
+            vllm.load(Checkpoint(path, model))
+            reloads.append(time.perf_counter() - started)
+            return vllm
+
+        best, said = measure(
+            {
+                "one at a time": (lambda: hf(1), requests[::8]),
+                "hf": (lambda: hf(options.batch_size), requests),
+                "vllm": (given_weights, requests),
+            },
+            options.rounds,
+        )
+        vllm.close()
+
+    figures = {
+        "shape": options.shape,
+        "parameters": sum(tensor.numel() for tensor in model.parameters()),
+        "machine": torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} cores, no GPU",
+        "threads": options.threads,
+        "dtype": str(dtype).removeprefix("torch."),
+        "requests": len(requests),
+        "rounds": options.rounds,
+        "vllm over one at a time": round(best["vllm"] / best["one at a time"], 1),
+        "hf over one at a time": round(best["hf"] / best["one at a time"], 1),
+        "vllm over hf": round(best["vllm"] / best["hf"], 2),
+        "requests per second": {name: round(value, 2) for name, value in best.items()},
+        "hf batch size": options.batch_size,
+        "vllm seconds": {"start": round(start, 1), "new weights": round(min(reloads), 2)},
+        "equal responses": sum(a == b for a, b in zip(said["vllm"], said["hf"], strict=True)),
+        "load average of the machine": round(os.getloadavg()[1], 1),
+    }
+    print(f"vllm {figures['vllm over one at a time']} times one at a time, hf {figures['hf over one at a time']} times")
+    print(json.dumps(figures, indent=1))
+    if options.json:
+        kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+        kept[f"{options.shape} on {figures['machine']}"] = figures
+        options.json.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The real vLLM says what Hugging Face says, in float32 and greedily, whatever the weights."""
+
+from pathlib import Path
+
+import pytest
+
+import hpa_bench
+from hpa_bench.engines import Request
+from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.errors import UserError
+from hpa_bench.prompts import prompt_ids, render_prompt
+from hpa_bench.suite import VLLMConfig
+from hpa_bench.weights import Checkpoint
+from tests.models import save_random_llava
+from tests.vllm.support import NEAR_TIE, TINY, gap, gone, needs_vllm, tiny_requests, two_images, unexplained
+
+pytestmark = needs_vllm
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    from hpa_bench.engines.vllm import VLLMEngine
+
+    engine = VLLMEngine(*load_model(TINY), folder=tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def requests(engine):
+    return [*tiny_requests(engine.processor), two_images(engine.processor)]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """The weights after one and after two stages of real training."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = []
+    for tasks in ("[tiny_ad]", "[tiny_ad, tiny_fin]"):
+        settings = [f"tasks={tasks}", "training.limit=200", "training.epochs=1", "evaluation.limit=1"]
+        run = hpa_bench.run(method="seqft", settings=settings, engine="hf", out=folder / str(len(found)))
+        found.append(run.stage(len(found) + 1).weights)
+    return found
+
+
+def test_256_requests_stage_after_stage_and_back(engine, requests, stages):
+    model, processor = engine.model, engine.processor
+    said = []
+    for folder in (TINY, *stages, TINY):
+        engine.load(Checkpoint(folder, model))
+        ours = engine.generate(requests)
+        theirs = HFEngine(model, processor).generate(requests)
+
+        assert unexplained(model, processor, requests, ours, theirs) == []
+        assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= len(requests) - 3
+        said.append(ours)
+
+    assert len(requests) >= 256
+    assert said[0] == said[3]
+    assert all(sum(a != b for a, b in zip(said[0], other, strict=True)) > 20 for other in said[1:3]), "stages differ"
+
+
+def test_weights_that_only_evaluation_sees(engine, requests):
+    """As of RESTA: a checkpoint with some tensors exchanged, the tied embeddings and head among them."""
+    checkpoint = Checkpoint(TINY, engine.model)
+    changes = {name: tensor * 1.02 for name, tensor in checkpoint.items() if "mlp" in name or "embed_tokens" in name}
+    engine.load(checkpoint, changes)
+    theirs = HFEngine(engine.model, engine.processor).generate(requests)
+
+    assert unexplained(engine.model, engine.processor, requests, engine.generate(requests), theirs) == []
+
+
+def test_progress_and_equal_calls(engine, requests):
+    engine.load(Checkpoint(TINY, engine.model))
+    seen = []
+    first = engine.generate(requests, lambda done, total: seen.append((done, total)))
+
+    assert engine.generate(requests) == first
+    assert [done for done, _ in seen] == list(range(1, len(requests) + 1))
+    assert engine.generate([]) == []
+
+
+def test_a_prompt_begins_once(engine):
+    processor = engine.processor
+    rendered = render_prompt(processor, "what is this ?")
+    bos = processor.tokenizer.bos_token
+
+    assert rendered.startswith(bos), "this template writes it"
+    assert prompt_ids(processor, rendered).count(processor.tokenizer.bos_token_id) == 1
+
+
+def test_a_difference_that_is_no_near_tie_is_found(engine):
+    engine.load(Checkpoint(TINY, engine.model))
+    request = two_images(engine.processor)
+    (expected,) = engine.generate([request])
+
+    assert gap(engine.model, engine.processor, request, "not " + expected) > NEAR_TIE
+    assert len(unexplained(engine.model, engine.processor, [request], ["not " + expected], [expected])) == 1
+
+
+def test_engines_side_by_side_and_untied_weights(tmp_path):
+    """Two engines share the requests; the model is one that transformers 5 has just saved, with a head of its own."""
+    from hpa_bench.engines.vllm import VLLMEngine
+
+    folders = [save_random_llava(tmp_path / str(seed), seed=seed, hidden=128) for seed in (0, 1)]
+    model, processor = load_model(folders[0])
+    engine = VLLMEngine(model, processor, config=VLLMConfig(data_parallel_size=2), folder=tmp_path / "engine")
+    requests = [
+        Request(render_prompt(processor, "what colour is" + " this" * (i % 5)), max_new_tokens=12) for i in range(9)
+    ]
+    try:
+        for folder in (*folders, folders[0]):
+            engine.load(Checkpoint(folder, model))
+            theirs = HFEngine(model, processor).generate(requests)
+
+            assert unexplained(model, processor, requests, engine.generate(requests), theirs) == []
+        groups = [process._process.pid for process in engine._processes]
+    finally:
+        engine.close()
+    assert len(groups) == 2 and all(gone(group) for group in groups)
+
+
+def test_more_gpus_than_there_are(tmp_path, monkeypatch):
+    import torch
+
+    from hpa_bench.engines.vllm import VLLMEngine
+
+    model, processor = load_model(TINY)
+    engine = VLLMEngine(model, processor, config=VLLMConfig(tensor_parallel_size=4), folder=Path(tmp_path))
+    engine._device = torch.device("cuda", 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+
+    with pytest.raises(UserError, match=r"1 engines on 4 GPU\(s\) each, from GPU 1 on, but only 4 are visible"):
+        engine._start()
+    assert engine._processes == []
