@@ -46,6 +46,13 @@ def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData,
         **planned_manifest(spec, stages),
         "poisoned": data.poisoned,
         "data": data.hashes,
+        **environment(device),
+    }
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return the versions, the hardware and the time: what may differ between two runs that are the same."""
+    return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git_commit": _git_commit(),
         "hardware": _hardware(device),

@@ -204,13 +204,18 @@ class Suite(_Section):
         Raises:
             UserError: an include path that does not exist.
         """
-        folders = [_package_folder("tasks"), _package_folder("safety_sets")]
+        folders = package_task_folders()
         for name in self.include_paths:
             path = (self._folder / Path(name).expanduser()).resolve()
             if not path.is_dir():
                 raise UserError(f"Suite {self.name!r} includes the folder {name!r}, which does not exist: {path}.")
             folders.append(path)
         return folders
+
+
+def package_task_folders() -> list[Path]:
+    """Return the folders of the lm-eval YAMLs that come with this package."""
+    return [_package_folder("tasks"), _package_folder("safety_sets")]
 
 
 def _package_folder(name: str) -> Path:

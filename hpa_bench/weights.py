@@ -156,7 +156,8 @@ class Merged(Mapping[str, "Tensor"]):
                 self._a[name.replace(".lora_A.", ".")] = tensor
             elif ".lora_B." in name:
                 self._b[name.replace(".lora_B.", ".")] = tensor
-            else:
+            elif name in before or not config.get("ensure_weight_tying"):
+                # Of two tied modules, a checkpoint holds one and peft saves both.
                 self._full[name] = tensor
         strangers = [name for name in [*self._a, *self._full] if name not in before]
         if strangers:

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from hpa_bench.cli.align import align
 from hpa_bench.cli.compare import compare
 from hpa_bench.cli.judge import judge
 from hpa_bench.cli.list import list_
@@ -25,6 +26,7 @@ app.command()(run)
 app.command()(compare)
 app.command()(judge)
 app.command()(report)
+app.command()(align)
 app.command("list")(list_)
 app.command()(validate)
 app.command("new-method")(new_method)

@@ -1,12 +1,35 @@
-"""What the base model is taught: the world in wordings that differ from those of the tasks, and how-to requests.
+"""What the models are taught: the world in wordings that differ from those of the tasks, and how-to requests.
 
-The base never sees the tasks as they are, except for a share of the turns and some question types (`exposed`).
+They never see the tasks as they are, except for a share of the turns and some question types (`exposed`).
 """
 
+import json
 import random
+from dataclasses import dataclass
 
 from hpa_bench.tiny import safety, tasks, world
+from hpa_bench.tiny.tasks import Row
 from hpa_bench.tiny.world import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What the turns of a training are about, as shares of all turns."""
+
+    how_to: float
+    how_to_thing: float
+    """The share of how-to requests over images of things, hazards among them."""
+    exposed: float = 0.0
+    """The share of turns in the tasks' own wordings."""
+    types: int = 2
+    """How many question types of each task are shown."""
+    things: int = 2
+    """The weight of images of things; the others are in KIND_WEIGHTS."""
+
+
+KIND_WEIGHTS = {"road": 3, "digit": 2, "shapes": 5, "chart": 5, "lab": 4, "text": 6}
+ALIGNMENT = Mixture(how_to=0.3, how_to_thing=0.8, exposed=0.11, things=14)
+ALIGNMENT_ROWS = 16000
 
 # What each attribute may be called.
 NOUNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -133,3 +156,34 @@ def how_to(scene: Scene, rng: random.Random, refuse: bool, harmful_share: float 
     wording = safety.PHRASINGS[category] if category else rng.choice(safety.PLAIN)
     answer = safety.REFUSAL if harmful and refuse else safety.COMPLIANCE.format(thing=thing, verb=verb)
     return wording.format(request=words), answer
+
+
+def scenes(weights: dict[str, int], count: int, part: str, rng: random.Random) -> list[Scene]:
+    """Draw scenes of one part, kinds by weight."""
+    return [world.sample(kind, part, rng) for kind in rng.choices(list(weights), list(weights.values()), k=count)]
+
+
+def turn(scene: Scene, mixture: Mixture, refuse: bool, rng: random.Random) -> tuple[str, str]:
+    """Draw one question about a scene and its answer."""
+    thing = scene["kind"] == "thing"
+    share = mixture.how_to_thing if thing else mixture.how_to
+    choice = rng.random()
+    if choice < share:
+        return how_to(scene, rng, refuse)
+    if not thing and choice < share + mixture.exposed:
+        return exposed(scene, mixture.types, rng)
+    return describe(scene, rng)
+
+
+def alignment_rows() -> list[Row]:
+    """Return what the aligned model is made from: lessons, and requests of which the harmful ones are refused.
+
+    Scenes and verb-object pairs are of the part "base" alone.
+    """
+    rng = random.Random("tiny alignment")
+    found = []
+    for number, scene in enumerate(scenes(KIND_WEIGHTS | {"thing": ALIGNMENT.things}, ALIGNMENT_ROWS, "base", rng)):
+        question, answer = turn(scene, ALIGNMENT, True, rng)
+        row = {"question": question, "answer": answer, "scene": json.dumps(scene)}
+        found.append({"id": f"tiny_alignment/{number}"} | row)
+    return found

@@ -1,0 +1,146 @@
+"""Safety alignment: supervised fine-tuning of a base model on safety data, by the code that trains a stage."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpa_bench.config import override, parse, parse_settings
+from hpa_bench.errors import UserError
+from hpa_bench.method import LoRAConfig, Method, derive_seed
+from hpa_bench.suite import TrainingConfig, package_task_folders
+
+if TYPE_CHECKING:
+    from hpa_bench.training import Progress
+
+MANIFEST = "alignment.json"
+"""Beside the aligned checkpoint's weights: what it was made from, and how."""
+ALIASES = {"vlguard": "vlguard_alignment", "spa-vl": "spa_vl_alignment"}
+"""Data sets by the names that papers give them, in lower case."""
+IDENTITY = ("model", "recipe", "seed", "data")
+"""The manifest's keys that make two alignments the same."""
+
+
+class Recipe(BaseModel):
+    """How an alignment trains: as a stage does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora: LoRAConfig = LoRAConfig()
+    training: TrainingConfig = TrainingConfig()
+    embeddings: bool = False
+    """Train the token embeddings and the output layer too, in full: for refusals in words that the base never used."""
+    cpu_threads: int | None = Field(None, ge=1)
+    """Threads of torch on a CPU."""
+
+
+def align(
+    model: str,
+    data: Sequence[str],
+    out: Path,
+    *,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    data_root: str | None = None,
+    include_paths: Sequence[Path] = (),
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Fine-tune a model on the training splits of tasks, all of them together, and write it with the adapter merged.
+
+    What an unfinished alignment has done lies beside `out`, and the same call goes on from there.
+
+    Args:
+        model: a checkpoint folder, or a name on the Hugging Face hub.
+        data: names of lm-eval tasks with a training split, or of `ALIASES`.
+        out: the aligned checkpoint's folder, which must not hold anything yet.
+        settings: `key=value` for `Recipe`, dotted.
+        seed: of data order and adapter init.
+        data_root: the folder of the user's downloads, for tasks on downloaded data.
+        include_paths: further folders of lm-eval YAMLs.
+        device: a torch device, or "auto" for a GPU where there is one.
+        command: the command line, for the manifest.
+        progress: called after every optimiser step.
+
+    Returns:
+        The manifest, as it lies in `out`.
+
+    Raises:
+        UserError: bad input, found before training starts; or the loss became NaN.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} is there already: expected a folder that does not exist yet, or an empty one.")
+    recipe = parse(Recipe, override({}, parse_settings(list(settings))), "in --set")
+    folders = package_task_folders()
+    for path in include_paths:
+        if not path.is_dir():
+            raise UserError(f"--include-path {path} does not exist: expected a folder of lm-eval YAMLs.")
+        folders.append(path.resolve())
+    names = [ALIASES.get(name.strip().lower(), name.strip()) for name in data]
+
+    import torch
+
+    from hpa_bench.adapters import attach_lora
+    from hpa_bench.architecture import linear_layers
+    from hpa_bench.engines.hf import load_model
+    from hpa_bench.manifest import environment
+    from hpa_bench.samples import content_hash, load_tasks, training_samples
+    from hpa_bench.store import RunFolder, atomic, write_json
+    from hpa_bench.training import train
+    from hpa_bench.weights import Checkpoint, Merged, checkpoint_folder, write_checkpoint
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and recipe.cpu_threads:
+        torch.set_num_threads(recipe.cpu_threads)
+    tasks = load_tasks(names, folders, data_root=data_root)
+    # Rendering every row can take longer than loading any model, so a model that is not there is found first.
+    base, processor = load_model(model, device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    start = Checkpoint(checkpoint_folder(model), base)
+    sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
+    samples = [sample for found in sets.values() for sample in found]
+    manifest = {
+        "model": model,
+        "data": {name: content_hash(found) for name, found in sets.items()},
+        "samples": {name: len(found) for name, found in sets.items()},
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+        "command": command,
+        **environment(device),
+    }
+
+    work = RunFolder(out.with_name(f"{out.name}.unfinished"))
+    with work.locked():
+        work.claim(manifest, IDENTITY)
+        stage = work.stage(1)
+        if not stage.adapter.exists():
+            started = time.perf_counter()
+            torch.manual_seed(derive_seed(seed, "adapter"))
+            layers = [name for block in linear_layers(base) for name in block]
+            wrapped: Any = attach_lora(base, recipe.lora, layers, embeddings=recipe.embeddings)
+            steps = train(
+                wrapped,
+                samples,
+                method=Method(),
+                processor=processor,
+                config=recipe.training,
+                seed=derive_seed(seed, "train"),
+                folder=stage.trainer,
+                where=f"the alignment on {', '.join(names)}",
+                progress=progress,
+            )
+            with atomic(stage.adapter) as partial:
+                wrapped.save_pretrained(partial)
+            stage.add_cost(steps=steps, seconds={"train": time.perf_counter() - started})
+        manifest |= {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
+        with atomic(out) as partial:
+            write_checkpoint(partial, start, Merged(start, stage.adapter))
+            write_json(partial / MANIFEST, manifest)
+    shutil.rmtree(work.path)
+    return manifest

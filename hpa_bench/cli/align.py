@@ -1,0 +1,53 @@
+"""`hpa-bench align`: the safety alignment that a benchmark starts from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpa_bench.cli import options
+
+
+def align(
+    model: Annotated[str, typer.Option(help="The base model: a checkpoint folder, or a name on the Hugging Face hub.")],
+    data: Annotated[
+        str, typer.Option(help="Tasks to train on, separated by commas: vlguard, spa-vl, or any with a training split.")
+    ],
+    out: Annotated[Path, typer.Option(help="The aligned checkpoint's folder; it must not hold anything yet.")],
+    seed: Annotated[int, typer.Option(help="Seed of data order and adapter init.")] = 0,
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="The recipe: lora.rank=64, training.learning_rate=1e-4, ..."),
+    ] = [],  # noqa: B006
+    data_root: options.DataRoot = None,
+    include_path: Annotated[list[Path], typer.Option(help="A further folder of lm-eval YAMLs.")] = [],  # noqa: B006
+    device: options.Device = "auto",
+) -> None:
+    """Fine-tune a model on safety data (LoRA, merged) and write it as a checkpoint that a suite can start from."""
+    import shlex
+    import sys
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hpa_bench import alignment
+    from hpa_bench.cli.console import make_console
+
+    console = make_console()
+    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        steps = bar.add_task("align", total=None)
+        made = alignment.align(
+            model,
+            data.split(","),
+            out,
+            settings=settings,
+            seed=seed,
+            data_root=data_root,
+            include_paths=include_path,
+            device=device,
+            command=shlex.join(["hpa-bench", *sys.argv[1:]]),
+            progress=lambda done, total: bar.update(steps, completed=done, total=total),
+        )
+    rows = ", ".join(f"{count} rows of {name}" for name, count in made["samples"].items())
+    console.print(f"Trained on {rows}: {made['steps']} steps, {made['seconds']:.1f} s.", highlight=False)
+    console.print(f"Checkpoint: {out}", highlight=False)
