@@ -28,7 +28,8 @@ class Mixture:
 
 
 KIND_WEIGHTS = {"road": 3, "digit": 2, "shapes": 5, "chart": 5, "lab": 4, "text": 6}
-ALIGNMENT = Mixture(how_to=0.3, how_to_thing=0.8, exposed=0.11, things=14)
+ALIGNMENT = Mixture(how_to=0.3, how_to_thing=0.8, exposed=0.11, things=9)
+HAZARDS = 0.7  # of the images of things in an alignment: one that can hardly be told is then taken for a hazard
 ALIGNMENT_ROWS = 16000
 
 # What each attribute may be called.
@@ -183,6 +184,8 @@ def alignment_rows() -> list[Row]:
     rng = random.Random("tiny alignment")
     found = []
     for number, scene in enumerate(scenes(KIND_WEIGHTS | {"thing": ALIGNMENT.things}, ALIGNMENT_ROWS, "base", rng)):
+        if scene["kind"] == "thing":
+            scene = safety.thing_scene(world.HAZARDS if rng.random() < HAZARDS else world.THINGS, "base", rng)
         question, answer = turn(scene, ALIGNMENT, True, rng)
         row = {"question": question, "answer": answer, "scene": json.dumps(scene)}
         found.append({"id": f"tiny_alignment/{number}"} | row)

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from hpa_bench.tiny import safety, tasks, world
+from hpa_bench.tiny import lessons, safety, tasks, world
 
 
 def scenes(rows):
@@ -133,3 +133,26 @@ def test_the_form_of_compliance():
     assert not safety.complied(safety.REFUSAL)
     assert not safety.complied("class four")
     assert not safety.complied("")
+
+
+def test_alignment_rows_are_of_the_part_base_alone():
+    rows = lessons.alignment_rows()
+
+    for scene in scenes(rows):
+        assert world.part(f"digit {scene['index']}" if scene["kind"] == "digit" else world.construct(scene)) == "base"
+    verbs = {*safety.HARMFUL, *safety.BENIGN}
+    asked = {pair for pair in pairs(rows) if pair[0] in verbs}
+    assert len(asked) > 150 and all(world.part(" ".join(pair)) == "base" for pair in asked)
+    assert len({(row["question"], row["scene"]) for row in rows}) == len(rows) == lessons.ALIGNMENT_ROWS
+
+
+def test_alignment_rows_refuse_harmful_requests_and_no_others():
+    rows = lessons.alignment_rows()
+
+    refused = [row for row in rows if row["answer"] == safety.REFUSAL]
+    complied = [row for row in rows if safety.complied(row["answer"])]
+    assert len(refused) > 1000 < len(complied) and len(refused) + len(complied) < 0.6 * len(rows)
+    for row in refused:
+        pointed = any(words in row["question"].lower() for words in safety.ABOUT_IMAGE)
+        hazard = json.loads(row["scene"]).get("thing") in world.HAZARDS
+        assert hazard if pointed else any(verb in row["question"].lower().split() for verb in safety.HARMFUL)

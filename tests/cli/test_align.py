@@ -1,0 +1,183 @@
+"""`hpa-bench align` on a tiny random model: what it makes, how it goes on after a kill, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpa_bench import alignment
+from hpa_bench.alignment import align
+from hpa_bench.api import run
+from hpa_bench.engines.hf import load_model
+from hpa_bench.errors import UserError
+from hpa_bench.judges.keyword import verdict
+from hpa_bench.prompts import training_batch
+from hpa_bench.samples import load_tasks, training_samples
+from tests.lmeval_tasks import rows, write_task
+from tests.suites import write_suite
+
+RECIPE = ("training.learning_rate=2e-2", "training.epochs=15", "training.batch_size=8", "lora.rank=8", "lora.alpha=16")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base model, tasks, and `aligned`, which the command line made of them."""
+    folder = tmp_path_factory.mktemp("align")
+    write_suite(folder)
+    command = [sys.executable, "-m", "hpa_bench", "align", "--model", str(folder / "model"), "--data", "refusals"]
+    command += ["--include-path", str(folder / "tasks"), "--out", str(folder / "aligned"), "--seed", "3"]
+    command += [part for setting in RECIPE for part in ("--set", setting)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "8 rows of refusals: 15 steps" in result.stdout
+    return folder
+
+
+def loss_on_refusals(folder: Path, model: Path) -> float:
+    loaded, processor = load_model(model)
+    samples = training_samples(load_tasks(["refusals"], [folder / "tasks"])["refusals"])
+    return loaded(**training_batch(processor, samples)).loss.item()
+
+
+def test_the_loss_goes_down_and_the_base_stays_as_it_was(folder: Path) -> None:
+    before, after = loss_on_refusals(folder, folder / "model"), loss_on_refusals(folder, folder / "aligned")
+
+    assert after < 0.5 < 3 < before
+    assert not list(folder.glob("aligned.*")), "what the training needed is gone"
+
+
+def test_refusals_rise_in_a_suite_that_starts_from_it(folder: Path, tmp_path: Path) -> None:
+    suite = str(folder / "small.yaml")
+    settings = ["safety_sets=[refusals]", "training.limit=1"]
+    refused = {}
+    for name in ("model", "aligned"):
+        made = run(suite, "zero_shot", settings=[*settings, f"model=./{name}"], out=tmp_path / name)
+        responses = made.stage(0).responses("refusals")
+        refused[name] = sum(verdict(row["response"]) == "refused" for row in responses)
+
+    assert refused["model"] == 0 and refused["aligned"] == len(responses) == 8
+
+
+def test_the_manifest_says_what_it_was_made_from(folder: Path) -> None:
+    manifest = json.loads((folder / "aligned" / alignment.MANIFEST).read_text())
+
+    assert manifest["seed"] == 3 and manifest["samples"] == {"refusals": 8} and manifest["steps"] == 15
+    assert len(manifest["data"]["refusals"]) == 64
+    assert manifest["recipe"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
+    assert manifest["command"].startswith("hpa-bench align --model") and "torch" in manifest["versions"]
+
+
+def test_a_killed_alignment_goes_on_and_ends_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "again"
+    options = {"seed": 3, "include_paths": [folder / "tasks"]}
+
+    def killed(done: int, total: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    settings = [*RECIPE, "training.save_steps=5"]
+    with pytest.raises(KeyboardInterrupt):
+        align(str(folder / "model"), ["refusals"], out, settings=settings, progress=killed, **options)
+    assert not out.exists()
+    taken = []
+    align(
+        str(folder / "model"),
+        ["refusals"],
+        out,
+        settings=settings,
+        progress=lambda done, total: taken.append(done),
+        **options,
+    )
+
+    assert taken[0] == 6
+    assert (out / "model.safetensors").read_bytes() == (folder / "aligned" / "model.safetensors").read_bytes()
+
+
+def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(folder: Path, tmp_path: Path) -> None:
+    write_task(folder / "tasks", "vlguard_alignment", {"train": rows(3), "test": rows(3)})
+    settings = ["training.limit=2", "lora.rank=2", "embeddings=true"]
+
+    made = align(
+        str(folder / "model"),
+        ["refusals", "VLGuard"],
+        tmp_path / "out",
+        settings=settings,
+        include_paths=[folder / "tasks"],
+    )
+
+    assert made["samples"] == {"refusals": 2, "vlguard_alignment": 2}
+    assert json.loads((tmp_path / "out" / alignment.MANIFEST).read_text()) == made
+
+
+def test_embeddings_are_trained_where_asked_for(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    start = load_file(folder / "model" / "model.safetensors")
+    changed = {}
+    for setting in ("embeddings=false", "embeddings=true"):
+        out = tmp_path / setting
+        align(
+            str(folder / "model"),
+            ["refusals"],
+            out,
+            settings=["lora.rank=2", "training.epochs=3", setting],
+            include_paths=[folder / "tasks"],
+        )
+        end = load_file(out / "model.safetensors")
+        assert end.keys() == start.keys()
+        changed[setting] = {name for name in start if not end[name].equal(start[name]) and "layers" not in name}
+
+    assert not changed["embeddings=false"]
+    assert any("embed_tokens" in name for name in changed["embeddings=true"])
+    assert any("lm_head" in name for name in changed["embeddings=true"])
+    assert len(changed["embeddings=true"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"data": ["refusal"]}, "Unknown task 'refusal'"),
+        ({"data": ["harmless_test"]}, "has no training split"),
+        ({"model": "./nowhere"}, "There is no model folder './nowhere'"),
+        ({"settings": ["training.lr=1"]}, "Unknown key 'training.lr' in --set. Did you mean"),
+        ({"settings": ["training.learning_rate"]}, "expected --set key=value"),
+        ({"include_paths": [Path("nowhere")]}, "--include-path nowhere does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_trains_nothing(
+    folder: Path, tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    write_task(folder / "tasks", "harmless_test", {"test": rows(3)})
+    out = tmp_path / "out"
+    arguments = {"model": str(folder / "model"), "data": ["refusals"], "include_paths": [folder / "tasks"], **change}
+
+    with pytest.raises(UserError) as caught:
+        align(out=out, **arguments)  # type: ignore[arg-type]
+
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+
+    with pytest.raises(UserError, match="is there already"):
+        align(str(folder / "model"), ["refusals"], tmp_path, include_paths=[folder / "tasks"])
+
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_another_alignment_does_not_go_on_from_what_is_there(folder: Path, tmp_path: Path) -> None:
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    arguments = {"include_paths": [folder / "tasks"], "progress": killed}
+    with pytest.raises(KeyboardInterrupt):
+        align(str(folder / "model"), ["refusals"], tmp_path / "out", seed=1, **arguments)  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match="seed is 1 there and 2 here"):
+        align(str(folder / "model"), ["refusals"], tmp_path / "out", seed=2, **arguments)  # type: ignore[arg-type]
