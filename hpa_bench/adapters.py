@@ -28,23 +28,23 @@ class Factors(NamedTuple):
         return self.scale * (self.b @ self.a)
 
 
-def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], *, embeddings: bool = False) -> nn.Module:
+def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full: Sequence[str] = ()) -> nn.Module:
     """Return the model with a fresh adapter (A Kaiming uniform, B zero) on the named linear layers, all else frozen.
 
     Args:
         model: a Hugging Face model.
         lora: the adapter's size.
         layers: module names.
-        embeddings: also train the token embeddings and the output layer, in full.
+        full: the last parts of the names of modules that are trained in full beside it (peft's `modules_to_save`).
     """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
-    if embeddings:
-        entrance, exit_ = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
-        config.ensure_weight_tying = exit_.weight is entrance.weight
-        ends = [entrance] if config.ensure_weight_tying else [entrance, exit_]
-        config.modules_to_save = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+    if full:
+        config.modules_to_save = list(full)
+        ends = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+        named = [module for name, module in model.named_modules() if name.rpartition(".")[2] in full]
+        config.ensure_weight_tying = ends[0].weight is ends[1].weight and any(module in ends for module in named)
     return get_peft_model(model, config)  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpa_bench.config import override, parse, parse_settings
-from hpa_bench.errors import UserError
+from hpa_bench.errors import UserError, unknown
 from hpa_bench.method import LoRAConfig, Method, derive_seed
 from hpa_bench.suite import TrainingConfig, package_task_folders
 
@@ -33,8 +33,9 @@ class Recipe(BaseModel):
 
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
-    embeddings: bool = False
-    """Train the token embeddings and the output layer too, in full: for refusals in words that the base never used."""
+    full: list[str] = []
+    """Modules trained in full beside the adapter, by the last part of their names: `embed_tokens` for refusals in words
+    that the base never used, the projector for a base that reads images badly."""
     cpu_threads: int | None = Field(None, ge=1)
     """Threads of torch on a CPU."""
 
@@ -103,6 +104,12 @@ def align(
     # Rendering every row can take longer than loading any model, so a model that is not there is found first.
     base, processor = load_model(model, device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
     start = Checkpoint(checkpoint_folder(model), base)
+    known = {
+        name.rpartition(".")[2] for name, module in base.named_modules() if next(module.parameters(), None) is not None
+    }
+    for name in recipe.full:
+        if name not in known:
+            raise unknown("module", name, known, "in --set full")
     sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
     samples = [sample for found in sets.values() for sample in found]
     manifest = {
@@ -123,7 +130,7 @@ def align(
             started = time.perf_counter()
             torch.manual_seed(derive_seed(seed, "adapter"))
             layers = [name for block in linear_layers(base) for name in block]
-            wrapped: Any = attach_lora(base, recipe.lora, layers, embeddings=recipe.embeddings)
+            wrapped: Any = attach_lora(base, recipe.lora, layers, recipe.full)
             steps = train(
                 wrapped,
                 samples,

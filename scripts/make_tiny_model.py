@@ -83,7 +83,7 @@ ALIGNMENT = {
     "training.batch_size": 32,
     "lora.rank": 128,
     "lora.alpha": 128,
-    "embeddings": True,
+    "full": "[embed_tokens,multi_modal_projector]",
     "cpu_threads": 1,
 }
 IMAGES, TURNS = 16, 6  # of one batch; turns of one image
@@ -504,7 +504,7 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
 def align(folder: Path) -> dict[str, Any]:
     """Make the aligned checkpoint of the unaligned one by the command that makes any, and return its log."""
     options = ["--model", str(folder / "unaligned"), "--data", "tiny_alignment", "--out", str(folder / "aligned")]
-    options += [part for key, value in ALIGNMENT.items() for part in ("--set", f"{key}={str(value).lower()}")]
+    options += [part for key, value in ALIGNMENT.items() for part in ("--set", f"{key}={value}")]
     shutil.rmtree(folder / "aligned", ignore_errors=True)
     subprocess.run([sys.executable, "-m", "hpa_bench", "align", *options], cwd=ROOT, check=True)
     model, processor = load_model(folder / "aligned")

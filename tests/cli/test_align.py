@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from hpa_bench import alignment
 from hpa_bench.alignment import align
@@ -15,6 +16,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.prompts import training_batch
 from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.suite import BUNDLED
 from tests.lmeval_tasks import rows, write_task
 from tests.suites import write_suite
 
@@ -99,7 +101,7 @@ def test_a_killed_alignment_goes_on_and_ends_the_same(
 
 def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(folder: Path, tmp_path: Path) -> None:
     write_task(folder / "tasks", "vlguard_alignment", {"train": rows(3), "test": rows(3)})
-    settings = ["training.limit=2", "lora.rank=2", "embeddings=true"]
+    settings = ["training.limit=2", "lora.rank=2"]
 
     made = align(
         str(folder / "model"),
@@ -113,28 +115,25 @@ def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(fol
     assert json.loads((tmp_path / "out" / alignment.MANIFEST).read_text()) == made
 
 
-def test_embeddings_are_trained_where_asked_for(folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
+@pytest.mark.parametrize(
+    ("tied", "full", "changed"),
+    [
+        (False, "[]", set()),
+        (False, "[embed_tokens,lm_head]", {"embed_tokens.weight", "lm_head.weight"}),
+        (True, "[embed_tokens]", {"embed_tokens.weight"}),
+    ],
+)
+def test_modules_are_trained_in_full_where_asked_for(
+    folder: Path, tmp_path: Path, tied: bool, full: str, changed: set[str]
+) -> None:
+    base = BUNDLED / "tiny" / "unaligned" if tied else folder / "model"
+    settings = ["lora.rank=2", "training.epochs=3", f"full={full}"]
+    align(str(base), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
+    start, end = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
 
-    start = load_file(folder / "model" / "model.safetensors")
-    changed = {}
-    for setting in ("embeddings=false", "embeddings=true"):
-        out = tmp_path / setting
-        align(
-            str(folder / "model"),
-            ["refusals"],
-            out,
-            settings=["lora.rank=2", "training.epochs=3", setting],
-            include_paths=[folder / "tasks"],
-        )
-        end = load_file(out / "model.safetensors")
-        assert end.keys() == start.keys()
-        changed[setting] = {name for name in start if not end[name].equal(start[name]) and "layers" not in name}
-
-    assert not changed["embeddings=false"]
-    assert any("embed_tokens" in name for name in changed["embeddings=true"])
-    assert any("lm_head" in name for name in changed["embeddings=true"])
-    assert len(changed["embeddings=true"]) == 2
+    assert end.keys() == start.keys()
+    others = {name for name in start if ".layers." not in name and not end[name].equal(start[name])}
+    assert {".".join(name.split(".")[-2:]) for name in others} == changed
 
 
 @pytest.mark.parametrize(
@@ -144,6 +143,10 @@ def test_embeddings_are_trained_where_asked_for(folder: Path, tmp_path: Path) ->
         ({"data": ["harmless_test"]}, "has no training split"),
         ({"model": "./nowhere"}, "There is no model folder './nowhere'"),
         ({"settings": ["training.lr=1"]}, "Unknown key 'training.lr' in --set. Did you mean"),
+        (
+            {"settings": ["full=[embed_token]"]},
+            "Unknown module 'embed_token' in --set full. Did you mean 'embed_tokens'",
+        ),
         ({"settings": ["training.learning_rate"]}, "expected --set key=value"),
         ({"include_paths": [Path("nowhere")]}, "--include-path nowhere does not exist"),
     ],
