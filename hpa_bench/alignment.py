@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpa_bench.config import override, parse, parse_settings
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.method import LoRAConfig, Method, derive_seed
-from hpa_bench.suite import TrainingConfig, package_task_folders
+from hpa_bench.suite import DecoderConfig, TrainingConfig, package_task_folders
 
 if TYPE_CHECKING:
     from hpa_bench.training import Progress
@@ -36,6 +37,10 @@ class Recipe(BaseModel):
     full: list[str] = []
     """Modules trained in full beside the adapter, by the last part of their names: `embed_tokens` for refusals in words
     that the base never used, the projector for a base that reads images badly."""
+    chat_template: str | None = None
+    """A Jinja file in place of the base's own chat template, or for a base without one; it is written with it."""
+    decoder: DecoderConfig | None = None
+    """Which layers get an adapter; by default every linear layer of the language model."""
     cpu_threads: int | None = Field(None, ge=1)
     """Threads of torch on a CPU."""
 
@@ -55,7 +60,8 @@ def align(
 ) -> dict[str, Any]:
     """Fine-tune a model on the training splits of tasks, all of them together, and write it with the adapter merged.
 
-    What an unfinished alignment has done lies beside `out`, and the same call goes on from there.
+    What an unfinished alignment has done lies beside `out`, and the same call goes on from there. Launched as several
+    processes, all train and the first writes.
 
     Args:
         model: a checkpoint folder, or a name on the Hugging Face hub.
@@ -65,7 +71,7 @@ def align(
         seed: of data order and adapter init.
         data_root: the folder of the user's downloads, for tasks on downloaded data.
         include_paths: further folders of lm-eval YAMLs.
-        device: a torch device, or "auto" for a GPU where there is one.
+        device: cpu, cuda, or "auto" for a GPU where there is one.
         command: the command line, for the manifest.
         progress: called after every optimiser step.
 
@@ -88,66 +94,87 @@ def align(
     import torch
 
     from hpa_bench.adapters import attach_lora
-    from hpa_bench.architecture import linear_layers
+    from hpa_bench.architecture import linear_layers, set_decoder
+    from hpa_bench.device import choose_device
+    from hpa_bench.disk import check_space, peak_bytes
+    from hpa_bench.distributed import barrier, from_main, is_main, together
     from hpa_bench.engines.hf import load_model
     from hpa_bench.manifest import environment
+    from hpa_bench.prompts import render_answer
     from hpa_bench.samples import content_hash, load_tasks, training_samples
     from hpa_bench.store import RunFolder, atomic, write_json
-    from hpa_bench.training import train
+    from hpa_bench.training import share_of_step, train
     from hpa_bench.weights import Checkpoint, Merged, checkpoint_folder, write_checkpoint
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
+    share_of_step(recipe.training)
     if device == "cpu" and recipe.cpu_threads:
         torch.set_num_threads(recipe.cpu_threads)
-    tasks = load_tasks(names, folders, data_root=data_root)
-    # Rendering every row can take longer than loading any model, so a model that is not there is found first.
-    base, processor = load_model(model, device, torch.bfloat16 if device.startswith("cuda") else torch.float32)
-    start = Checkpoint(checkpoint_folder(model), base)
-    known = {
-        name.rpartition(".")[2] for name, module in base.named_modules() if next(module.parameters(), None) is not None
-    }
-    for name in recipe.full:
-        if name not in known:
-            raise unknown("module", name, known, "in --set full")
-    sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
-    samples = [sample for found in sets.values() for sample in found]
-    manifest = {
-        "model": model,
-        "data": {name: content_hash(found) for name, found in sets.items()},
-        "samples": {name: len(found) for name, found in sets.items()},
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "command": command,
-        **environment(device),
-    }
-
     work = RunFolder(out.with_name(f"{out.name}.unfinished"))
-    with work.locked():
-        work.claim(manifest, IDENTITY)
+    with together(device, work.note_failure) as device:
+        tasks = load_tasks(names, folders, data_root=data_root)
+        # Rendering every row can take longer than loading any model, so a model that is not there is found first.
+        source = checkpoint_folder(model)
+        template = Path(recipe.chat_template).expanduser() if recipe.chat_template else None
+        base, processor = load_model(source, device, recipe.training.precision(device), template)
+        render_answer(processor, "?", "!")
+        if recipe.decoder is not None:
+            set_decoder(base, recipe.decoder.blocks, recipe.decoder.layers)
+        start = Checkpoint(source, base)
+        known = {
+            name.rpartition(".")[2]
+            for name, module in base.named_modules()
+            if next(module.parameters(), None) is not None
+        }
+        for name in recipe.full:
+            if name not in known:
+                raise unknown("module", name, known, "in --set full")
+        sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
+        samples = [sample for found in sets.values() for sample in found]
+        manifest = {
+            "model": model,
+            "data": {name: content_hash(found) for name, found in sets.items()},
+            "samples": {name: len(found) for name, found in sets.items()},
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": seed,
+            "command": command,
+            **environment(device),
+        }
+        torch.manual_seed(derive_seed(seed, "adapter"))
+        layers = [name for block in linear_layers(base) for name in block]
+        wrapped: Any = attach_lora(base, recipe.lora, layers, recipe.full)
+
         stage = work.stage(1)
-        if not stage.adapter.exists():
-            started = time.perf_counter()
-            torch.manual_seed(derive_seed(seed, "adapter"))
-            layers = [name for block in linear_layers(base) for name in block]
-            wrapped: Any = attach_lora(base, recipe.lora, layers, recipe.full)
-            steps = train(
-                wrapped,
-                samples,
-                method=Method(),
-                processor=processor,
-                config=recipe.training,
-                seed=derive_seed(seed, "train"),
-                folder=stage.trainer,
-                where=f"the alignment on {', '.join(names)}",
-                progress=progress,
-            )
-            with atomic(stage.adapter) as partial:
-                wrapped.save_pretrained(partial)
-            stage.add_cost(steps=steps, seconds={"train": time.perf_counter() - started})
-        manifest |= {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
-        with atomic(out) as partial:
-            write_checkpoint(partial, start, Merged(start, stage.adapter))
-            write_json(partial / MANIFEST, manifest)
-    shutil.rmtree(work.path)
+        with work.locked() if is_main() else nullcontext():
+            if is_main():
+                work.claim(manifest, IDENTITY)
+                trained = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
+                stored = sum((source / file).stat().st_size for file in {file for file, _ in start.places.values()})
+                check_space(work.path, peak_bytes(stored, trained, stages=1), [stage.trainer, stage.adapter])
+            if not from_main(stage.adapter.exists()):
+                started = time.perf_counter()
+                steps = train(
+                    wrapped,
+                    samples,
+                    method=Method(),
+                    processor=processor,
+                    config=recipe.training,
+                    seed=derive_seed(seed, "train"),
+                    folder=stage.trainer,
+                    where=f"the alignment on {', '.join(names)}",
+                    progress=progress,
+                )
+                if is_main():
+                    with atomic(stage.adapter) as partial:
+                        wrapped.save_pretrained(partial)
+                    stage.add_cost(steps=steps, seconds={"train": time.perf_counter() - started})
+            if is_main():
+                manifest |= {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
+                with atomic(out) as partial:
+                    chat_template = processor.chat_template if template else None
+                    write_checkpoint(partial, start, Merged(start, stage.adapter), chat_template)
+                    write_json(partial / MANIFEST, manifest)
+        if is_main():
+            shutil.rmtree(work.path)
+        barrier()
     return manifest

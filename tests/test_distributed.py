@@ -130,3 +130,21 @@ def test_compare_cannot_be_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path)])
 
     assert isinstance(result.exception, UserError) and "cannot be launched as 2 processes" in str(result.exception)
+
+
+def test_two_processes_align_like_one(suite: Path, tmp_path: Path) -> None:
+    arguments = ["align", "--device", "cpu", "--model", str(suite.parent / "unaligned"), "--data", "refusals"]
+    arguments += ["--include-path", str(suite.parent / "tasks"), "--set", "training.batch_size=4"]
+    alone = [sys.executable, "-m", "hpa_bench", *arguments, "--out", str(tmp_path / "one")]
+    shared = [*LAUNCH[: LAUNCH.index("run")], *arguments, "--out", str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    for command in (alone, shared):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    before = load_file(suite.parent / "unaligned" / "model.safetensors")
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    update = torch.cat([(one[name] - before[name]).flatten() for name in before])
+    rest = torch.cat([(one[name] - two[name]).flatten() for name in before])
+    assert update.norm() > 0 and rest.norm() < 1e-3 * update.norm()
+    assert files(tmp_path / "one") == files(tmp_path / "two") and not (tmp_path / "two.unfinished").exists()

@@ -31,10 +31,12 @@ def align(
 
     from hpa_bench import alignment
     from hpa_bench.cli.console import make_console
+    from hpa_bench.distributed import is_main
 
     console = make_console()
+    main = is_main()
     columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (main and console.is_terminal)) as bar:
         steps = bar.add_task("align", total=None)
         made = alignment.align(
             model,
@@ -48,6 +50,8 @@ def align(
             command=shlex.join(["hpa-bench", *sys.argv[1:]]),
             progress=lambda done, total: bar.update(steps, completed=done, total=total),
         )
+    if not main:
+        return
     rows = ", ".join(f"{count} rows of {name}" for name, count in made["samples"].items())
     console.print(f"Trained on {rows}: {made['steps']} steps, {made['seconds']:.1f} s.", highlight=False)
     console.print(f"Checkpoint: {out}", highlight=False)

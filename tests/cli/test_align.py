@@ -147,7 +147,7 @@ def test_modules_are_trained_in_full_where_asked_for(
             {"settings": ["full=[embed_token]"]},
             "Unknown module 'embed_token' in --set full. Did you mean 'embed_tokens'",
         ),
-        ({"settings": ["training.learning_rate"]}, "expected --set key=value"),
+        ({"settings": ["training.learning_rate"]}, "expected key=value"),
         ({"include_paths": [Path("nowhere")]}, "--include-path nowhere does not exist"),
     ],
 )
