@@ -34,6 +34,8 @@ def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise unknown("key", path, keys(model), where) from None
+        if first["type"] == "missing":
+            raise UserError(f"The key {path!r} {where} is missing: it has no default, so give it a value.") from None
         raise UserError(f"Bad value for {path} {where}: {first['msg']} (got {first['input']!r}).") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges import Judge
@@ -14,9 +14,22 @@ Progress = Callable[[str], None]
 """Called with what is judged next."""
 
 
+class Failure(NamedTuple):
+    """What a judge could not judge, and why."""
+
+    place: str
+    """The stage's folder, or that of the references, and the set."""
+    judge: str
+    reason: str
+    """One sentence."""
+
+    def __str__(self) -> str:
+        return f"{self.place}, by {self.judge}: {self.reason}"
+
+
 def judge_run(
     run: RunFolder, judges: Sequence[Judge], *, again: bool = False, on_progress: Progress | None = None
-) -> list[str]:
+) -> list[Failure]:
     """Judge the stored responses of every finished stage, and the sets' own answers; hold the run meanwhile.
 
     Args:
@@ -26,7 +39,7 @@ def judge_run(
         on_progress: called with what is judged next.
 
     Returns:
-        One sentence for each set that a judge could not judge.
+        Each set that a judge could not judge, with the reason.
 
     Raises:
         UserError: the run has no finished stage, or a live process holds it.
@@ -44,7 +57,7 @@ def judge_run(
 
 def judge_stage(
     run: RunFolder, index: int, judges: Sequence[Judge], *, again: bool = False, on_progress: Progress | None = None
-) -> list[str]:
+) -> list[Failure]:
     """Judge a stage's stored responses, with stage 0's also the sets' own answers, and write the stage's scores.
 
     A judge that fails on a set leaves one sentence in the place of its verdicts on it, and nothing else is lost.
@@ -57,7 +70,7 @@ def judge_stage(
         on_progress: called with what is judged next.
 
     Returns:
-        One sentence for each set that a judge could not judge.
+        Each set that a judge could not judge, with the reason.
     """
     stage, manifest = run.stage(index), run.manifest
     answers = {name: stage.responses(name) for name in [*manifest["safety_sets"], *manifest["benign_sets"]]}
@@ -78,7 +91,7 @@ def _judge(
     folder: Judged,
     again: bool,
     on_progress: Progress | None,
-) -> list[str]:
+) -> list[Failure]:
     failures = []
     for judge in judges:
         for name, rows in answers.items():
@@ -92,7 +105,7 @@ def _judge(
             except Exception as error:
                 text = " ".join(str(error).split())
                 reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text[:300]}"
-                failures.append(f"{folder.path}, {judge.label} on {name}: {reason}")
+                failures.append(Failure(f"{folder.path}, {name}", judge.label, reason))
                 if not folder.is_judged(judge.label, name):
                     folder.write_missing_judgement(judge.label, name, reason)
             else:

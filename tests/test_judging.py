@@ -114,7 +114,7 @@ def test_what_is_judged_is_judged_again_only_when_asked(folder: RunFolder) -> No
 def test_a_judge_that_fails_on_a_set_loses_that_set_alone(folder: RunFolder, fail, reason: str) -> None:
     failures = judge_run(folder, [Failing(fail), Guard()])
 
-    assert len(failures) == 3 and all(reason in failure for failure in failures)  # two stages and the references
+    assert len(failures) == 3 and all(reason in failure.reason for failure in failures)  # two stages and the references
     stage = folder.stage(1)
     assert not stage.is_judged("failing", SAFETY[0]) and stage.missing_judgement("failing", SAFETY[0]).startswith(
         reason

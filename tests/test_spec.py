@@ -60,7 +60,7 @@ def test_a_suite_file_is_read_with_its_own_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name: mine\ntasks: [tiny_ad]\n", "Bad value for model in suite .*mine.yaml'?: Field required"),
+        ("name: mine\ntasks: [tiny_ad]\n", "The key 'model' in suite .*mine.yaml'? is missing"),
         ("name: mine\nmodel: a/b\ntasks: [a]\nsafety: [b]\n", r"Unknown key 'safety' .*Did you mean 'safety_sets'\?"),
         ("name: [\n", "is not valid YAML"),
         ("- a\n", "is not a YAML mapping"),

@@ -43,8 +43,12 @@ def judge(
             failures += judge_run(folder, chosen, again=again, on_progress=status.update)
     for folder in folders:
         console.print(_table(Run(folder), chosen))
-    for failure in failures:
-        console.print(f"missing: {failure}", style="red", highlight=False, markup=False)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for place, by, reason in failures:
+        reasons.setdefault((by, reason), []).append(place)
+    for (by, reason), places in reasons.items():
+        where = places[0] if len(places) == 1 else f"{len(places)} sets, the first {places[0]}"
+        console.print(f"missing: {where}, by {by}: {reason}", style="red", highlight=False, markup=False)
     if failures:
         console.print("The same command finishes what is missing, and judges nothing twice.", highlight=False)
         raise typer.Exit(1)

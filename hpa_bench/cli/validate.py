@@ -59,8 +59,11 @@ def validate(
                 f" {len(leak.pairs)} (such as {first!r}, there {known!r}).",
                 "yellow",
             )
-        if not leaks:
-            read = "" if all(not report.error for report in reports) else " of what could be read"
+        unread = [report.name for report in reports if report.error]
+        if len(unread) == len(reports):
+            _say(console, "Leakage was not looked for: no set could be read.")
+        elif not leaks:
+            read = " of what could be read" if unread else ""
             _say(console, f"No test sample{read} stands in training, calibration or alignment data.")
     if resolved.model is None:
         _say(console, f"The suite names no model, so a run needs --set model=PATH: {resolved.model_note}.")
