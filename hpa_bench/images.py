@@ -115,21 +115,26 @@ def open_image(path: Path) -> Image:
 class _FileAtRest:
     """A file that PIL reads: open for the header, closed after it, and in memory once the pixels are asked for."""
 
+    _USED = ("read", "readline", "seek", "tell")
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO = path.open("rb")
         # PIL reads a header in dozens of pieces: by the file's own methods, until it rests.
-        self.__dict__.update(read=self._file.read, seek=self._file.seek, tell=self._file.tell)
+        self.__dict__.update({name: getattr(self._file, name) for name in self._USED})
 
     def rest(self) -> None:
         """Close the file; the next call goes on in the same place, in memory: PIL may keep what it reads from."""
         self._at = self._file.tell()
         self._file.close()
-        for name in ("read", "seek", "tell"):
+        for name in self._USED:
             del self.__dict__[name]
 
     def read(self, size: int = -1) -> bytes:
         return self._awake().read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._awake().readline(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._awake().seek(offset, whence)

@@ -128,6 +128,14 @@ def test_an_opened_image_holds_no_file_and_has_the_same_pixels(tmp_path: Path, n
     assert open_files() <= before
 
 
+def test_formats_that_pil_tells_by_their_lines_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (70, 50)).save(tmp_path / "a.tif")
+    Image.init()
+    monkeypatch.setattr(Image, "ID", ["IM", "TIFF"])  # the order depends on what was opened before
+
+    assert open_image(tmp_path / "a.tif").size == (70, 50)
+
+
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
 
