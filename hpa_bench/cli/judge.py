@@ -38,9 +38,13 @@ def judge(
 
     console = make_console()
     failures = []
-    with console.status("") as status:
-        for folder in folders:
-            failures += judge_run(folder, chosen, again=again, on_progress=status.update)
+    try:
+        with console.status("") as status:
+            for folder in folders:
+                failures += judge_run(folder, chosen, again=again, on_progress=status.update)
+    finally:
+        for each in chosen:
+            each.release()
     for folder in folders:
         console.print(_table(Run(folder), chosen))
     reasons: dict[tuple[str, str], list[str]] = {}
