@@ -370,7 +370,8 @@ class VLLMEngine(Engine):
         from PIL import Image
 
         if tokenizer_of(self.processor) is self.processor:
-            return Request(render_prompt(self.processor, "What is this?"), max_new_tokens=1)
+            # Not by its chat template: a guard's may take other turns than a question's.
+            return Request("What is this?", max_new_tokens=1)
         picture = Image.linear_gradient("L").convert("RGB")
         return Request(render_prompt(self.processor, f"{PLACEHOLDER} What is this?"), [picture], max_new_tokens=1)
 
