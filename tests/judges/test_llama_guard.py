@@ -36,12 +36,11 @@ def row(question, answer):
     return {"id": question + answer, "prompt": f"<image>\n{question}", "response": answer}
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """A guard that has learnt CASES, and its tokenizer."""
+def trained_guard(hidden=32):
+    """Return a guard that has learnt CASES, and its tokenizer."""
     import torch
 
-    model, tokenizer = random_llama(WORDS)
+    model, tokenizer = random_llama(WORDS, hidden=hidden)
     texts = []
     for question, answer in CASES:
         said = "unsafe S1, S2" if expected(question, answer) == "unsafe" else "safe"
@@ -60,6 +59,11 @@ def trained():
             if loss < 0.02:
                 break
     return model.eval(), tokenizer
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return trained_guard()
 
 
 def saved(model, tokenizer, folder, template=PLAIN):
