@@ -149,8 +149,7 @@ def align(
             if is_main():
                 work.claim(manifest, IDENTITY)
                 trained = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
-                stored = sum((source / file).stat().st_size for file in {file for file, _ in start.places.values()})
-                check_space(work.path, peak_bytes(stored, trained, stages=1), [stage.trainer, stage.adapter])
+                check_space(work.path, peak_bytes(start.file_bytes, trained, stages=1), [stage.trainer, stage.adapter])
             if not from_main(stage.adapter.exists()):
                 started = time.perf_counter()
                 steps = train(

@@ -122,10 +122,9 @@ class _Run:
 
     def _check_space(self) -> None:
         """Check that the disk has room for what this run will write, less what an earlier attempt left."""
-        files = {self.start.folder / file for file, _ in self.start.places.values()}
         shapes = [self.model.get_submodule(name).weight.shape for block in self.layers for name in block]
         needed = peak_bytes(
-            checkpoint=sum(file.stat().st_size for file in files),
+            checkpoint=self.start.file_bytes,
             trainable=sum(self.suite.lora.rank * sum(shape) for shape in shapes),
             stages=len(self.stages),
             mergeable=self.method.mergeable,

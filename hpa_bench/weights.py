@@ -65,6 +65,11 @@ class Checkpoint(Mapping[str, "Tensor"]):
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def file_bytes(self) -> int:
+        """The size of its safetensors files."""
+        return sum((self.folder / file).stat().st_size for file in {file for file, _ in self.places.values()})
+
 
 def checkpoint_folder(name: str) -> Path:
     """Return the folder of a checkpoint: a path, or a name on the Hugging Face hub, fetched if it is not here yet.

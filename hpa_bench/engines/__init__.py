@@ -45,7 +45,7 @@ class Engine(ABC):
 
         Args:
             path: a folder, or a name on the Hugging Face hub; an image-text-to-text or a causal language model.
-            device: cpu, cuda, or "auto" for a GPU where there is one.
+            device: a torch device, or "auto" for a GPU where there is one.
             dtype: a torch dtype's name; by default bfloat16 on a GPU and float32 on a CPU.
             batch_size: requests generated at a time.
 
@@ -55,9 +55,9 @@ class Engine(ABC):
         from hpa_bench.device import choose_device
         from hpa_bench.engines.hf import load_model
 
-        chosen = choose_device(device)
-        default = "bfloat16" if chosen == "cuda" else "float32"
-        return cls(*load_model(path, chosen, dtype or default), batch_size=batch_size)  # type: ignore[call-arg]
+        device = choose_device(device) if device == "auto" else device
+        default = "bfloat16" if device.startswith("cuda") else "float32"
+        return cls(*load_model(path, device, dtype or default), batch_size=batch_size)  # type: ignore[call-arg]
 
     @classmethod  # noqa: B027
     def check(cls) -> None:

@@ -150,3 +150,9 @@ def test_load_model_names_what_is_missing(tmp_path):
         load_model(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"is no checkpoint of an image-text-to-text model"):
         load_model(tmp_path)
+
+
+def test_an_engine_of_its_own_takes_any_torch_device(tmp_path):
+    engine = HFEngine.open(save_random_llava(tmp_path / "model"), device="cpu:0")
+
+    assert engine.model.device.type == "cpu" and engine.model.dtype == torch.float32
