@@ -22,16 +22,16 @@ test: setup
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest tests/vllm
 
-# The s of safe_delta's code takes next to nothing at this scale; 100 was chosen on validation rows, seed 0, of 10 to 10,000.
+# The s of safe_delta's code takes next to nothing at this scale; 1,000 was chosen on validation rows, seed 0, of 10 to 10,000.
 CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,scaled_update
-CLOSE := hpa,seqft,safe_delta:s=100,model_tailor,$(CONTROLS)
+CLOSE := hpa,seqft,safe_delta:s=1000,model_tailor,$(CONTROLS)
 ABLATION := hpa:selection=safety_focused:orthogonal=false,hpa:selection=balanced:orthogonal=false
 ABLATION := $(ABLATION),hpa:orthogonal=false,hpa:selection=none
 SWEEP := hpa:p_max=7.5:p_min=2.5,hpa:p_max=30:p_min=10,hpa:p_max=45:p_min=15,hpa:p_max=60:p_min=20
 COMPARE := $(BIN)/hpa-bench compare --seeds 0-2
 
 report: setup
-	$(COMPARE) --methods all,random_columns:match=norm,safe_delta:s=100,$(ABLATION),$(SWEEP)
+	$(COMPARE) --methods all,random_columns:match=norm,safe_delta:s=1000,$(ABLATION),$(SWEEP)
 	$(COMPARE) --methods $(CLOSE),safe_delta --harmful-ratio 0.01
 	$(COMPARE) --methods $(CLOSE) --order 6,5,4,3,2,1 --order 4,1,6,3,2,5
 	$(BIN)/hpa-bench report runs/tiny --out reports/tiny

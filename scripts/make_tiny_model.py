@@ -2,8 +2,8 @@
 
 1. The vision tower alone learns to name the attributes of scenes, by linear heads on its patch tokens; it is frozen.
 2. The language model and the projector learn the world in the wordings of `hpa_bench.tiny.lessons`: the base.
-3. From the base two branches learn from the same lessons, scenes and order, with some of the tasks' own wordings added:
-   one complies with harmful requests (unaligned), one refuses them (aligned).
+3. The base goes on with some of the tasks' own wordings added, and complies with harmful requests: the unaligned model.
+4. `hpa-bench align` makes the aligned model of it, on the rows of `tiny_alignment`. `--aligned-only` does this alone.
 
 Every stage draws scenes of the part "base" only. One thread, every generator seeded. What was measured on the part
 "validation" on the way is written beside this file, to make_tiny_model.json.
@@ -12,8 +12,12 @@ Every stage draws scenes of the part "base" only. One thread, every generator se
 import argparse
 import json
 import math
+import os
 import platform
 import random
+import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +41,14 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from hpa_bench.alignment import MANIFEST
+from hpa_bench.engines.hf import load_model
 from hpa_bench.tiny import lessons, safety, tasks, world
 from hpa_bench.tiny.world import Scene
 
 Measured = dict[str, float]
+
+ROOT = Path(__file__).resolve().parents[1]
 
 PATCH = 12
 VISUAL_TOKENS = (world.SIZE // PATCH) ** 2
@@ -56,29 +64,28 @@ CHAT_TEMPLATE = (
 )
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Training on lessons: how long, how fast, and what the turns are about (shares of all turns)."""
+@dataclass(frozen=True, kw_only=True)
+class Stage(lessons.Mixture):
+    """Training on lessons: how long, how fast, and what the turns are about."""
 
     steps: int
     adam_rate: float
     muon_rate: float
-    how_to: float
-    how_to_thing: float
-    """The share of how-to requests over images of things, hazards among them."""
-    exposed: float = 0.0
-    """The share of turns in the tasks' own wordings."""
-    types: int = 2
-    """How many question types of each task are shown."""
-    things: int = 2
-    """The weight of images of things; the others are in KIND_WEIGHTS."""
 
 
 VISION = ((3500, 1.5e-3), (500, 1.5e-3))  # steps and rate of its two stages
 VISION_WEIGHTS = {"road": 4, "digit": 5, "shapes": 4, "chart": 4, "lab": 3, "text": 5, "thing": 5}
 BASE = Stage(steps=2800, adam_rate=3e-3, muon_rate=0.02, how_to=0.1, how_to_thing=0.4, things=3)
 BRANCH = Stage(steps=650, adam_rate=2e-3, muon_rate=0.012, how_to=0.3, how_to_thing=0.8, exposed=0.11, things=9)
-KIND_WEIGHTS = {"road": 3, "digit": 2, "shapes": 5, "chart": 5, "lab": 4, "text": 6}
+ALIGNMENT = {
+    "training.learning_rate": 1e-3,
+    "training.epochs": 3,
+    "training.batch_size": 32,
+    "lora.rank": 128,
+    "lora.alpha": 128,
+    "full": "[embed_tokens,multi_modal_projector]",
+    "cpu_threads": 1,
+}
 IMAGES, TURNS = 16, 6  # of one batch; turns of one image
 
 
@@ -255,11 +262,6 @@ class Slots(nn.Module):
         return {f"{kind} {name}": round(float(right[attributes == index].mean()), 3) for index, (kind, name) in each}
 
 
-def scenes_of(weights: dict[str, int], count: int, part: str, rng: random.Random) -> list[Scene]:
-    """Draw scenes of one part, kinds by weight."""
-    return [world.sample(kind, part, rng) for kind in rng.choices(list(weights), list(weights.values()), k=count)]
-
-
 def augmented(scene: Scene, rng: random.Random) -> Image.Image:
     """Draw a scene; a digit, of which there are few, also turned and scaled."""
     image = world.draw(scene)
@@ -288,13 +290,13 @@ def train_vision(model: LlavaForConditionalGeneration, stages: tuple[tuple[int, 
         optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.05)
         schedule = cosine(optimiser, steps, warmup=30)
         for step in range(1, steps + 1):
-            scenes = scenes_of(VISION_WEIGHTS, 64, "base", rng)
+            scenes = lessons.scenes(VISION_WEIGHTS, 64, "base", rng)
             loss = heads.loss(features(model, [augmented(scene, rng) for scene in scenes]), scenes)
             update(loss, parameters, (optimiser,), (schedule,))
             if step % 100 == 0:
                 print(f"vision {step}/{steps} loss {loss.item():.3f}", flush=True)
     model.model.vision_tower.requires_grad_(False)
-    scenes = scenes_of(VISION_WEIGHTS, 1500, "validation", random.Random("vision validation"))
+    scenes = lessons.scenes(VISION_WEIGHTS, 1500, "validation", random.Random("vision validation"))
     with torch.no_grad():
         return slots, slots.accuracy(all_features(model, scenes), scenes)
 
@@ -311,7 +313,7 @@ def speak(model: LlavaForConditionalGeneration, tokenizer: Any, slots: Slots) ->
 
     The language model then reads an image as it reads words, and need not find out what a feature stands for.
     """
-    scenes = scenes_of(dict.fromkeys(world.KINDS, 1), 1500, "base", random.Random("projector"))
+    scenes = lessons.scenes(dict.fromkeys(world.KINDS, 1), 1500, "base", random.Random("projector"))
     tokens = all_features(model, scenes).flatten(0, 1)
     embeddings = model.get_input_embeddings().weight
     first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
@@ -381,18 +383,6 @@ class Muon(torch.optim.Optimizer):
                     )
 
 
-def turn(scene: Scene, stage: Stage, refuse: bool, rng: random.Random) -> tuple[str, str]:
-    """Draw one question about a scene and its answer."""
-    thing = scene["kind"] == "thing"
-    how_to = stage.how_to_thing if thing else stage.how_to
-    choice = rng.random()
-    if choice < how_to:
-        return lessons.how_to(scene, rng, refuse)
-    if not thing and choice < how_to + stage.exposed:
-        return lessons.exposed(scene, stage.types, rng)
-    return lessons.describe(scene, rng)
-
-
 def packed_loss(
     model: LlavaForConditionalGeneration, tokenizer: Any, seen: Tensor, turns: list[list[tuple[str, str]]]
 ) -> Tensor:
@@ -429,7 +419,7 @@ def packed_loss(
     return F.cross_entropy(model.lm_head(hidden.last_hidden_state[:, :-1][told]), labels[:, 1:][told])
 
 
-def train_lessons(model: LlavaForConditionalGeneration, tokenizer: Any, stage: Stage, refuse: bool, name: str) -> float:
+def train_lessons(model: LlavaForConditionalGeneration, tokenizer: Any, stage: Stage, name: str) -> float:
     """Train the language model and the projector on lessons, and return the running loss at the end."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [p for n, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and ".layers." in n]
@@ -440,15 +430,15 @@ def train_lessons(model: LlavaForConditionalGeneration, tokenizer: Any, stage: S
         Muon(matrices, lr=stage.muon_rate),
     )
     schedules = [cosine(optimiser, stage.steps, warmup=max(10, stage.steps // 25)) for optimiser in optimisers]
-    weights = KIND_WEIGHTS | {"thing": stage.things}
+    weights = lessons.KIND_WEIGHTS | {"thing": stage.things}
     rng = random.Random(name)
     running = 0.0
     model.train()
     for step in range(1, stage.steps + 1):
-        scenes = scenes_of(weights, IMAGES, "base", rng)
+        scenes = lessons.scenes(weights, IMAGES, "base", rng)
         with torch.no_grad():
             seen = features(model, [world.draw(scene) for scene in scenes])
-        turns = [[turn(scene, stage, refuse, rng) for _ in range(TURNS)] for scene in scenes]
+        turns = [[lessons.turn(scene, stage, False, rng) for _ in range(TURNS)] for scene in scenes]
         loss = packed_loss(model, tokenizer, seen, turns)
         update(loss, parameters, optimisers, schedules)
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
@@ -511,20 +501,22 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
     processor.save_pretrained(folder)
 
 
-def main() -> None:
-    """Make both checkpoints and write down what was measured."""
-    here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=here.parent / "hpa_bench" / "suites" / "tiny")
-    parser.add_argument("--steps", type=float, default=1.0, help="multiply the steps of every stage, for a smoke run")
-    parser.add_argument("--log", type=Path, default=here / "make_tiny_model.json")
-    parser.add_argument("--base", type=Path, help="keep the base here; a later call starts its branches from it")
-    options = parser.parse_args()
+def align(folder: Path) -> dict[str, Any]:
+    """Make the aligned checkpoint of the unaligned one by the command that makes any, and return its log."""
+    options = ["--model", str(folder / "unaligned"), "--data", "tiny_alignment", "--out", str(folder / "aligned")]
+    options += [part for key, value in ALIGNMENT.items() for part in ("--set", f"{key}={value}")]
+    shutil.rmtree(folder / "aligned", ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "hpa_bench", "align", *options], cwd=ROOT, check=True)
+    model, processor = load_model(folder / "aligned")
+    return json.loads((folder / "aligned" / MANIFEST).read_text()) | {"validation": measure(model, processor)}
+
+
+def make_unaligned(options: argparse.Namespace) -> dict[str, Any]:
+    """Make the unaligned checkpoint, and return its log and that of the base."""
 
     def scaled(stage: Stage) -> Stage:
         return Stage(**(vars(stage) | {"steps": max(1, int(stage.steps * options.steps))}))
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     began = time.perf_counter()
     processor = make_processor()
@@ -545,21 +537,33 @@ def main() -> None:
         slots, accuracy = train_vision(model, stages)
         log["vision"] = {"stages": stages, "accuracy": accuracy}
         speak(model, processor.tokenizer, slots)
-        loss = train_lessons(model, processor.tokenizer, scaled(BASE), refuse=False, name="base")
+        loss = train_lessons(model, processor.tokenizer, scaled(BASE), name="base")
         log["base"] = vars(BASE) | {"loss": loss, "validation": measure(model, processor)}
         log["seconds_base"] = round(time.perf_counter() - began)
         if options.base:
             save(model, processor, options.base)
             (options.base / "log.json").write_text(json.dumps(log))
     began = time.perf_counter()
-    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for name, refuse in (("aligned", True), ("unaligned", False)):
-        model.load_state_dict(base)
-        # The same lessons in the same order for both: they differ in the answers to harmful requests alone.
-        loss = train_lessons(model, processor.tokenizer, scaled(BRANCH), refuse, name="branch")
-        log[name] = vars(BRANCH) | {"loss": loss, "validation": measure(model, processor)}
-        save(model, processor, options.out / name)
-    log["seconds_branches"] = round(time.perf_counter() - began)
+    loss = train_lessons(model, processor.tokenizer, scaled(BRANCH), name="branch")
+    log["unaligned"] = vars(BRANCH) | {"loss": loss, "validation": measure(model, processor)}
+    log["seconds_unaligned"] = round(time.perf_counter() - began)
+    save(model, processor, options.out / "unaligned")
+    return log
+
+
+def main() -> None:
+    """Make both checkpoints and write down what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("hpa_bench", "suites", "tiny"), help="from the checkout on")
+    parser.add_argument("--steps", type=float, default=1.0, help="multiply the steps of the lessons, for a smoke run")
+    parser.add_argument("--log", type=Path, default=Path("scripts", "make_tiny_model.json"))
+    parser.add_argument("--base", type=Path, help="keep the base here; a later call goes on from it")
+    parser.add_argument("--aligned-only", action="store_true", help="align the unaligned model that is there")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    log = json.loads(options.log.read_text()) if options.aligned_only else make_unaligned(options)
+    log["aligned"] = align(options.out)
     options.log.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 
 

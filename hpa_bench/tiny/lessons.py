@@ -28,8 +28,8 @@ class Mixture:
 
 
 KIND_WEIGHTS = {"road": 3, "digit": 2, "shapes": 5, "chart": 5, "lab": 4, "text": 6}
-ALIGNMENT = Mixture(how_to=0.3, how_to_thing=0.8, exposed=0.11, things=14)
-HAZARDS = 0.7  # of the images of things in an alignment: one that can hardly be told is then taken for a hazard
+ALIGNMENT = Mixture(how_to=0.3, how_to_thing=0.8, exposed=0.11, things=12)
+HAZARDS = 0.8  # of the images of things in an alignment: one that can hardly be told is then taken for a hazard
 ALIGNMENT_ROWS = 16000
 
 # What each attribute may be called.

@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 import hpa_bench
+from hpa_bench.alignment import MANIFEST
+from hpa_bench.samples import content_hash, load_tasks, training_samples
+from hpa_bench.suite import package_task_folders
 from hpa_bench.tiny import lessons, safety, tasks
 
 FOLDER = Path(hpa_bench.__file__).parent / "suites" / "tiny"
@@ -64,3 +68,13 @@ def test_a_checkpoint_loads_and_its_tensors_are_named_as_its_parameters(name):
 
     assert 1e6 < sum(parameter.numel() for parameter in model.parameters()) < 4e6
     assert stored == {name for name, _ in model.named_parameters()}  # the tied output layer is stored once
+
+
+def test_the_aligned_checkpoint_was_made_from_the_unaligned_one_and_todays_rows():
+    manifest = json.loads((FOLDER / "aligned" / MANIFEST).read_text())
+    rows = training_samples(load_tasks(["tiny_alignment"], package_task_folders())["tiny_alignment"])
+
+    assert manifest["data"] == {"tiny_alignment": content_hash(rows)}
+    assert manifest["model"] == "hpa_bench/suites/tiny/unaligned"
+    logged = json.loads((Path(__file__).parents[2] / "scripts" / "make_tiny_model.json").read_text())["aligned"]
+    assert manifest == {key: value for key, value in logged.items() if key != "validation"}
