@@ -100,7 +100,7 @@ def align(
     from hpa_bench.distributed import barrier, from_main, is_main, together
     from hpa_bench.engines.hf import load_model
     from hpa_bench.manifest import environment
-    from hpa_bench.prompts import render_answer
+    from hpa_bench.prompts import check_template
     from hpa_bench.samples import content_hash, load_tasks, training_samples
     from hpa_bench.store import RunFolder, atomic, write_json
     from hpa_bench.training import share_of_step, train
@@ -117,7 +117,7 @@ def align(
         source = checkpoint_folder(model)
         template = Path(recipe.chat_template).expanduser() if recipe.chat_template else None
         base, processor = load_model(source, device, recipe.training.precision(device), template)
-        render_answer(processor, "?", "!")
+        check_template(processor, [])
         if recipe.decoder is not None:
             set_decoder(base, recipe.decoder.blocks, recipe.decoder.layers)
         start = Checkpoint(source, base)
@@ -131,6 +131,7 @@ def align(
                 raise unknown("module", name, known, "in --set full")
         sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
         samples = [sample for found in sets.values() for sample in found]
+        check_template(processor, samples)
         manifest = {
             "model": model,
             "data": {name: content_hash(found) for name, found in sets.items()},

@@ -108,4 +108,4 @@ def safety_calibration(
             write_jsonl(path, rows[:count])
     else:
         rows = read_jsonl(path)
-    return [replace(by_id[row["id"]], target=row["response"]) for row in rows[:count]]
+    return [replace(by_id[row["id"]], target=row["response"], further=()) for row in rows[:count]]

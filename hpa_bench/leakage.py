@@ -46,20 +46,25 @@ def find_leaks(
     asked: dict[Question, list[tuple[str, Sample]]] = {}
     for test, samples in tests.items():
         for sample in samples:
-            asked.setdefault(_question(sample, suffixes.get(test, ())), []).append((test, sample))
+            asked.setdefault(_questions(sample, suffixes.get(test, ()))[0], []).append((test, sample))
     found: dict[tuple[str, str], dict[str, str]] = {}
     for source, samples in sources.items():
         for known in samples:
-            for test, sample in asked.get(_question(known), ()):
+            for test, sample in (leak for question in _questions(known) for leak in asked.get(question, ())):
                 if sample.id not in found.get((test, source), {}) and _content(sample) == _content(known):
                     found.setdefault((test, source), {})[sample.id] = known.id
     return [Leak(test, source, list(pairs.items())) for (test, source), pairs in found.items()]
 
 
-def _question(sample: Sample, suffixes: Sequence[str] = ()) -> Question:
-    text = next((sample.prompt.removesuffix(end) for end in suffixes if sample.prompt.endswith(end)), sample.prompt)
-    words = " ".join(re.findall(r"\w+", text.replace("<image>", " ").lower()))
-    return words, tuple((stamp.bytes, stamp.size) for stamp in stamps(sample.images))
+def _questions(sample: Sample, suffixes: Sequence[str] = ()) -> list[Question]:
+    """Return each question of a sample's conversation as it is compared."""
+    images = tuple((stamp.bytes, stamp.size) for stamp in stamps(sample.images))
+    return [(_words(question, suffixes), images) for question, _ in sample.exchanges]
+
+
+def _words(question: str, suffixes: Sequence[str]) -> str:
+    text = next((question.removesuffix(end) for end in suffixes if question.endswith(end)), question)
+    return " ".join(re.findall(r"\w+", text.replace("<image>", " ").lower()))
 
 
 def _content(sample: Sample) -> list[str]:

@@ -100,7 +100,7 @@ class Splits(Mapping[str, Rows]):
         rows = Rows()
         seen: set[str] = set()
         for index, raw in enumerate(content):
-            for doc in _docs(raw, index):
+            for doc in _docs(raw, index, whole=split == "train"):
                 if doc["id"] in seen:
                     # A question id is used as it is given; published files repeat some.
                     doc["id"] = f"{doc['id']}#{index}"
@@ -253,8 +253,8 @@ class _Bad(Exception):
     """A row that cannot be used, with the reason."""
 
 
-def _docs(raw: Any, index: int) -> list[Doc]:
-    """Return what lm-eval reads of one row: one question and answer each, where a conversation holds several."""
+def _docs(raw: Any, index: int, whole: bool) -> list[Doc]:
+    """Return what lm-eval reads of one row: a whole conversation to train on, or each of its exchanges to score."""
     doc: Doc = {"id": str(index), "question": "", "answer": "", "image": [], "row": index}
     if not isinstance(raw, dict):
         return [doc | {"problem": f"it is no JSON object but {type(raw).__name__}"}]
@@ -267,11 +267,13 @@ def _docs(raw: Any, index: int) -> list[Doc]:
         return [doc | {"image": [], "problem": str(bad)}]
     kept = {key: raw[key] for key in KEPT if key in raw}
     found = []
-    for turn, (text, answers) in enumerate(exchanges):
-        name = str(given) if len(exchanges) == 1 else f"{given}/{turn}"
+    for turn, (text, answers) in enumerate(exchanges[:1] if whole else exchanges):
+        name = str(given) if whole or len(exchanges) == 1 else f"{given}/{turn}"
         question = f"{PLACEHOLDER}\n" * len(images) + text
         row = kept | doc | {"id": name, "text": text, "question": question, "answer": answers[0]}
         found.append(row | {"answers": answers} if len(answers) > 1 else row)
+    if whole and len(exchanges) > 1:
+        found[0]["further"] = [(text, answers[0]) for text, answers in exchanges[1:]]
     return found
 
 

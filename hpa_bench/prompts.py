@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from hpa_bench.errors import UserError
@@ -57,24 +58,50 @@ def render_prompt(processor: Any, prompt: str) -> str:
     return render(processor, [{"role": "user", "content": prompt}])
 
 
-def render_answer(processor: Any, prompt: str, target: str) -> str:
-    """Return what follows `render_prompt(processor, prompt)` when the answer is `target`, its end of turn included.
+def render_conversation(processor: Any, exchanges: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a conversation as the model reads it, in pieces: what opens the first answer, that answer, and so on.
+
+    Args:
+        processor: a Hugging Face processor or tokenizer.
+        exchanges: questions and answers; the content is text with `<image>` where an image stands.
+
+    Returns:
+        Two pieces an exchange; the first is `render_prompt` of its question, an answer holds its end of turn.
 
     Raises:
-        UserError: the chat template writes the question differently once it is answered.
+        UserError: the chat template writes a question differently once it is answered, or once another follows.
     """
-    opening = render_prompt(processor, prompt)
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": target}]
-    conversation = render(processor, turns, add_generation_prompt=False)
-    if not conversation.startswith(opening):
-        raise UserError(
-            "The model's chat template cannot be trained on: with an answer, a conversation must start with the very"
-            f" text that the generation prompt gives ({opening!r}), but it reads {conversation!r}; correct it, or set"
-            " chat_template in the suite (--set chat_template=FILE.jinja)."
-        )
-    answer = conversation[len(opening) :].rstrip()
-    # A template that writes nothing after the answer leaves the end of the turn to the tokenizer.
-    return answer + tokenizer_of(processor).eos_token if answer.endswith(target.strip()) else answer
+    turns: list[dict[str, str]] = []
+    pieces: list[str] = []
+    written = ""
+    for question, answer in exchanges:
+        turns.append({"role": "user", "content": question})
+        opening = render(processor, turns)
+        turns.append({"role": "assistant", "content": answer})
+        conversation = render(processor, turns, add_generation_prompt=False)
+        for start, whole in ((written, opening), (opening, conversation)):
+            if not whole.startswith(start):
+                raise UserError(
+                    "The model's chat template cannot be trained on: a conversation must start with the very text that"
+                    f" it had a turn before ({start!r}), but it reads {whole!r}; correct it, or set chat_template in"
+                    " the suite (--set chat_template=FILE.jinja)."
+                )
+        answered = conversation[len(opening) :].rstrip()
+        # A template that writes nothing after an answer leaves the end of the turn to the tokenizer.
+        end = tokenizer_of(processor).eos_token if answered.endswith(answer.strip()) else ""
+        pieces += [opening[len(written) :], answered + end]
+        written = conversation.rstrip()
+    return pieces
+
+
+def check_template(processor: Any, samples: Iterable[Sample]) -> None:
+    """Refuse a chat template that conversations as long as those of the samples cannot be trained on.
+
+    Raises:
+        UserError: see `render_conversation`.
+    """
+    longest = max((len(sample.further) for sample in samples), default=0)
+    render_conversation(processor, [("?", "!")] * (1 + longest))
 
 
 def end_of_turn(processor: Any) -> int | None:
@@ -85,7 +112,7 @@ def end_of_turn(processor: Any) -> int | None:
     """
     tokenizer = tokenizer_of(processor)
     try:
-        closing = render_answer(processor, "?", "!").rpartition("!")[2]
+        closing = render_conversation(processor, [("?", "!")])[-1].rpartition("!")[2]
     except UserError:
         # Whoever brings rendered text needs no chat template that can be trained on.
         return None
@@ -133,23 +160,23 @@ def prompt_ids(processor: Any, text: str) -> list[int]:
 def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Return the model inputs of questions with their answers, padded on the right, and the labels of the answers.
 
-    A row starts with exactly the tokens that the model sees when it generates.
+    A row starts with exactly the tokens that the model sees when it generates. Of a conversation of several exchanges
+    every answer is learned, as LLaVA does.
 
     Returns:
         What the processor makes of the prompts, with what is per token (`input_ids`, `attention_mask`, token types,
-        [batch, length]) extended by the answers, and `labels` [batch, length], -100 outside the answers.
+        [batch, length]) extended by what follows them, and `labels` [batch, length], -100 outside the answers.
     """
     import torch
 
-    texts = [render_prompt(processor, sample.prompt) for sample in samples]
-    answers = [
-        torch.tensor(_answer_ids(processor, text, render_answer(processor, sample.prompt, sample.target)))
-        for text, sample in zip(texts, samples, strict=True)
-    ]
-    batch = encode(processor, texts, [sample.images for sample in samples], padding_side="right")
+    conversations = [render_conversation(processor, sample.exchanges) for sample in samples]
+    following = [_following(processor, pieces) for pieces in conversations]
+    batch = encode(
+        processor, [pieces[0] for pieces in conversations], [sample.images for sample in samples], padding_side="right"
+    )
     prompt_ids, mask = batch["input_ids"], batch["attention_mask"]
     lengths = mask.sum(dim=1).tolist()
-    width = max(length + len(answer) for length, answer in zip(lengths, answers, strict=True))
+    width = max(length + len(ids) for length, (ids, _) in zip(lengths, following, strict=True))
 
     for name, tensor in batch.items():
         if tensor.shape == prompt_ids.shape:
@@ -159,10 +186,10 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
             extended[:, : tensor.shape[1]] = tensor
             batch[name] = extended
     batch["labels"] = torch.full_like(batch["input_ids"], IGNORED)
-    for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
-        place = slice(length, length + len(answer))
-        batch["input_ids"][row, place] = answer
-        batch["labels"][row, place] = answer
+    for row, (length, (ids, labels)) in enumerate(zip(lengths, following, strict=True)):
+        place = slice(length, length + len(ids))
+        batch["input_ids"][row, place] = torch.tensor(ids)
+        batch["labels"][row, place] = torch.tensor(labels)
         batch["attention_mask"][row, place] = 1
     return batch
 
@@ -185,13 +212,22 @@ def _add_special_tokens(processor: Any, text: str) -> bool:
     return not (bos and text.startswith(bos))
 
 
-def _answer_ids(processor: Any, prompt: str, answer: str) -> list[int]:
-    """Return the answer's tokens as they stand after the prompt.
+def _following(processor: Any, pieces: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the tokens of all pieces of a conversation but the first, as they stand after it, and their labels.
 
     Tokenised on their own they would differ where a tokenizer puts a space in front of every text (SentencePiece).
     """
-    special = _add_special_tokens(processor, prompt)
-    before, both = tokenizer_of(processor)([prompt, prompt + answer], add_special_tokens=special)["input_ids"]
-    if both[: len(before)] == before:
-        return list(both[len(before) :])
-    return list(tokenizer_of(processor)(answer, add_special_tokens=False)["input_ids"])
+    special = _add_special_tokens(processor, pieces[0])
+    tokenizer = tokenizer_of(processor)
+    before, *longer = tokenizer(list(accumulate(pieces)), add_special_tokens=special)["input_ids"]
+    ids: list[int] = []
+    labels: list[int] = []
+    for index, (piece, whole) in enumerate(zip(pieces[1:], longer, strict=True)):
+        if whole[: len(before)] == before:
+            added = list(whole[len(before) :])
+        else:
+            added = list(tokenizer(piece, add_special_tokens=False)["input_ids"])
+        ids += added
+        labels += [IGNORED] * len(added) if index % 2 else added
+        before = whole
+    return ids, labels

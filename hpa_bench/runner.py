@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from hpa_bench.judging import judge_stage
 from hpa_bench.manifest import IDENTITY, make_manifest
 from hpa_bench.method import Method, StageContext, derive_seed
 from hpa_bench.progress import Progress
-from hpa_bench.prompts import render_answer, training_batch
+from hpa_bench.prompts import check_template, training_batch
 from hpa_bench.registry import engines
 from hpa_bench.spec import RunSpec
 from hpa_bench.store import RunFolder, StageFolder, atomic, write_json, write_jsonl
@@ -100,7 +101,7 @@ class _Run:
         template = self.suite.chat_template_path()
         self.model, self.processor = load_model(source, self.device, dtype, template)
         # A template that cannot be trained on is refused before any time is spent.
-        render_answer(self.processor, "?", "!")
+        check_template(self.processor, chain(*self.data.training.values(), self.data.safety_data))
         if (decoder := self.suite.decoder) is not None:
             set_decoder(self.model, decoder.blocks, decoder.layers)
         self.start = Checkpoint(source, self.model)

@@ -32,7 +32,8 @@ class Sample:
     """One row of a task, rendered through the task's own doc_to_* functions.
 
     `prompt` is the user's turn before any chat template, with one `<image>` for each of `images`. Of a large set most
-    images are decoded anew whenever they are read (see `hpa_bench.images`).
+    images are decoded anew whenever they are read (see `hpa_bench.images`). `further` holds the later questions and
+    answers of the same conversation, about the same images; they count in training alone.
     """
 
     id: str
@@ -40,6 +41,12 @@ class Sample:
     prompt: str
     target: str
     images: Sequence[Image]
+    further: Sequence[tuple[str, str]] = ()
+
+    @property
+    def exchanges(self) -> list[tuple[str, str]]:
+        """All questions and answers of the conversation."""
+        return [(self.prompt, self.target), *self.further]
 
 
 def load_tasks(
@@ -129,7 +136,8 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
     Wrong is a broken image (of a large set, beyond what is kept in memory, only one that is missing or no image), no
     answer, an id that an earlier row has, or not as many `<image>` as images; a split that is missing or empty is one
     error. An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs
-    none. A row may say under `problem` what its reader found wrong with it, and in which `file` and `row` it stands.
+    none. A row may say under `problem` what its reader found wrong with it, in which `file` and `row` it stands, and
+    under `further` the later exchanges of its conversation.
     """
     where = f"in the {split} split of task {task.task_name!r}"
     needs_answer = split == "training" or metric_of(task) is not None
@@ -155,7 +163,7 @@ def _checked(sample: Sample, seen: set[str], where: str, needs_answer: bool) -> 
     if sample.id in seen:
         raise UserError(f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id.")
     seen.add(sample.id)
-    if needs_answer and not sample.target.strip():
+    if needs_answer and not all(answer.strip() for _, answer in sample.exchanges):
         raise UserError(f"Sample {sample.id!r} {where} has no answer: doc_to_target gives an empty text.")
     places = sample.prompt.count(PLACEHOLDER)
     if places != len(sample.images):
@@ -214,7 +222,8 @@ def content_hash(samples: Iterable[Sample]) -> str:
     """
     digest = hashlib.sha256()
     for sample in samples:
-        fields = [field.encode() for field in (sample.id, sample.prompt, sample.target)]
+        texts = [sample.id, *(text for exchange in sample.exchanges for text in exchange)]
+        fields = [text.encode() for text in texts]
         fields += content_fields(sample.images)
         # Lengths keep one row's end from being read as another's beginning.
         digest.update(repr([len(field) for field in fields]).encode())
@@ -309,7 +318,8 @@ def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: 
         raise UserError(
             f"{what[0].upper()}{what[1:]} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
         ) from error
-    return Sample(sample_id(doc, index), task.task_name, prompt, target, images)
+    further = [(str(question), str(answer)) for question, answer in doc.get("further") or ()]
+    return Sample(sample_id(doc, index), task.task_name, prompt, target, images, further)
 
 
 def _source(task: Task) -> str:

@@ -144,12 +144,12 @@ def test_generation_stops_where_training_says_an_answer_ends(finished: Finished)
 
 
 def mixed() -> list[Sample]:
-    """Return training samples without an image, with one and with two, whose answers differ in length."""
+    """Return training samples without an image, with one and with two, of one and of two exchanges."""
     return [
         Sample("1", "t", "how many ?", "two", []),
         Sample("2", "t", "<image>\nwhat colour is this ?", "red", IMAGES[:1]),
         Sample("3", "t", "<image>\nis <image> the red one ?", "no", IMAGES[1:3]),
-        Sample("4", "t", "<image>\nis this there ?", "yes , it is", IMAGES[3:]),
+        Sample("4", "t", "<image>\nis this there ?", "yes , it is", IMAGES[3:], [("what colour is this ?", "red")]),
     ]
 
 

@@ -136,11 +136,16 @@ def test_several_images_and_several_exchanges(tmp_path: Path) -> None:
     conversation = [{"from": ("human", "gpt")[i % 2], "value": turn} for i, turn in enumerate(turns)]
     row = {"id": 7, "image": ["red.png", "red.png"], "conversations": conversation}
 
-    first, second = check_task(own_task(tmp_path, train=[row]), "training")
+    task = own_task(tmp_path, train=[row], test=[row])
+    (trained,) = check_task(task, "training")
+    first, second = check_task(task, "test")
 
+    assert (trained.id, trained.prompt, trained.target) == ("7", "<image>\n<image>\nand  ?", "red")
+    assert trained.further == [("which is left ?", "blue")]
     assert (first.id, first.prompt, first.target) == ("7/0", "<image>\n<image>\nand  ?", "red")
     assert (second.id, second.prompt, second.target) == ("7/1", "<image>\n<image>\nwhich is left ?", "blue")
-    assert len(first.images) == len(second.images) == 2
+    assert len(trained.images) == len(first.images) == len(second.images) == 2
+    assert not first.further and not second.further
 
 
 def test_other_keys_of_a_row_are_not_taken_for_ours(tmp_path: Path) -> None:
@@ -162,6 +167,7 @@ def test_ids_are_as_given_and_unique(tmp_path: Path) -> None:
 
 
 GOOD = train_row(0, "red.png", "what ?", "red")
+UNANSWERED = [{"from": "human", "value": "and ?"}, {"from": "gpt", "value": " "}]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,7 @@ GOOD = train_row(0, "red.png", "what ?", "red")
         ({**GOOD, "image": "gone.png"}, "gone.png of row 1 of"),
         ({**GOOD, "image": "text.png"}, "cannot be decoded: UnidentifiedImageError"),
         (train_row(1, "red.png", "what ?", ""), "has no answer"),
+        ({**GOOD, "id": 1, "conversations": GOOD["conversations"] + UNANSWERED}, "has no answer"),
     ],
 )
 def test_a_bad_row_is_named_and_the_others_are_read(tmp_path: Path, row: Any, message: str) -> None:

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import encode, render, render_answer, render_prompt, training_batch
+from hpa_bench.prompts import check_template, encode, render, render_conversation, render_prompt, training_batch
 from hpa_bench.samples import Sample
 from tests.models import CHAT_TEMPLATE, random_llava
 
@@ -42,20 +44,28 @@ def test_system_turn_is_rendered(llava):
 
 
 def test_answer_is_what_follows_the_generation_prompt(llava):
-    assert render_answer(llava[1], PROMPT, "red") == " red<eos>"
+    assert render_conversation(llava[1], [(PROMPT, "red")]) == [render_prompt(llava[1], PROMPT), " red<eos>"]
 
 
 def test_end_of_turn_is_added_where_the_template_has_none(llava):
     processor = with_template(
         llava, CHAT_TEMPLATE.replace("'<eos>' if message['role'] == 'assistant' else '\n'", "'\n'")
     )
-    assert render_answer(processor, PROMPT, "red ") == " red<eos>"
+    assert render_conversation(processor, [(PROMPT, "red ")])[-1] == " red<eos>"
 
 
 def test_a_template_without_a_stable_prefix_is_refused(llava):
     processor = with_template(llava, CHAT_TEMPLATE.replace("assistant :{% endif", "answer :{% endif"))
     with pytest.raises(UserError, match="chat template cannot be trained on"):
-        render_answer(processor, PROMPT, "red")
+        render_conversation(processor, [(PROMPT, "red")])
+
+
+def test_a_template_that_rewrites_an_answer_once_another_follows_is_refused(llava):
+    last_alone = CHAT_TEMPLATE.replace("'<eos>' if message['role'] == 'assistant' else", "'<eos>' if loop.last else")
+    processor = with_template(llava, last_alone.replace("loop.last", "loop.last and message['role'] == 'assistant'"))
+    check_template(processor, [sample()])
+    with pytest.raises(UserError, match="chat template cannot be trained on"):
+        check_template(processor, [sample(), replace(sample(), further=[("how many ?", "a house")])])
 
 
 def test_a_model_without_a_chat_template_is_refused(llava):
@@ -92,6 +102,27 @@ def test_labels_cover_answers_alone_and_rows_start_as_generation_sees_them(llava
         assert (labels[: len(seen)] == -100).all() and (labels[length:] == -100).all()
         assert torch.equal(labels[len(seen) : length], ids[len(seen) : length])
         assert (ids[length:] == processor.tokenizer.pad_token_id).all() and not mask[length:].any()
+
+
+def test_every_answer_of_a_conversation_is_learned_after_all_that_stands_before_it(llava):
+    processor = llava[1]
+    talk = replace(sample("red"), further=[("how many ?", "a house ."), ("what is there ?", "this")])
+    batch = training_batch(processor, [talk, sample("red")])
+
+    text = "".join(render_conversation(processor, talk.exchanges))
+    whole = encode(processor, [text], [[RED]])["input_ids"][0]
+    length = int(batch["attention_mask"][0].sum())
+    labels = batch["labels"][0]
+    assert torch.equal(batch["input_ids"][0, :length], whole)
+    assert processor.tokenizer.decode(labels[labels != -100]) == "red <eos> a house . <eos> this <eos>"
+    assert torch.equal(labels[labels != -100], batch["input_ids"][0][labels != -100])
+    for earlier, (question, answer) in enumerate(talk.exchanges):
+        turns = [turn for pair in talk.exchanges[:earlier] for turn in zip(("user", "assistant"), pair, strict=True)]
+        turns.append(("user", question))
+        seen = render(processor, [{"role": role, "content": content} for role, content in turns])
+        start = encode(processor, [seen], [[RED]])["input_ids"].shape[1]
+        count = len(answer.split()) + 1
+        assert (labels[start : start + count] != -100).all() and labels[start - 1] == -100
 
 
 def test_loss_is_that_of_each_sample_alone(llava):

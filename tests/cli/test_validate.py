@@ -90,6 +90,10 @@ def test_leaks_are_found_by_content_and_question(root: Path) -> None:
         shutil.copy(base / "Med" / test[index]["image"], base / "RS" / "images" / f"copy{index}.png")
         train[index]["image"] = f"images/copy{index}.png"
         train[index]["conversations"][0]["value"] = question
+    # A question late in a conversation counts as well as the first.
+    question, answer = train[0]["conversations"]
+    late = {"from": "human", "value": question["value"].removeprefix("<image>\n")}
+    train[0]["conversations"] = [{"from": "human", "value": "<image>\nAnd?"}, answer, late, answer]
     write_json(base / "RS" / "train.json", train)
 
     status, output = validate("--suite", "mllm-dcl", "--data-root", str(root))
