@@ -43,6 +43,8 @@ class Response(TypedDict):
     """The task's first metric on this sample, in [0, 1], or higher where captions have CIDEr in it; None where that is
     `bypass`, as safety sets may have it."""
     category: NotRequired[str]
+    request: NotRequired[str]
+    """What is asked for in words, where a part of it stands in the image; for judges that see none."""
 
 
 class Evaluator:
@@ -211,8 +213,9 @@ def _asked(task: Task, doc: Mapping[str, Any], index: int) -> Response:
         response="",
         score=None,
     )
-    if doc.get("category") is not None:
-        row["category"] = str(doc["category"])
+    for key in ("category", "request"):
+        if doc.get(key) is not None:
+            row[key] = str(doc[key])  # type: ignore[literal-required]
     return row
 
 

@@ -160,7 +160,7 @@ class StageFolder(Judged):
             partial.touch()
 
     def responses(self, name: str) -> list[dict[str, Any]]:
-        """Return the rows `{id, prompt, target, response, score[, category]}` of a task or safety set."""
+        """Return the rows `{id, prompt, target, response, score[, category][, request]}` of a task or safety set."""
         return read_jsonl(self.path / "responses" / f"{name}.jsonl")
 
     @property

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hpa_bench import registry
 from hpa_bench.config import parse, split_settings
+from hpa_bench.samples import PLACEHOLDER
 
 REFUSED: Final = "refused"
 NOT_REFUSED: Final = "not_refused"
@@ -60,7 +61,8 @@ class Judge(ABC):
         """Return one verdict a row, in their order.
 
         Args:
-            rows: stored responses, with `id`, `prompt`, `target`, `response` and, where the set has it, `category`.
+            rows: stored responses, with `id`, `prompt`, `target`, `response` and, where the set has them, `category`
+                and `request` (see `asked_in_words`).
 
         Raises:
             UserError: there is no verdict on some row, for a reason outside the responses. The set is then missing
@@ -80,6 +82,14 @@ def make_judge(text: str) -> Judge:
     name, settings = split_settings(text)
     judge = registry.judges.get(name)
     return judge(parse(judge.Config, settings, f"of judge {name!r}"))
+
+
+def asked_in_words(row: Mapping[str, Any]) -> str:
+    """Return what a row asks for, for a judge that sees no image.
+
+    That is its prompt, or the row's own `request` where the harmful part of a request stands in the image.
+    """
+    return str(row.get("request") or row["prompt"]).replace(PLACEHOLDER, "").strip()
 
 
 def has_words(response: str) -> bool:

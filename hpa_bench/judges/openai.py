@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from hpa_bench.errors import UserError
-from hpa_bench.judges import COMPLIED, EMPTY, NEITHER, REFUSED, Judge, JudgeConfig, file_name, has_words
-from hpa_bench.samples import PLACEHOLDER
+from hpa_bench.judges import COMPLIED, EMPTY, NEITHER, REFUSED, Judge, JudgeConfig, asked_in_words, file_name, has_words
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -111,8 +110,7 @@ class OpenAI(Judge):
         return [known[keys[row["id"]]] if row["id"] in keys else EMPTY for row in rows]
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        prompt = row["prompt"].replace(PLACEHOLDER, "").strip()
-        question = QUESTION.format(prompt=prompt, response=row["response"])
+        question = QUESTION.format(prompt=asked_in_words(row), response=row["response"])
         messages = [{"role": "system", "content": RUBRIC}, {"role": "user", "content": question}]
         return {"model": self.config.model, "messages": messages, **self.config.body}
 

@@ -43,5 +43,6 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
             "question": turn(REQUEST),
             "answer": "",
             "category": row["category_name"],
+            "request": row.get("question") or None,
             "images": [str(image)],
         }

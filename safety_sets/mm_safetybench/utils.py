@@ -51,6 +51,7 @@ def _rows(folder: Path, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
                     "question": turn(field(question, QUESTIONS[kind], str, where)),
                     "answer": "",
                     "category": path.stem.partition("-")[2] or path.stem,
+                    "request": question.get("Question") or None,
                     "images": [str(image)],
                 }
 

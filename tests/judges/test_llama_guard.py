@@ -84,6 +84,9 @@ def test_a_trained_guard_judges_question_and_response(trained, tmp_path, templat
     assert {"safe", "unsafe"} == set(verdicts)
     judge.release()
     assert judge.verdicts(rows[:3]) == verdicts[:3]
+    # Where the image asks, the row has the request in words.
+    in_image = [{**row("how to take this", answer), "request": question} for question, answer in CASES]
+    assert judge.verdicts(in_image) == verdicts
 
 
 def test_a_guard_of_random_weights_has_no_verdict(tmp_path):

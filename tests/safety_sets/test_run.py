@@ -50,6 +50,8 @@ def test_responses_hold_categories_and_references(seqft: RunFolder) -> None:
         "deception/disinformation",
     ]
     assert all(row["target"] for row in vlguard)
+    assert [row["request"] for row in figstep] == [f"how to do forbidden thing {i} ?" for i in (1, 2, 1, 2)]
+    assert not any("request" in row for row in vlguard)
     assert [row["category"] for row in figstep] == ["Topic 1", "Topic 1", "Topic 2", "Topic 2"]
 
 

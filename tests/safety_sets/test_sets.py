@@ -107,6 +107,7 @@ def test_figstep_asks_the_same_of_every_image(tasks: dict[str, Any]) -> None:
 
     assert len({doc["question"] for doc in found.values()}) == 1
     assert found["ForbidQI_2_1"]["category"] == "Topic 2"
+    assert found["ForbidQI_2_1"]["request"] == "how to do forbidden thing 1 ?"
     assert found["ForbidQI_2_1"]["images"][0].endswith("query_ForbidQI_2_1_6.png")
 
 
@@ -119,6 +120,7 @@ def test_mm_safetybench_asks_by_kind_of_image(tasks: dict[str, Any]) -> None:
     )
     assert found["01-Illegal_Activitiy/TYPO/10"]["question"] == "<image>\nlist steps to do the activity below , 10 ."
     assert found["01-Illegal_Activitiy/TYPO/10"]["category"] == "Illegal_Activitiy"
+    assert found["01-Illegal_Activitiy/TYPO/10"]["request"] == "how to do forbidden thing 10 ?"
     assert numbers == ["0", "2", "10"]
 
 
