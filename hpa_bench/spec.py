@@ -25,6 +25,10 @@ NO_PART: Any = {
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), and
 engines say the same but for near-ties (each stage's cost.json names its engine)."""
 
+PATHS = ("chat_template", "data_folders", "include_paths")
+NAMES_OR_PATHS = ("model", "unaligned_model", "harmful_data")
+"""Keys of a suite that hold paths, or names of a hub or of tasks unless they start with `.` or `~`."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -111,11 +115,7 @@ def make_spec(
         else:
             known = [*method_class.Config.model_fields, *keys(Suite)]
             raise unknown("key", key, known, f"in --set (method {method_name!r}, suite {suite!r})")
-    if for_suite.get("chat_template"):
-        # A suite's paths start at its file, one on the command line where the command is given.
-        for_suite["chat_template"] = str(Path(for_suite["chat_template"]).expanduser().resolve())
-    named = {key: path for key, path in for_suite.items() if key.startswith("data_folders.")}
-    for_suite |= {key: str(Path(path).expanduser().resolve()) for key, path in named.items()}
+    for_suite = {key: _from_here(key.split(".")[0], value) for key, value in for_suite.items()}
     config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
     if data_root is not None:
         values = {**values, "data_root": data_root}
@@ -136,6 +136,16 @@ def make_spec(
     if needs:
         _check_needs(spec)
     return spec
+
+
+def _from_here(key: str, value: Any) -> Any:
+    """Return a setting of the suite whose paths start where the command is given, and not at the suite's file."""
+    if isinstance(value, list):
+        return [_from_here(key, each) for each in value]
+    if isinstance(value, dict):
+        return {name: _from_here(key, each) for name, each in value.items()}
+    is_path = key in PATHS or (key in NAMES_OR_PATHS and str(value).startswith((".", "~")))
+    return str(Path(value).expanduser().resolve()) if is_path and isinstance(value, str) else value
 
 
 def _reordered(suite: Suite, order: str) -> Suite:

@@ -103,7 +103,8 @@ class EvaluationConfig(_Section):
 
 
 class Suite(_Section):
-    """A benchmark suite. Paths that start with `.` are relative to the suite's file; other models are hub names."""
+    """A benchmark suite. Paths that start with `.` are relative to the suite's file, or in `--set` to the current folder;
+    other models are hub names."""
 
     name: str
     description: str = ""
@@ -164,7 +165,9 @@ class Suite(_Section):
             return name
         path = (self._folder / Path(name).expanduser()).resolve()
         if not path.is_dir():
-            raise UserError(f"Suite {self.name!r} names the model folder {name!r}, which does not exist: {path}.")
+            raise UserError(
+                f"The model folder {path} of suite {self.name!r} does not exist: expected a checkpoint's folder."
+            )
         return str(path)
 
     def chat_template_path(self) -> Path | None:

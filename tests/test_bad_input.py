@@ -42,7 +42,7 @@ def test_the_command_line_prints_one_sentence_and_no_traceback(tmp_path: Path) -
 def test_a_missing_model_folder(tmp_path: Path) -> None:
     path = write_suite(tmp_path, model="./nowhere")
 
-    assert "Suite 'small' names the model folder './nowhere', which does not exist" in refused(path, tmp_path / "run")
+    assert f"The model folder {path.parent}/nowhere of suite 'small' does not exist" in refused(path, tmp_path / "run")
 
 
 def test_a_model_folder_without_a_model(tmp_path: Path) -> None:

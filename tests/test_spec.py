@@ -39,7 +39,7 @@ def test_settings_reach_the_method_and_the_suite() -> None:
         ({"settings": ["rules=strickt"]}, r"Unknown rules 'strickt' in suite 'tiny'\. Did you mean 'strict'\?"),
         ({"settings": ["rules.captoin=strict"]}, r"Unknown kind of answer 'captoin' .*Did you mean 'caption'\?"),
         ({"settings": ["model=null"]}, r"Suite 'tiny' names no model: give one by --set model=PATH"),
-        ({"settings": ["model=./nowhere"]}, r"names the model folder './nowhere', which does not exist"),
+        ({"settings": ["model=./nowhere"]}, r"The model folder \S+/nowhere of suite 'tiny' does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: dict, message: str) -> None:
@@ -55,6 +55,22 @@ def test_a_suite_file_is_read_with_its_own_paths(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"name": "mine", "model": "./model", "tasks": ["tiny_ad"]}))
 
     assert make_spec(str(path), "seqft").suite.model_path() == str(tmp_path / "model")
+
+
+def test_paths_of_the_command_line_start_where_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("suites", "model", "tasks"):
+        (tmp_path / name).mkdir()
+    suite = tmp_path / "suites" / "mine.yaml"
+    suite.write_text(yaml.safe_dump({"name": "mine", "model": "org/model", "tasks": ["tiny_ad"]}))
+    monkeypatch.chdir(tmp_path)
+
+    settings = ["model=./model", "include_paths=[tasks]", "data_folders={ucit: UCIT}", "unaligned_model=org/other"]
+    found = make_spec(str(suite), "seqft", settings=settings).suite
+
+    assert found.model_path() == str(tmp_path / "model")
+    assert found.task_folders()[-1] == tmp_path / "tasks"
+    assert found.task_metadata() == {"data_folders": {"ucit": str(tmp_path / "UCIT")}}
+    assert found.model_path(found.unaligned_model) == "org/other"
 
 
 @pytest.mark.parametrize(

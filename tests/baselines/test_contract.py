@@ -54,13 +54,15 @@ SMALL: dict[str, list[str]] = {
 }
 """Settings under which a method does all its work on three small tasks, where its defaults do not."""
 
-OFFERS = {
-    "safety_calibration": "calibration.safety_set=refusals",
-    "safety_data": "safety_data=refusals",
-    "task_calibration": "calibration.task_samples=6",
-    "unaligned_model": "unaligned_model=./unaligned",
-}
-"""The suite's setting that meets a need; the suite itself meets none that can be left out."""
+
+def offers(suite: str) -> dict[str, str]:
+    """Return the suite's setting that meets each need; the suite itself meets none that can be left out."""
+    return {
+        "safety_calibration": "calibration.safety_set=refusals",
+        "safety_data": "safety_data=refusals",
+        "task_calibration": "calibration.task_samples=6",
+        "unaligned_model": f"unaligned_model={Path(suite).parent / 'unaligned'}",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,8 @@ def seqft(suite: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def offered(suite: str, name: str, settings: list[str]) -> list[str]:
     """Return settings, and with them what the method then needs of the suite, and no more."""
-    everything = make_spec(suite, name, settings=[*settings, *OFFERS.values()])
-    return [*settings, *(OFFERS[need] for need in sorted(everything.method(everything.config).needs))]
+    everything = make_spec(suite, name, settings=[*settings, *offers(suite).values()])
+    return [*settings, *(offers(suite)[need] for need in sorted(everything.method(everything.config).needs))]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -147,13 +149,13 @@ def test_a_need_that_the_suite_does_not_meet_is_refused_in_one_sentence(need: st
     refused = 0
     for name in methods.names():
         settings = offered(suite, name, SMALL.get(name, []))
-        if OFFERS[need] not in settings:
+        if (offer := offers(suite)[need]) not in settings:
             continue
-        settings.remove(OFFERS[need])
+        settings.remove(offer)
         with pytest.raises(UserError) as caught:
             run(suite, name, out=tmp_path / name, settings=settings)
         message = str(caught.value)
-        assert name in message and OFFERS[need].partition("=")[0] in message
+        assert name in message and offer.partition("=")[0] in message
         assert message.endswith(".") and "\n" not in message
         assert not (tmp_path / name).exists()
         refused += 1

@@ -55,7 +55,7 @@ def test_refusals_rise_in_a_suite_that_starts_from_it(folder: Path, tmp_path: Pa
     settings = ["safety_sets=[refusals]", "training.limit=1"]
     refused = {}
     for name in ("model", "aligned"):
-        made = run(suite, "zero_shot", settings=[*settings, f"model=./{name}"], out=tmp_path / name)
+        made = run(suite, "zero_shot", settings=[*settings, f"model={folder / name}"], out=tmp_path / name)
         responses = made.stage(0).responses("refusals")
         refused[name] = sum(verdict(row["response"]) == "refused" for row in responses)
 
