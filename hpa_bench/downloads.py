@@ -76,7 +76,7 @@ def image_path(root: Path, name: str, where: str) -> Path:
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"The image of {where} is {name!r}: expected a path relative to {root}.")
-    if Path(name).is_absolute() or Path(os.path.normpath(name)).parts[0] == os.pardir:
+    if Path(name).is_absolute() or os.pardir in Path(os.path.normpath(name)).parts[:1]:
         raise UserError(f"The image {name!r} of {where} leaves the folder {root}: expected a path inside it.")
     path = root / name
     if not path.is_file():

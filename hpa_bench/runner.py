@@ -94,8 +94,6 @@ class _Run:
         if self.device == "cpu" and self.suite.cpu_threads:
             torch.set_num_threads(self.suite.cpu_threads)
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
-        if is_main():
-            self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
         dtype = self.suite.training.precision(self.device)
         source = checkpoint_folder(self.suite.model_path())
         template = self.suite.chat_template_path()
@@ -107,6 +105,8 @@ class _Run:
         self.start = Checkpoint(source, self.model)
         self.layers = linear_layers(self.model)
         self._check_calibration()
+        if is_main():
+            self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
         evaluation = self.suite.evaluation
         self.hf = HFEngine(self.model, self.processor, batch_size=evaluation.batch_size)
         self.engine = self._engine(evaluation.engine)

@@ -103,7 +103,7 @@ class EvaluationConfig(_Section):
 
 
 class Suite(_Section):
-    """A benchmark suite. Paths that start with `.` are relative to the suite's file, or in `--set` to the current folder;
+    """A benchmark suite. Paths that start with `.` are relative to the suite's file, in `--set` to where one stands;
     other models are hub names."""
 
     name: str

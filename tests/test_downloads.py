@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.downloads import folder_of, image_path, read_json
-from hpa_bench.errors import UserError
+from hpa_bench.errors import MissingImage, UserError
 
 
 def where(tmp_path: Path, data_root: str | None = None, **data_folders: str) -> Path:
@@ -64,6 +64,14 @@ def test_no_image_leaves_its_folder(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(UserError, match="of row 3 leaves the folder"):
         image_path(tmp_path / "images", name, "row 3")
+
+
+@pytest.mark.parametrize("name", [".", "a/..", "a"])
+def test_a_folder_is_no_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+
+    with pytest.raises(MissingImage, match="of row 3 is missing"):
+        image_path(tmp_path, name, "row 3")
 
 
 def test_images_are_found_or_named(tmp_path: Path) -> None:

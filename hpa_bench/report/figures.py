@@ -132,7 +132,7 @@ def safety_trajectory(condition: Condition) -> Figure:
     masr = condition.plane[1]
     with matplotlib.rc_context(STYLE):
         groups = condition.shown
-        figure, panels = _panels(len(groups), "not refused, %", condition)
+        figure, panels = _panels(len(groups), "ASR, %", condition)
         for axes, group in zip(panels, groups, strict=True):
             axes.set_title(_wrapped(group.label, 30), loc="left")
             if len(groups) > 1:
