@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
+"""What a checkpoint has beside its safetensors: configuration, processor, tokenizer. Weights in other formats, as some
+folders hold them too, are neither fetched nor copied."""
 
 
 class Checkpoint(Mapping[str, "Tensor"]):
@@ -92,7 +95,7 @@ def checkpoint_folder(name: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]))
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *BESIDE_WEIGHTS]))
     except GatedRepoError:
         reason = "its owner must grant you access first: ask for it on its page, then run `hf auth login`"
     except (RepositoryNotFoundError, HFValidationError):
@@ -238,7 +241,7 @@ def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_temp
         tensors = {stored_name: weights[name].contiguous() for stored_name, name in names.items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
     for extra in sorted(like.folder.iterdir()):
-        if extra.is_file() and extra.suffix != ".safetensors":
+        if extra.is_file() and any(extra.match(pattern) for pattern in BESIDE_WEIGHTS):
             shutil.copyfile(extra, folder / extra.name)
     if chat_template is not None:
         # Where older checkpoints keep theirs, which would be read in preference.

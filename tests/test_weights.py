@@ -71,12 +71,15 @@ def test_a_module_trained_in_full_replaces_the_old_one(checkpoint: Checkpoint, t
 def test_a_written_checkpoint_loads_as_a_model(checkpoint: Checkpoint, tmp_path: Path) -> None:
     name = linear_layers(random_llava()[0])[0][0] + ".weight"
     changed = {key: checkpoint[key] for key in checkpoint} | {name: torch.zeros_like(checkpoint[name])}
+    (checkpoint.folder / "pytorch_model.bin").write_bytes(b"the same weights again")
     write_checkpoint(tmp_path / "out", checkpoint, changed)
 
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
     assert not model.get_parameter(name).any()
     published = load_file(tmp_path / "out" / "model.safetensors")
     assert set(published) == set(load_file(checkpoint.folder / "model.safetensors"))
+    beside = {path.name for path in checkpoint.folder.iterdir()} - {"pytorch_model.bin"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == beside
 
 
 def test_published_names_are_translated(checkpoint: Checkpoint) -> None:
