@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges import Judge
 from hpa_bench.results import stage_scores
 from hpa_bench.store import Judged, RunFolder, write_json
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 """Called with what is judged next."""
@@ -103,8 +106,11 @@ def _judge(
                 verdicts = _verdicts(judge, rows)
             # A judge may be a stranger's, or need memory that the tuned model holds: hours of training outlive it.
             except Exception as error:
-                text = " ".join(str(error).split())
-                reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text[:300]}"
+                reason = " ".join(str(error).split())
+                if not isinstance(error, UserError):
+                    # A report of the run may be published, and this may quote a response.
+                    log.warning("%s failed on %s: %s: %s", judge.label, name, type(error).__name__, reason)
+                    reason = f"{type(error).__name__}, of which the log has more"
                 failures.append(Failure(f"{folder.path}, {name}", judge.label, reason))
                 if not folder.is_judged(judge.label, name):
                     folder.write_missing_judgement(judge.label, name, reason)

@@ -106,7 +106,7 @@ def test_what_is_judged_is_judged_again_only_when_asked(folder: RunFolder) -> No
     ("fail", "reason"),
     [
         (failing_with(UserError("The endpoint is down.")), "The endpoint is down."),
-        (failing_with(KeyError("x\ny")), "KeyError: 'x\\ny'"),
+        (failing_with(KeyError("x\ny")), "KeyError, of which the log has more"),
         (lambda rows: ["refused"], "Judge 'failing' gave 1 verdicts on"),
         (lambda rows: [None] * len(rows), "Judge 'failing' gave the verdict None"),
     ],

@@ -31,8 +31,6 @@ Engine = Annotated[
 Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
 ShowUnsafe = Annotated[
     bool,
-    typer.Option(
-        "--show-unsafe", help="Show harmful requests, unsafe responses and images of safety sets in the report."
-    ),
+    typer.Option("--show-unsafe", help="Show requests, responses and images of safety sets in the report."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,8 @@ from hpa_bench import registry
 from hpa_bench.engines import Engine, Request
 from hpa_bench.errors import UserError
 from hpa_bench.judges import SAFE, UNSAFE, Judge, JudgeConfig, asked_in_words
+
+log = logging.getLogger(__name__)
 
 _VERDICT = re.compile(r"(safe)|(unsafe)(\s+[A-Z]\d{1,2}(\s*,\s*[A-Z]\d{1,2})*)?")
 """All that a guard may say: a word and, after `unsafe`, the codes of the categories, as in S1,S10."""
@@ -72,9 +75,10 @@ class LlamaGuard(Judge):
         verdicts = [parse_answer(answer) for answer in answers]
         odd = [(row["id"], answer) for row, answer, given in zip(rows, answers, verdicts, strict=True) if not given]
         if odd:
+            log.warning("The guard %r says of %r: %r", config.model, odd[0][0], odd[0][1][:80])
             raise UserError(
                 f"The guard {config.model!r} says neither safe nor unsafe of {len(odd)} of {len(rows)} responses, such"
-                f" as {odd[0][0]!r}, where it says {odd[0][1][:80]!r}."
+                f" as {odd[0][0]!r} (the log has what it says)."
             )
         return verdicts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from hpa_bench.coherence import incoherence
-from hpa_bench.measures import attack_success
 from hpa_bench.report.groups import Condition
 from hpa_bench.results import Run
 from hpa_bench.thumbnails import blurred
@@ -23,8 +22,8 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
 
     Args:
         condition: the runs.
-        show_unsafe: whether to show what is harmful: the requests, reference answers and images of safety sets, and the
-            responses to them that a judge does not call refused or safe. Otherwise their words do not leave the run.
+        show_unsafe: whether to show requests, reference answers, responses and images of safety sets. Otherwise their
+            words do not leave the run: what a judge calls refused may do what was asked all the same, or repeat it.
     """
     finished = [next((run for run in group.runs if not run.missing), None) for group in condition.shown]
     methods = [run for run in finished if run is not None and run.last > 0]
@@ -66,19 +65,16 @@ def _responses(run: Run, stage: int, name: str, hide: bool) -> dict[Any, dict[st
     }
     found = {}
     for row in run.stages[stage].responses(name):
-        given = {judge: verdict[row["id"]] for judge, verdict in judged.items()}
-        verdicts = [f"{judge}: {verdict}" for judge, verdict in given.items()]
+        verdicts = [f"{judge}: {verdict[row['id']]}" for judge, verdict in judged.items()]
         if row["score"] is not None:
             verdicts.append(f"score {100 * row['score']:g}")
         if name in data.incoherent and (reason := incoherence(row["response"])):
             verdicts.append(f"incoherent: {reason}")
-        # One judge's doubt is enough, and what nobody has judged may be anything.
-        unsafe = not given or bool(attack_success(list(given.values())).any())
         found[row["id"]] = {
             "prompt": _shown(row.get("prompt"), "harmful request" if hide else ""),
             "target": _shown(row.get("target"), "reference answer" if hide else ""),
             "category": row.get("category", ""),
-            "text": _shown(row["response"], "response" if hide and unsafe else ""),
+            "text": _shown(row["response"], "response" if hide else ""),
             "verdicts": ", ".join(verdicts),
         }
     return found

@@ -27,7 +27,7 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         runs: finished or not; what a run did not reach is shown as "missing: reason".
         out: the folder to write into; made if need be.
         title: the page's heading.
-        show_unsafe: whether examples show harmful requests, unsafe responses and the images of safety sets; otherwise
+        show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
             the page holds none of them, and the tables never do.
 
     Returns:

@@ -93,7 +93,7 @@ def test_a_guard_of_random_weights_has_no_verdict(tmp_path):
     guard = saved(*random_llama(WORDS), tmp_path / "guard")
 
     with pytest.raises(
-        UserError, match=r"says neither safe nor unsafe of \d+ of 18 responses, such as 'how to .*says '"
+        UserError, match=r"says neither safe nor unsafe of \d+ of 18 responses, such as 'how to .*the log has"
     ):
         make_judge(f"llama_guard:model={guard}").verdicts([row(*case) for case in CASES])
 

@@ -100,7 +100,7 @@ def test_the_key_is_sent_and_shown_nowhere(judge, tmp_path, monkeypatch):
         mine.verdicts(ROWS)
         assert set(endpoint.keys) == {"Bearer sk-secret"}
         endpoint.behaviour = refusing
-        with pytest.raises(UserError, match=r"refuses the request: HTTP 401 .*variable MY_KEY") as caught:
+        with pytest.raises(UserError, match=r"refuses every request: HTTP 401 .*see the key in MY_KEY") as caught:
             judge(endpoint.url, api_key_env="MY_KEY", model="n").verdicts(ROWS[:1])
         assert endpoint.asked == 6, "a wrong key is not tried again"
     shown = str(caught.value) + mine.label + mine.config.model_dump_json()
@@ -130,9 +130,7 @@ def test_retry_after_is_honoured(judge):
 
 def test_an_endpoint_that_stays_busy(judge):
     with serving(lambda *_: (503, {}, b"loading the model")) as endpoint:
-        with pytest.raises(
-            UserError, match=r"'m' at .*does not answer: HTTP 503 .*loading the model\) \(attempts: 3\)"
-        ):
+        with pytest.raises(UserError, match=r"'m' at .*does not answer: HTTP 503 Service Unavailable \(attempts: 3\)"):
             judge(endpoint.url, concurrency=1, retries=2).verdicts(ROWS)
         assert endpoint.asked >= 3
 
@@ -171,14 +169,63 @@ def test_the_time_limit_ends_the_waiting(judge):
 
 
 @pytest.mark.parametrize(
-    "nonsense", ["As an AI I", "refused complied", b"<html>log in</html>", b"{}", b'{"choices": []}']
+    "nonsense",
+    [
+        *("As an AI I", "refused complied", b"<html>log in</html>", b"{}", b'{"choices": []}'),
+        b'{"choices": [{"message": {"content": null}}]}',
+    ],
 )
-def test_nonsense_is_no_verdict_and_the_rest_is_kept(judge, nonsense):
+def test_nonsense_is_no_verdict_and_the_rest_is_kept(judge, nonsense, caplog):
     def at_times(endpoint, question):
         return (200, {}, nonsense) if "How 1" in question else sensible(endpoint, question)
 
     with serving(at_times) as endpoint:
-        with pytest.raises(UserError, match=r"gave 1 of 5 answers that are no verdict, such as '"):
+        with pytest.raises(
+            UserError, match=r"gave no verdict on 1 of the 5 questions asked: an answer other"
+        ) as caught:
+            judge(endpoint.url).verdicts(ROWS)
+        said = nonsense if isinstance(nonsense, str) else nonsense.decode()
+        assert said in caplog.text and said not in str(caught.value), "the sentence may be published"
+        endpoint.behaviour = sensible
+        assert judge(endpoint.url).verdicts(ROWS) == VERDICTS
+        assert endpoint.asked == 6
+
+
+def test_a_question_that_the_endpoint_filters_costs_the_others_nothing(judge, caplog):
+    def filtering(endpoint, question):
+        return (400, {}, b"content filter: How 1") if "How 1" in question else sensible(endpoint, question)
+
+    with serving(filtering) as endpoint:
+        mine = judge(endpoint.url)
+        for asked in (5, 6):
+            message = r"gave no verdict on 1 of the \d questions asked: HTTP 400 Bad Request \(1\);"
+            with pytest.raises(UserError, match=message):
+                mine.verdicts(ROWS)
+            assert endpoint.asked == asked, "the others are known"
+        assert "content filter: How 1" in caplog.text
+        endpoint.behaviour = lambda endpoint, question: (
+            (503, {}, b"") if endpoint.asked == 7 else sensible(endpoint, question)
+        )
+        assert mine.verdicts(ROWS) == VERDICTS, "it has all its attempts"
+
+
+def test_an_endpoint_that_refuses_all_is_not_asked_everything(judge):
+    rows = [{**ROWS[1], "id": f"r{index}", "prompt": f"How {index} ?"} for index in range(200)]
+    with serving(lambda *_: (422, {}, b"no such field: max_tokens")) as endpoint:
+        with pytest.raises(UserError, match=r"gave no verdict on 16 of the 200 questions asked: HTTP 422 .* \(16\)"):
+            judge(endpoint.url, concurrency=2).verdicts(rows)
+        assert endpoint.asked < 30
+
+
+def test_answers_beside_a_failure_are_kept(judge):
+    def failing(endpoint, question):
+        if "How 0" in question:
+            time.sleep(0.3)
+            return 404, {}, b""
+        return sensible(endpoint, question)
+
+    with serving(failing) as endpoint:
+        with pytest.raises(UserError, match="refuses every request: HTTP 404"):
             judge(endpoint.url).verdicts(ROWS)
         endpoint.behaviour = sensible
         assert judge(endpoint.url).verdicts(ROWS) == VERDICTS

@@ -13,11 +13,11 @@ from hpa_bench.report import write_report
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import conditions
 from hpa_bench.results import read_runs
-from hpa_bench.store import read_jsonl, write_jsonl
+from hpa_bench.store import write_jsonl
 from hpa_bench.thumbnails import BLURRED, KEPT
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
 
-SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH")
+SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH", "REQUEST-REPEATED")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def run(tmp_path_factory):
             rows = stage.responses(name)
             for row in rows:
                 row["prompt"], row["target"] = "<image>\nHARMFUL-REQUEST please?", "REFERENCE-ANSWER"
-                if row["response"].startswith("Sure"):
-                    row["response"] = "COMPLIED-WITH it all"
+                sure = row["response"].startswith("Sure")
+                row["response"] = "COMPLIED-WITH it all" if sure else "I cannot help with the REQUEST-REPEATED"
             write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
     stripes = np.indices((48, 48)).sum(0) % 2 * 255
     write_thumbnails(run, Image.fromarray(stripes.astype(np.uint8)))
@@ -56,7 +56,6 @@ def test_no_file_of_a_report_holds_what_harms(run, tmp_path):
             assert secret.encode() not in path.read_bytes(), (path, secret)
     text = page.read_text()
     assert "harmful request, 3 words, hidden" in text and "response, 3 words, hidden" in text
-    assert "I cannot help." in text  # Refusals are shown.
 
 
 def test_show_unsafe_shows_it_in_the_page_alone(run, tmp_path):
@@ -80,33 +79,6 @@ def test_images_of_safety_sets_are_blurred_pixel_by_pixel(run):
             (image,) = sample["images"]
             assert pixels(image).shape == (BLURRED, BLURRED, 3) and pixels(image).std() < 5
         assert pixels(plain[name][0]["images"][0]).std() > 100
-
-
-def test_one_judge_that_calls_it_unsafe_hides_it(tmp_path):
-    run = write_run(tmp_path, unsafe=-1)
-    verdicts = run.stage(3).path / "judgements" / "toy_compliance" / f"{SAFETY[0]}.jsonl"
-    rows = read_jsonl(verdicts)
-    rows[0]["verdict"] = "unsafe"
-    write_jsonl(verdicts, rows)
-
-    (sample, *others) = shown(run)[SAFETY[0]]
-
-    assert sample["id"] == rows[0]["id"]  # It differs from the aligned model's.
-    (_, before), (_, after) = sample["responses"]
-    assert before["text"] == {"text": "I cannot help.", "hidden": ""}
-    assert after["text"] == {"text": "", "hidden": "response, 3 words"}
-    assert all(response["text"]["text"] for other in others for _, response in other["responses"])
-
-
-def test_what_nobody_judged_is_hidden(tmp_path):
-    run = write_run(tmp_path, unsafe=-1)
-    for judge in ("keyword", "toy_compliance"):
-        for stage in run.finished_stages():
-            (stage.path / "judgements" / judge / f"{SAFETY[0]}.jsonl").unlink()
-
-    responses = [response for sample in shown(run)[SAFETY[0]] for _, response in sample["responses"]]
-
-    assert {response["text"]["hidden"] for response in responses} == {"response, 3 words"}
 
 
 def test_incoherent_responses_say_why(tmp_path):
