@@ -141,7 +141,8 @@ class Splits(Mapping[str, Rows]):
         for candidate in candidates:
             if candidate.is_file():
                 return candidate
-        names = ", ".join(dict.fromkeys(str(candidate.relative_to(self.base)) for candidate in candidates))
+        near = [candidate for candidate in candidates if candidate.parent.is_dir()] or candidates
+        names = ", ".join(dict.fromkeys(str(candidate.relative_to(self.base)) for candidate in near))
         hint = f": get it from {self.where_to_get}" if self.where_to_get else ""
         raise UserError(f"There is no {what} in {self.base} (looked for {names}){hint}.")
 

@@ -82,6 +82,24 @@ def test_other_names_of_the_same_downloads(tmp_path: Path) -> None:
             assert len(check_task(task, "training")) == TRAIN and len(check_task(task, "test")) == TEST
 
 
+def test_downloads_as_other_projects_unpack_them(tmp_path: Path) -> None:
+    """HiDe-LLaVA's README has UCIT's files in `instructions`, images beside it; CoIN's files may be in the root."""
+    write_ucit(tmp_path)
+    ucit = tmp_path / "UCIT"
+    sets = [path for path in ucit.iterdir() if path.name != "datasets"]
+    (ucit / "instructions").mkdir()
+    for folder in sets:
+        folder.rename(ucit / "instructions" / folder.name.removesuffix("-Math"))
+    write_coin(tmp_path)
+    (tmp_path / "playground" / "Instructions_Original").rename(tmp_path / "Instructions_Original")
+
+    for suite, where in (("ucit", ucit), ("ucit", ucit / "instructions"), ("coin", tmp_path)):
+        tasks = tasks_of(suite, None, f"data_folders.{suite}={where}", "rules.caption=strict")
+        assert len(tasks) >= 6
+        for task in tasks.values():
+            assert len(check_task(task, "training")) >= TRAIN and len(check_task(task, "test")) >= TEST
+
+
 def test_three_downloads_may_lie_in_three_places(root: Path) -> None:
     folders = f"data_folders={{dcl: {root / 'Domain_data'}, ucit: {root / 'UCIT'}, coin: {root}}}"
 
