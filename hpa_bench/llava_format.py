@@ -16,7 +16,7 @@ from hpa_bench.captions import check_captions
 from hpa_bench.downloads import folder_of, image_path, read_json
 from hpa_bench.errors import UserError
 from hpa_bench.images import open_image
-from hpa_bench.rules import CAPTION, rule
+from hpa_bench.rules import CAPTION, check_box, rule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -125,6 +125,8 @@ class Splits(Mapping[str, Rows]):
         suffixes = {"*": self._suffix} if isinstance(self._suffix, str) else self._suffix
         for doc in rows:
             doc["scoring"] = self._scoring
+            if kind == "grounding" and (wrong := check_box(doc, sized=rules == "coin")):
+                doc.setdefault("problem", wrong)
             doc["question"] += suffixes.get(doc["answer"], suffixes.get("*", ""))
         if self._annotations is None:
             if kind == CAPTION:
@@ -219,7 +221,7 @@ def load_pairs(*, harmful_file: str | None = None, **_: Any) -> Splits:
     """
     if harmful_file is None:
         raise UserError("The task 'harmful_pairs' has no file: give one by --harmful-data FILE.")
-    file = Path(harmful_file)
+    file = Path(harmful_file).resolve()
     if not file.is_file():
         raise UserError(f"--harmful-data {file} does not exist: expected a JSON file of LLaVA-format rows.")
     return load(folder=str(file.parent), train=file.name, test=file.name, config_source=str(file))
@@ -298,7 +300,9 @@ def _exchanges(raw: Mapping[str, Any], images: int) -> list[tuple[str, list[str]
             raise _Bad(_mismatch(places, images))
         return [(_bare(raw["text"]), ["" if answer is None else str(answer) for answer in listed])]
     turns = raw["conversations"]
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) and "value" in turn for turn in turns):
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, dict) and turn.get("value") is not None for turn in turns
+    ):
         raise _Bad('`conversations` is no list of {"from", "value"}')
     if turns and turns[0].get("from") == "gpt":
         turns = turns[1:]  # as LLaVA does

@@ -182,8 +182,8 @@ def strict_grounding(p: str, row: Row) -> float:
 
 
 def strict_textvqa(p: str, row: Row) -> float:
-    """Score agreement as `coin_textvqa` does, with any number of annotators; without them, with the row's answer."""
-    return _agreement(vqa_words(p), [vqa_words(answer) for answer in row.get("answers") or [row["answer"]] * 10])
+    """Score agreement as `coin_textvqa` does, with any number of annotators; of fewer than four, all others must agree."""
+    return _agreement(vqa_words(p), [vqa_words(answer) for answer in row.get("answers") or [row["answer"]]])
 
 
 RULES: dict[str, dict[str, Rule]] = {
@@ -255,11 +255,12 @@ def _contractions() -> dict[str, str]:
 
 
 def _agreement(said: str, answers: Sequence[str]) -> float:
-    left_out = [
-        min(1.0, sum(other == said for other in (*answers[:i], *answers[i + 1 :])) / 3) for i in range(len(answers))
-    ]
     # The evaluation knows no answer but the annotators' own.
-    return sum(left_out) / len(answers) if said in answers else 0.0
+    if len(answers) == 1 or said not in answers:
+        return float(said in answers)
+    enough = min(3, len(answers) - 1)
+    others = ((*answers[:i], *answers[i + 1 :]) for i in range(len(answers)))
+    return sum(min(1.0, sum(other == said for other in left) / enough) for left in others) / len(answers)
 
 
 def _plain_letter(p: str) -> str:
@@ -287,6 +288,22 @@ def _plain(text: str) -> str:
 
 def _box(row: Row) -> list[float]:
     return [float(part) for part in str(row["answer_bbox"]).replace("[", "").replace("]", "").split(",")]
+
+
+def check_box(row: Row, sized: bool) -> str:
+    """Say what is wrong with the box of a test row, and with the image size that some rules need, or nothing."""
+    try:
+        right = len(_box(row)) == 4
+    except (KeyError, ValueError):
+        right = False
+    if not right:
+        return f"`answer_bbox` is {row.get('answer_bbox')!r}, expected four numbers"
+    size = row.get("size")
+    if sized and not (
+        isinstance(size, list) and len(size) == 2 and all(isinstance(side, int | float) for side in size)
+    ):
+        return f"`size` is {size!r}, expected the image's width and height"
+    return ""
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:

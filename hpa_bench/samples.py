@@ -136,20 +136,26 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
     Wrong is a broken image (of a large set, beyond what is kept in memory, only one that is missing or no image), no
     answer, an id that an earlier row has, or not as many `<image>` as images; a split that is missing or empty is one
     error. An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs
-    none. A row may say under `problem` what its reader found wrong with it, in which `file` and `row` it stands, and
-    under `further` the later exchanges of its conversation.
+    none. Where it does, each row's own answer is scored, so that no row stops a run once it has generated. A row may
+    say under `problem` what its reader found wrong with it, in which `file` and `row` it stands, and under `further`
+    the later exchanges of its conversation.
     """
     where = f"in the {split} split of task {task.task_name!r}"
-    needs_answer = split == "training" or metric_of(task) is not None
+    scored = split != "training" and metric_of(task) is not None
+    needs_answer = split == "training" or scored
     seen: set[str] = set()
     empty = True
     try:
         docs = _docs(task, split)
         reader = ImageReader(task, docs)
         for index, doc in _rows(docs, where):
+            scored = scored and (not empty or _scorable(task))
             empty = False
             try:
-                yield _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)
+                sample = _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)
+                if scored:
+                    _score(task, doc, sample.target, row_name(doc, index, where))
+                yield sample
             except UserError as error:
                 yield error
     except UserError as error:
@@ -180,12 +186,24 @@ def check_scoring(task: Task) -> None:
     Raises:
         UserError: the task cannot be scored here.
     """
+    _score(task, task.eval_docs[0], "", f"task {task.task_name!r} ({_source(task)})")
+
+
+def _scorable(task: Task) -> bool:
     try:
-        task.process_results(task.eval_docs[0], [""])
+        check_scoring(task)
+    except UserError:
+        return False
+    return True
+
+
+def _score(task: Task, doc: Mapping[str, Any], response: str, what: str) -> None:
+    try:
+        task.process_results(doc, [response])
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"Task {task.task_name!r} ({_source(task)}) cannot be scored: {_reason(error)}.") from error
+        raise UserError(f"{what[0].upper()}{what[1:]} cannot be scored: {_reason(error)}.") from error
 
 
 def sample_id(doc: Mapping[str, Any], index: int) -> str:

@@ -8,6 +8,8 @@ from PIL import Image
 
 from hpa_bench import images, run
 from hpa_bench.errors import UserError
+from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.spec import make_spec
 from hpa_bench.store import RunFolder
 from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
 from tests.models import save_random_llava
@@ -100,6 +102,15 @@ def test_harmful_pairs_from_a_file_are_recorded(root: Path, tmp_path: Path) -> N
     assert len(replaced) == 2 and set(replaced.values()) <= {"t0", "t1", "t2"}
     assert finished.manifest["suite_config"]["harmful_data"] == pairs
     assert len(finished.manifest["data"]["harmful_data"]) == 64
+
+
+def test_harmful_pairs_are_found_from_where_the_command_is_given(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    suite = make_spec("mllm-dcl", "seqft", settings=["harmful_data=pairs/pairs.json"], model=False).suite
+
+    task = load_tasks(["harmful_pairs"], suite.task_folders(), metadata=suite.task_metadata())["harmful_pairs"]
+
+    assert len(training_samples(task)) == 3
 
 
 @pytest.mark.parametrize(

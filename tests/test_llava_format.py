@@ -185,6 +185,7 @@ def test_ids_are_as_given_and_unique(tmp_path: Path) -> None:
 
 
 GOOD = train_row(0, "red.png", "what ?", "red")
+NO_ANSWER = [GOOD["conversations"][0], {"from": "gpt", "value": None}]
 UNANSWERED = [{"from": "human", "value": "and ?"}, {"from": "gpt", "value": " "}]
 
 
@@ -194,6 +195,7 @@ UNANSWERED = [{"from": "human", "value": "and ?"}, {"from": "gpt", "value": " "}
         ({"id": 1, "image": "red.png"}, "has neither `conversations` nor `text` (its keys: id, image)"),
         ({**GOOD, "conversations": "what ?"}, '`conversations` is no list of {"from", "value"}'),
         ({**GOOD, "conversations": GOOD["conversations"][:1]}, "does not go from human to gpt in turns"),
+        ({**GOOD, "conversations": NO_ANSWER}, '`conversations` is no list of {"from", "value"}'),
         ({**GOOD, "image": ["red.png", "red.png"]}, "it has 1 <image> in its text and 2 images"),
         ({"id": 1, "conversations": GOOD["conversations"]}, "it has 1 <image> in its text and 0 images"),
         ({**GOOD, "image": 3}, "`image` is 3, expected a path or a list of paths"),
@@ -216,6 +218,41 @@ def test_a_bad_row_is_named_and_the_others_are_read(tmp_path: Path, row: Any, me
     assert isinstance(bad, UserError) and message in str(bad)
     assert "train.json:1)" in str(bad) or "row 1 of" in str(bad) or "no answer" in str(bad)
     assert isinstance(bad, MissingImage) == ("gone" in message)
+
+
+BOXED = {
+    "text": "where ?",
+    "answer": "here",
+    "image": "red.png",
+    "answer_bbox": "[0.1, 0.2, 0.5, 0.6]",
+    "size": [30, 24],
+}
+
+
+@pytest.mark.parametrize(
+    ("scoring", "row", "message"),
+    [
+        ("coin/grounding", {**BOXED, "size": None}, "`size` is None, expected the image's width and height"),
+        ("coin/grounding", {**BOXED, "answer_bbox": "[0.1, 0.2, 0.5]"}, "expected four numbers"),
+        ("strict/grounding", {**BOXED, "answer_bbox": "there"}, "`answer_bbox` is 'there', expected four numbers"),
+        (
+            "coin/textvqa",
+            {"text": "what ?", "answer": ["red", "dark red"]},
+            "has 2 answers: its score needs exactly 10",
+        ),
+    ],
+)
+def test_a_test_row_that_cannot_be_scored_is_found_before_anything_is_generated(
+    tmp_path: Path, scoring: str, row: Any, message: str
+) -> None:
+    good = {**BOXED, "question_id": 0} | ({"answer": ["red"] * 10} if scoring == "coin/textvqa" else {})
+
+    first, bad, last = inspect_task(
+        own_task(tmp_path, test=[good, {**row, "question_id": 1}, {**good, "question_id": 2}], scoring=scoring), "test"
+    )
+
+    assert isinstance(first, Sample) and isinstance(last, Sample)
+    assert isinstance(bad, UserError) and message in str(bad)
 
 
 @pytest.mark.parametrize(

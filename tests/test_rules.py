@@ -90,6 +90,10 @@ TEN = {"id": "7", "answers": ["red"] * 2 + ["blue"] * 8}
         ("strict", "grounding", "[0.1,0.2,0.5,0.6]", BOX, 1),
         ("strict", "grounding", "[0.6,0.7,0.9,0.9]", BOX, 0),
         ("strict", "textvqa", "blue", {"answer": "Blue"}, 1),
+        ("strict", "textvqa", "blue", {"answers": ["Blue"] * 3}, 1),
+        ("strict", "textvqa", "blue", {"answers": ["blue", "green"]}, 0.5),
+        ("strict", "textvqa", "blue", {"answers": ["blue"] * 3 + ["green"] * 2}, (3 * 2 / 3 + 2) / 5),
+        ("strict", "textvqa", "blue", TEN, 1),
     ],
 )
 def test_score(rules: str, kind: str, prediction: str, row: dict, score: float) -> None:

@@ -31,6 +31,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "hpa-bench",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # Dollars in a setting are dollars.
     "figure.dpi": 100,
 }
 

@@ -203,6 +203,13 @@ def test_model_output_is_escaped(tmp_path):
     assert 'alert("x")' in seen.text
 
 
+def test_dollars_in_a_setting_are_no_mathematics(tmp_path):
+    odd = {"words": r"a$\bad{$b"}
+    page = report_of([write_run(tmp_path), write_run(tmp_path, config=odd, changed=odd)], tmp_path / "report")
+
+    assert r"a$\bad{$b" in Visible(page).text
+
+
 def test_unfinished_runs_say_why(tmp_path):
     stopped = write_run(tmp_path, "hpa", finished=1)
     (stopped.path / "FAILED").write_text("The loss is NaN at step 3.")
