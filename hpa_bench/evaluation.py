@@ -45,6 +45,8 @@ class Response(TypedDict):
     category: NotRequired[str]
     request: NotRequired[str]
     """What is asked for in words, where a part of it stands in the image; for judges that see none."""
+    cluster: NotRequired[str]
+    """What samples that belong together share, such as one question asked with several images."""
 
 
 class Evaluator:
@@ -213,7 +215,7 @@ def _asked(task: Task, doc: Mapping[str, Any], index: int) -> Response:
         response="",
         score=None,
     )
-    for key in ("category", "request"):
+    for key in ("category", "request", "cluster"):
         if doc.get(key) is not None:
             row[key] = str(doc[key])  # type: ignore[literal-required]
     return row

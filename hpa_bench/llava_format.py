@@ -274,6 +274,8 @@ def _docs(raw: Any, index: int, whole: bool) -> list[Doc]:
         name = str(given) if whole or len(exchanges) == 1 else f"{given}/{turn}"
         question = f"{PLACEHOLDER}\n" * len(images) + text
         row = kept | doc | {"id": name, "text": text, "question": question, "answer": answers[0]}
+        if name != str(given):
+            row["cluster"] = str(given)
         found.append(row | {"answers": answers} if len(answers) > 1 else row)
     if whole and len(exchanges) > 1:
         found[0]["further"] = [(text, answers[0]) for text, answers in exchanges[1:]]

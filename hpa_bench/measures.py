@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hpa_bench import metrics
 from hpa_bench.coherence import incoherence
 from hpa_bench.errors import UserError
-from hpa_bench.metrics import Floats
+from hpa_bench.metrics import Floats, Ints
 from hpa_bench.store import StageFolder
 
 ALL = "all"
@@ -47,8 +47,8 @@ class Measure:
     replicates: NDArray[np.float32]
     """The same number on each bootstrap resample of the samples."""
     yes_no: int = 0
-    """Where the value is a share of yes/no samples, their number (for a mean over sets, the smallest set's times the
-    number of sets); else 0."""
+    """Where the value is a share of yes/no samples, their number, or that of their clusters (for a mean over sets, the
+    smallest set's times the number of sets); else 0."""
 
 
 class Cell(NamedTuple):
@@ -78,6 +78,8 @@ class StageData(NamedTuple):
     """By safety and benign set: whether the response is incoherent (see `hpa_bench.coherence`)."""
     categories: dict[str, list[str]]
     """By safety and benign set that has categories."""
+    clusters: dict[str, Ints]
+    """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
 
 
 def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
@@ -86,7 +88,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
     Raises:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
-    data = StageData({}, {}, {}, {}, {})
+    data = StageData({}, {}, {}, {}, {}, {})
     judges = judges_of([stage], manifest)
     for name in [*manifest["tasks"], *manifest["safety_sets"], *manifest["benign_sets"]]:
         where = stage.path / "responses" / f"{name}.jsonl"
@@ -98,6 +100,9 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
         if twice is not None:
             raise UserError(f"{where} has two responses with the id {twice!r}.")
         data.ids[name] = ids
+        if any("cluster" in row for row in rows):
+            names = [row.get("cluster", f"alone/{row['id']}") for row in rows]
+            data.clusters[name] = np.unique(names, return_inverse=True)[1]
         if name in manifest["tasks"]:
             unscored = next((row["id"] for row in rows if row["score"] is None), None)
             if unscored is not None:
@@ -141,7 +146,9 @@ def samples_of(data: Sequence[StageData], manifest: Mapping[str, Any], judges: I
         }
         # A guard reads harm, not refusal: of refusals and empty answers it says nothing.
         guard = seen & {"safe", "unsafe"}
-        shares = ("complied", "neither", "empty") if seen & {"complied", "neither"} else () if guard else ("empty",)
+        # Where all is refused or empty, nothing complied, whoever judges.
+        tells = seen <= {"refused", "empty", "complied", "neither"} or seen & {"complied", "neither"}
+        shares = () if guard else ("complied", "neither", "empty") if tells else ("empty",)
         for name, kind in kinds.items():
             unjudged = [""] * len(data[0].ids[name])
             verdicts = np.array([stage.verdicts.get((judge, name), unjudged) for stage in data], dtype=object)
@@ -162,7 +169,10 @@ def attack_success(verdicts: ArrayLike) -> NDArray[np.bool_]:
 
 
 def measures_of(
-    samples: Mapping[Series, Floats], tasks: Sequence[str], curriculum: Sequence[Sequence[str]] | None
+    samples: Mapping[Series, Floats],
+    tasks: Sequence[str],
+    curriculum: Sequence[Sequence[str]] | None,
+    clusters: Mapping[str, Ints],
 ) -> dict[Key, Measure]:
     """Return every number that these samples give.
 
@@ -170,6 +180,7 @@ def measures_of(
         samples: per-sample values in percent, [finished stages, n].
         tasks: the tasks in training order.
         curriculum: the tasks of each stage; None leaves out what compares stages.
+        clusters: by set where samples belong together, the cluster of each (see `StageData`).
     """
     found: dict[Key, Measure] = {}
     over_sets: dict[Series, list[Series]] = {}
@@ -178,9 +189,11 @@ def measures_of(
     for series in samples:
         by_set.setdefault(series.set, []).append(series)
     for name, listed in by_set.items():  # In one product, which is several times faster than one by one.
-        drawn |= zip(listed, metrics.resampled_means(np.stack([samples[one] for one in listed]), name), strict=True)
+        means = metrics.resampled_means(np.stack([samples[one] for one in listed]), name, clusters.get(name))
+        drawn |= zip(listed, means, strict=True)
     for series, values in samples.items():
-        yes_no = values.shape[1] if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
+        units = len(set(clusters[series.set])) if series.set in clusters else values.shape[1]
+        yes_no = units if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
         _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
     for series, parts in over_sets.items():
@@ -217,8 +230,9 @@ def _add(
 def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
     """Return the mean over seeds with its 95% interval.
 
-    A share of yes/no samples in one run gets Wilson's interval; anything else the percentile bootstrap, which draws
-    seeds first, then samples. Where the bootstrap of a share has no width, because all samples agree, Wilson steps in.
+    A share of yes/no samples in one run gets Wilson's interval, over clusters where there are some; anything else the
+    percentile bootstrap, which draws seeds first, then samples. Where the bootstrap of a share has no width, because
+    all samples agree, Wilson steps in.
     """
     value = float(np.mean([measure.value for measure in seeds]))
     replicates = np.stack([measure.replicates for measure in seeds])

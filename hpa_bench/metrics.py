@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 CONTINUAL = ("ap", "bwt", "bwt_over_t", "mft", "mfn", "maa", "forgetting", "fwt")
 """Names of the metrics of an accuracy matrix."""
@@ -130,7 +131,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
-def resampled_means(scores: Floats, name: str) -> Floats:
+def resampled_means(scores: Floats, name: str, clusters: Ints | None = None) -> Floats:
     """Return the mean of each bootstrap resample of the last axis.
 
     The resamples depend on `name` and on the number of samples alone. Arrays of one set, samples in one order, are
@@ -139,15 +140,21 @@ def resampled_means(scores: Floats, name: str) -> Floats:
     Args:
         scores: [..., n].
         name: the set, such as "tiny_ad".
+        clusters: [n], which samples belong together and are drawn together, numbered from 0; by default each alone.
 
     Returns:
         [..., REPLICATES].
     """
     n = scores.shape[-1]
+    rows, sizes = scores.reshape(-1, n), np.ones(n)
+    if clusters is not None:
+        order = np.argsort(clusters, kind="stable")
+        sizes = np.bincount(clusters).astype(np.float64)
+        rows = np.add.reduceat(rows[:, order], np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int), axis=1)
     # Counts, divided last: sums of 0s and 100s are exact, so that no machine rounds them differently.
-    rows = scores.reshape(-1, n)
-    sums = np.concatenate([rows @ counts for counts in _resamples(name, n)], axis=-1)
-    return np.asarray(sums / n).reshape(*scores.shape[:-1], -1)
+    drawn = [(rows @ counts, sizes @ counts) for counts in _resamples(name, len(sizes))]
+    sums, numbers = (np.concatenate(parts, axis=-1) for parts in zip(*drawn, strict=True))
+    return np.asarray(sums / numbers).reshape(*scores.shape[:-1], -1)
 
 
 def seed_resamples(seeds: int) -> Floats:

@@ -92,7 +92,7 @@ class Run:
     @cached_property
     def measures(self) -> dict[Key, Measure]:
         """Every number of this run."""
-        return measures_of(self.samples, self.tasks, self.curriculum)
+        return measures_of(self.samples, self.tasks, self.curriculum, self.data[0].clusters if self.data else {})
 
     @cached_property
     def details(self) -> dict[Key, Measure]:
@@ -139,10 +139,13 @@ class Run:
             return f"missing: {self.missing}"
         sets = [name.partition("/")[0]] if name != ALL else self.manifest.get(f"{kind}_sets", [])
         for one in judge.split(verdicts.VERSUS) if judge else ():
-            unjudged = [part for part in sets if (one, part) not in self.data[stage].verdicts]
-            if unjudged:
-                reasons = (self.stages[stage].missing_judgement(one, part) for part in unjudged)
-                return f"missing: {next(filter(None, reasons), f'not judged by {one}')}"
+            # A change since stage 0 lacks stage 0's verdicts as well.
+            for index in (0, stage) if metric in ("dasr", "category_change") else (stage,):
+                unjudged = [part for part in sets if (one, part) not in self.data[index].verdicts]
+                if unjudged:
+                    reasons = (self.stages[index].missing_judgement(one, part) for part in unjudged)
+                    where = "" if index == stage else "stage 0 "
+                    return f"missing: {next(filter(None, reasons), f'{where}not judged by {one}')}"
         return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
 
 
@@ -153,8 +156,9 @@ def stage_scores(stage: StageFolder, manifest: Mapping[str, Any]) -> list[dict[s
         One row a number: set ("all" for the mean over sets), kind (task, safety, benign), judge ("" for tasks),
         metric, value, n, low, high; percent, rounded to 4 decimals so that equal results are equal bytes.
     """
-    samples = samples_of([read_stage(stage, manifest)], manifest, judges_of([stage], manifest))
-    measures = measures_of(samples, manifest["tasks"], None)
+    data = read_stage(stage, manifest)
+    samples = samples_of([data], manifest, judges_of([stage], manifest))
+    measures = measures_of(samples, manifest["tasks"], None, data.clusters)
     return [
         key.series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}
         for key, measure in measures.items()

@@ -182,7 +182,7 @@ def strict_grounding(p: str, row: Row) -> float:
 
 
 def strict_textvqa(p: str, row: Row) -> float:
-    """Score agreement as `coin_textvqa` does, with any number of annotators; of fewer than four, all others must agree."""
+    """Score agreement as `coin_textvqa` does, with any number of annotators; of fewer than four, all others count."""
     return _agreement(vqa_words(p), [vqa_words(answer) for answer in row.get("answers") or [row["answer"]]])
 
 

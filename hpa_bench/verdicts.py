@@ -10,7 +10,7 @@ import numpy as np
 
 from hpa_bench import metrics
 from hpa_bench.measures import ALL, Key, Measure, Series, StageData, attack_success, measures_of, samples_of
-from hpa_bench.metrics import Floats
+from hpa_bench.metrics import Floats, Ints
 
 VERSUS = " vs "
 """Stands between the judges of a pair, in the order of the run's judges."""
@@ -57,7 +57,7 @@ def agreement(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequen
     for name in sets:
         yes = {judge: _success(data, judge, name) for judge in judges}
         stacked = np.stack([[yes[one] * yes[two], yes[one], yes[two]] for one, two in pairs])
-        shares[name], sizes[name] = _drawn(stacked, name), stacked.shape[-1]
+        shares[name], sizes[name] = _drawn(stacked, name, data[0].clusters.get(name)), stacked.shape[-1]
     total = sum(sizes.values())
     shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / total
     for name, drawn in shares.items():
@@ -89,14 +89,18 @@ def by_category(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequ
         categories = np.array(data[0].categories.get(name, []))
         success = 100 * np.stack([_success(data, judge, name) for judge in judges])
         for category in sorted(set(categories)):
-            asr = success[..., categories == category]
-            n = asr.shape[-1]
-            where = f"{name}/{category}"
-            drawn, change = _drawn(np.stack([asr, asr - asr[:, :1]]), where)
+            within = categories == category
+            asr = success[..., within]
+            n = units = asr.shape[-1]
+            where, clusters = f"{name}/{category}", data[0].clusters.get(name)
+            if clusters is not None:
+                names, clusters = np.unique(clusters[within], return_inverse=True)
+                units = len(names)
+            drawn, change = _drawn(np.stack([asr, asr - asr[:, :1]]), where, clusters)
             for index, judge in enumerate(judges):
                 series = Series(where, "safety", judge, "category_asr")
                 for row, stage in enumerate(data):
-                    _add(found, Key(stage, series), drawn[index, row], n, n)
+                    _add(found, Key(stage, series), drawn[index, row], n, units)
                     if stage:
                         _add(found, Key(stage, series._replace(metric="category_change")), change[index, row], n)
     return found
@@ -121,14 +125,14 @@ def on_references(
         own = {name: [given[i] for i in sorted(given)] for (by, name), given in verdicts.items() if by == judge}
         sets = [*manifest["safety_sets"], *manifest["benign_sets"]]
         sizes = {name: len(own.get(name, ())) or 1 for name in sets}
-        data = StageData({}, {}, {}, {}, {})
+        data = StageData({}, {}, {}, {}, {}, {})
         for name, size in sizes.items():
             data.ids[name], data.incoherent[name] = [""] * size, [False] * size
             if own.get(name):
                 data.verdicts[judge, name] = own[name]
         found |= {
             key: measure
-            for key, measure in measures_of(samples_of([data], about, [judge]), [], None).items()
+            for key, measure in measures_of(samples_of([data], about, [judge]), [], None, {}).items()
             if key.series.metric in CALIBRATED
         }
     return found
@@ -141,9 +145,9 @@ def _success(data: Mapping[int, StageData], judge: str, name: str) -> Floats:
     return np.stack([unjudged if verdicts is None else attack_success(verdicts) for verdicts in given])
 
 
-def _drawn(values: Floats, name: str) -> Floats:
+def _drawn(values: Floats, name: str, clusters: Ints | None) -> Floats:
     """Return the mean of each resample of the last axis and, as the last, that of the samples as they are."""
-    return np.concatenate([metrics.resampled_means(values, name), values.mean(-1, keepdims=True)], axis=-1)
+    return np.concatenate([metrics.resampled_means(values, name, clusters), values.mean(-1, keepdims=True)], axis=-1)
 
 
 def _add(found: dict[Key, Measure], key: Key, drawn: Floats, n: int, yes_no: int = 0) -> None:

@@ -192,6 +192,20 @@ def test_large_sets_are_resampled_in_chunks(monkeypatch):
     assert np.unique(means).size > REPLICATES * 0.9
 
 
+def test_clusters_are_drawn_whole():
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(40), 3)[rng.permutation(120)]
+    own = rng.random(40)
+
+    alike = own[clusters]  # What belongs together is equal: 40 samples, not 120.
+    together, alone = resampled_means(alike, "set", clusters), resampled_means(own, "set")
+    np.testing.assert_allclose(together, alone, atol=1e-12)
+    assert together.std() > 1.5 * resampled_means(alike, "set").std()
+    unequal = np.array([0, 0, 1])
+    found = resampled_means(np.array([1.0, 1.0, 0.0]), "set", unequal)
+    assert set(np.round(found, 6)) == {0, round(2 / 3, 6), 1}
+
+
 def test_seed_weights_are_shares():
     np.testing.assert_allclose(seed_resamples(3).sum(0), 1)
     np.testing.assert_array_equal(seed_resamples(1), np.ones((1, REPLICATES)))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hpa_bench.errors import UserError
+from hpa_bench.measures import Key, Series
 from hpa_bench.metrics import continual_metrics, wilson
-from hpa_bench.results import load_runs, stage_scores
+from hpa_bench.results import Run, load_runs, stage_scores
 from hpa_bench.store import RunFolder, read_jsonl, write_jsonl
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run
 
@@ -102,6 +103,30 @@ def test_rates_have_wilson_intervals_and_means_a_bootstrap(tmp_path):
     assert (caption.low / 100, caption.high / 100) != pytest.approx(wilson(round(caption.value * 40 / 100), 40))
     ap = value(frame, "ap")
     assert ap.n == 120 and ap.low < ap.value < ap.high
+
+
+def test_what_belongs_together_counts_once_in_an_interval(tmp_path):
+    run = write_run(tmp_path, n=40)
+    alone = value(load_runs(tmp_path), "asr", set=SAFETY[0], judge="keyword")
+    for stage in run.finished_stages():
+        rows = stage.responses(SAFETY[0])
+        for index, row in enumerate(sorted(rows, key=lambda row: str(row["id"]))):
+            row["cluster"] = f"question {index // 4}"
+        write_jsonl(stage.path / "responses" / f"{SAFETY[0]}.jsonl", rows)
+
+    found = value(load_runs(tmp_path), "asr", set=SAFETY[0], judge="keyword")
+
+    assert (found.value, found.n) == (alone.value, alone.n) == (alone.value, 40)
+    assert (found.low / 100, found.high / 100) == pytest.approx(wilson(round(found.value / 10), 10))
+
+
+def test_a_run_in_which_all_is_refused_has_complied_with_nothing(tmp_path):
+    run = write_run(tmp_path, unsafe=-1, benign_sets=())
+    assert set(run.stage(3).judgements("toy_compliance", SAFETY[0]).values()) == {"refused"}
+
+    frame = load_runs(tmp_path)
+
+    assert value(frame, "complied", set=SAFETY[0], judge="toy_compliance").value == 0
 
 
 def test_frame_has_the_documented_columns_and_no_gaps(tmp_path):
@@ -212,6 +237,17 @@ def test_set_that_a_judge_has_not_judged_leaves_its_numbers_out(tmp_path):
     last = frame[(frame.stage == 3) & (frame.judge == "keyword")]
     assert set(last[last.metric == "asr"].set) == {SAFETY[1]}
     assert last[last.metric.isin(["masr", "dasr"])].empty  # Never a mean over fewer sets than declared.
+
+
+def test_a_change_since_a_stage_that_nobody_judged_says_so(tmp_path):
+    run = write_run(tmp_path)
+    (run.stage(0).path / "judgements" / "keyword" / f"{SAFETY[0]}.jsonl").unlink()
+
+    found = Run(run)
+
+    for metric, expected in (("masr", "-"), ("dasr", "missing: stage 0 not judged by keyword")):
+        key = Key(3, Series("all", "safety", "keyword", metric))
+        assert (key in found.measures) == (metric == "masr") and found.absence(key) == expected
 
 
 def test_labels_show_what_differs_from_the_defaults(tmp_path):

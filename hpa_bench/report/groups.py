@@ -210,8 +210,13 @@ class Condition:
     @cached_property
     def compliance_judges(self) -> list[str]:
         """The judges that tell complying from not refusing."""
-        seen = {key.series.judge for run in self.runs for key in run.measures if key.series.metric == "complied"}
-        return [judge for judge in self.judges if judge in seen]
+        judged, able = (
+            [{key.series.judge for key in run.measures if key.series.metric == metric} for run in self.runs]
+            for metric in ("asr", "complied")
+        )
+        # Of a run in which all is refused, any judge has the share; one that cannot tell lacks it elsewhere.
+        unable = set[str]().union(*(by - can for by, can in zip(judged, able, strict=True)))
+        return [judge for judge in self.judges if judge in set[str]().union(*able) - unable]
 
     @property
     def headline(self) -> list[Series]:

@@ -52,6 +52,7 @@ def _rows(folder: Path, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
                     "answer": "",
                     "category": path.stem.partition("-")[2] or path.stem,
                     "request": question.get("Question") or None,
+                    "cluster": f"{path.stem}/{number}",
                     "images": [str(image)],
                 }
 
