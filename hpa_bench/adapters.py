@@ -45,7 +45,12 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
         ends = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
         named = [module for name, module in model.named_modules() if name.rpartition(".")[2] in full]
         config.ensure_weight_tying = ends[0].weight is ends[1].weight and any(module in ends for module in named)
-    return get_peft_model(model, config)  # type: ignore[arg-type]
+    wrapped = get_peft_model(model, config)  # type: ignore[arg-type]
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            # peft keeps modules in full in the model's dtype, in which small steps of an optimiser are rounded away.
+            parameter.data = parameter.data.float()
+    return wrapped
 
 
 def lora_factors(model: nn.Module) -> Iterator[Factors]:

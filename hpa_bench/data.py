@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from hpa_bench.samples import Sample
     from hpa_bench.spec import RunSpec
 
+ASKED_AT_ONCE = 128
+"""Harmful requests that the aligned model answers before it is seen whether enough of the answers are refusals."""
+
 
 class RunData:
     """Tasks, safety sets and calibration sources of one run.
@@ -97,8 +100,13 @@ def safety_calibration(
     """
     by_id = {sample.id: sample for sample in source}
     if not path.exists():
-        responses = answer(source)
-        rows = [{"id": s.id, "response": r} for s, r in zip(source, responses, strict=True) if verdict(r) == "refused"]
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(source), ASKED_AT_ONCE):
+            asked = source[start : start + ASKED_AT_ONCE]
+            answered = zip(asked, answer(asked), strict=True)
+            rows += [{"id": s.id, "response": r} for s, r in answered if verdict(r) == "refused"]
+            if len(rows) >= count:
+                break
         if not rows:
             raise UserError(
                 f"The aligned model refuses none of the {len(source)} requests for the safety calibration samples:"

@@ -7,6 +7,13 @@ from hpa_bench.errors import UserError, unknown
 DEVICES = ("auto", "cpu", "cuda")
 
 
+def sees_gpu(name: str) -> bool:
+    """Whether a run with this `--device` would compute on a GPU."""
+    import torch
+
+    return name != "cpu" and torch.cuda.is_available()
+
+
 def choose_device(name: str, suite: str = "", wants_gpu: bool = False) -> str:
     """Return "cpu" or "cuda".
 
@@ -27,7 +34,7 @@ def choose_device(name: str, suite: str = "", wants_gpu: bool = False) -> str:
         )
     if name not in DEVICES:
         raise unknown("device", name, DEVICES, "in --device")
-    if name == "cpu" or torch.cuda.is_available():
+    if name == "cpu" or sees_gpu(name):
         return "cuda" if name == "auto" else name
     if name == "cuda":
         raise UserError(

@@ -97,9 +97,9 @@ class Evaluator:
         return {name: self._responses(name, results["samples"][name]) for name in self.tasks}
 
     def answer(self, engine: Engine, samples: Sequence[Sample]) -> list[str]:
-        """Return the model's own answers to samples, as long as the most talkative task allows."""
-        limits = [_limits(task.config.generation_kwargs)[0] for task in self.tasks.values()]
-        longest = max(limits, default=DEFAULT_MAX_NEW_TOKENS)
+        """Return the model's own answers to harmful requests, as long as the most talkative judged set allows."""
+        judged = [task for task in self.tasks.values() if metric_of(task) is None]
+        longest = max((_limits(task.config.generation_kwargs)[0] for task in judged), default=DEFAULT_MAX_NEW_TOKENS)
         return engine.generate(
             [Request(render_prompt(engine.processor, sample.prompt), sample.images, longest) for sample in samples]
         )

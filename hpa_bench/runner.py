@@ -93,6 +93,15 @@ class _Run:
         started = time.perf_counter()
         if self.device == "cpu" and self.suite.cpu_threads:
             torch.set_num_threads(self.suite.cpu_threads)
+        evaluation = self.suite.evaluation
+        name, _ = choose(
+            evaluation.engine, mergeable=self.method.mergeable, device=self.device, parameters=0, processes=processes()
+        )
+        if processes() > 1 and not issubclass(engines.get(name), HFEngine):
+            raise UserError(
+                f"evaluation.engine={evaluation.engine} generates in one process only and {processes()} were launched:"
+                " launch one, or set evaluation.engine=hf, which shares the requests out."
+            )
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
         dtype = self.suite.training.precision(self.device)
         source = checkpoint_folder(self.suite.model_path())
@@ -107,15 +116,9 @@ class _Run:
         self._check_calibration()
         if is_main():
             self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
-        evaluation = self.suite.evaluation
         self.hf = HFEngine(self.model, self.processor, batch_size=evaluation.batch_size)
         self.engine = self._engine(evaluation.engine)
         self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
-        if processes() > 1 and not isinstance(self.engine, HFEngine):
-            raise UserError(
-                f"evaluation.engine={evaluation.engine} generates in one process only and {processes()} were launched:"
-                " launch one, or set evaluation.engine=hf, which shares the requests out."
-            )
         self.judges = [make_judge(judge) for judge in self.suite.judges]
         if is_main():
             self._check_space()
@@ -165,6 +168,8 @@ class _Run:
     def _stage(self, index: int) -> None:
         stage, context = self.run.stage(index), self._context(index)
         self.progress.stage(index, " + ".join(context.tasks) or "aligned model")
+        if self.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats()
         if index == 0:
             if is_main():
                 with self._timed(stage, "start"):
@@ -216,6 +221,7 @@ class _Run:
                         wrapped.save_pretrained(partial)
                     self._save_state(partial / "method")
                 stage.add_cost(steps=steps, trainable_parameters=trainable)
+                self._note_peak_memory(stage)
             else:
                 # As after a kill: what the method knows is what the first process saves of it.
                 self.method = self.spec.method(self.spec.config)
@@ -233,6 +239,7 @@ class _Run:
         self._save_state(stage.state)
         kept = [*stage.state.rglob("*"), *context.folder.rglob("*")]
         stage.add_cost(state_bytes=sum(file.stat().st_size for file in kept if file.is_file()))
+        self._note_peak_memory(stage)
 
     def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
@@ -256,7 +263,9 @@ class _Run:
                 self.progress.warn(f"missing: {failure}")
             for judge in self.judges:
                 judge.release()
-        stage.add_cost(peak_memory_bytes=_peak_memory(self.device), engine=self.engine_name)
+        if not self.stages:
+            self._note_peak_memory(stage)
+        stage.add_cost(engine=self.engine_name)
 
     @contextmanager
     def _carried_on(self, context: StageContext) -> Iterator[None]:
@@ -332,6 +341,14 @@ class _Run:
             if state := dict(self.method.state_dict()):
                 save_file(state, partial / "state.safetensors")
 
+    def _note_peak_memory(self, stage: StageFolder) -> None:
+        """Note the peak in bytes: of what torch holds on the GPU since the stage began, else of the process."""
+        if self.device.startswith("cuda"):
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        stage.add_cost(peak_memory_bytes=max(peak, stage.cost.get("peak_memory_bytes", 0)))
+
     def _load_state(self, folder: Path) -> None:
         file = folder / "state.safetensors"
         self.method.load_state_dict(load_file(file) if file.exists() else {})
@@ -342,10 +359,3 @@ class _Run:
         yield
         if is_main():
             stage.add_cost(seconds={step: time.perf_counter() - started})
-
-
-def _peak_memory(device: str) -> int:
-    """Return the peak in bytes: of the GPU's memory where there is one, else of the process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -20,10 +20,12 @@ from hpa_bench.suite import Suite, make_suite, read_suite
 
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
+    "training": {"gradient_checkpointing": True, "save_steps": True, "workers": True},
     "evaluation": {"engine": True, "vllm": True},
 }
-"""Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), and
-engines say the same but for near-ties (each stage's cost.json names its engine)."""
+"""Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), the
+same steps may be taken with less memory or more often kept, and engines say the same but for near-ties (each stage's
+cost.json names its engine)."""
 
 PATHS = ("chat_template", "data_folders", "include_paths")
 NAMES_OR_PATHS = ("model", "unaligned_model", "harmful_data")

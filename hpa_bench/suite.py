@@ -43,6 +43,8 @@ class TrainingConfig(_Section):
     max_grad_norm: float = 1.0
     save_steps: int = Field(500, ge=1)
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that read and prepare samples ahead; by default 4 on a GPU, and none on a CPU."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many samples of a task only; for smoke runs."""
 
@@ -86,6 +88,8 @@ class VLLMConfig(_Section):
     """Do without compilation and CUDA graphs: a faster start, a slower engine. On a CPU always so."""
     timeout_seconds: float = Field(600, gt=0)
     """An engine that finishes no request for so long is killed, and started again once."""
+    probe_tolerance: float | None = Field(None, gt=0)
+    """How far a probe's log-probabilities (nats) may be from Hugging Face's; by default 0.001 in float32, else 0.5."""
 
 
 class EvaluationConfig(_Section):

@@ -92,6 +92,7 @@ def train(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
+        dataloader_num_workers=(4 if on_gpu else 0) if config.workers is None else config.workers,
     )
     if arguments.n_gpu > 1:
         # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.

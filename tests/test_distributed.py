@@ -50,6 +50,24 @@ def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage:
     assert rest.norm() < 1e-3 * update.norm()
 
 
+def test_an_engine_of_one_process_is_refused_before_anything_is_read(suite: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "alone.py"
+    engine.write_text(
+        "from hpa_bench.engines import Engine\n\n\n"
+        "class Alone(Engine):\n"
+        "    name = 'alone'\n\n"
+        "    def generate(self, requests, on_progress=None):\n"
+        "        raise AssertionError\n"
+    )
+    arguments = ("--method", "seqft", "--plugin", str(engine), "--engine", "alone")
+    launched = launch(suite, tmp_path / "run", *arguments)
+    _, said = launched.communicate(timeout=120)
+
+    assert launched.returncode != 0
+    assert said.count("evaluation.engine=alone generates in one process only and 2 were launched") == 1
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
 def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_path: Path) -> None:
     one = run(str(suite), "hpa", out=tmp_path / "one")
     two = RunFolder(tmp_path / "two")

@@ -57,6 +57,15 @@ def test_a_suite_file_is_read_with_its_own_paths(tmp_path: Path) -> None:
     assert make_spec(str(path), "seqft").suite.model_path() == str(tmp_path / "model")
 
 
+def test_how_the_same_steps_are_taken_makes_no_other_run(tmp_path: Path) -> None:
+    usual = make_spec("tiny", "seqft")
+    settings = ["training.gradient_checkpointing=true", "training.save_steps=7", "training.workers=2"]
+    thrifty = make_spec("tiny", "seqft", settings=settings)
+
+    assert thrifty.suite.training.gradient_checkpointing and thrifty.identity() == usual.identity()
+    assert thrifty.default_folder(tmp_path) == usual.default_folder(tmp_path)
+
+
 def test_paths_of_the_command_line_start_where_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("suites", "model", "tasks"):
         (tmp_path / name).mkdir()

@@ -109,6 +109,12 @@ def test_the_same_seed_trains_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_samples_that_other_processes_read_ahead_train_the_same_bits(tmp_path: Path) -> None:
+    alone, ahead = (trained(tmp_path / str(workers), samples(8), batch_size=2, workers=workers) for workers in (0, 2))
+
+    assert all(torch.equal(alone[name], ahead[name]) for name in alone)
+
+
 @pytest.mark.parametrize("method", [Method(), Ridge(), LwF()], ids=["task loss", "penalty", "distillation"])
 def test_recomputed_activations_train_the_same(method: Method, tmp_path: Path) -> None:
     kept, recomputed = (

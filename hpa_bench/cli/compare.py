@@ -50,7 +50,9 @@ def compare(
     plugin: options.Plugins = [],  # noqa: B006
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time, the cores shared out; 0: one a core.")] = 0,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Runs at a time, the cores shared out; 0: one on a GPU, else one a core.")
+    ] = 0,
     device: options.Device = "auto",
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
@@ -86,7 +88,10 @@ def compare(
             wanted[spec.default_folder(runs)] = _Planned(spec, arguments)
 
     console = make_console()
-    failed = _run_missing(wanted, jobs or os.cpu_count() or 1, console)
+    from hpa_bench.device import sees_gpu
+
+    one_a_core = 1 if sees_gpu(device) else os.cpu_count() or 1
+    failed = _run_missing(wanted, jobs or one_a_core, console)
 
     from hpa_bench.report import terminal_table, write_report
     from hpa_bench.results import read_runs

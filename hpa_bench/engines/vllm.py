@@ -43,6 +43,8 @@ TOLERANCE = {"float32": 1e-3}
 """How far the probe's log-probabilities (nats) may be from Hugging Face's, by dtype."""
 HALF_TOLERANCE = 0.5
 """The same in 16-bit dtypes: logits of 16 and more are rounded to steps of 1/8."""
+SPARE = 0.03
+"""The share of a GPU that is left free: vLLM's own context comes on top of what it is granted."""
 START_SECONDS = 1800.0
 """The time limit of everything but generation: a large model is compiled, and its weights may lie on a slow disk."""
 GRACE_SECONDS = 20.0
@@ -213,13 +215,13 @@ class VLLMEngine(Engine):
             self._asleep = False
         self._each("load", self._parts)
         answers = [answer for _, answer in self._each("probe", self._prompt(self._probe))]
-        tolerance = TOLERANCE.get(self._dtype, HALF_TOLERANCE)
+        tolerance = self.config.probe_tolerance or TOLERANCE.get(self._dtype, HALF_TOLERANCE)
         for answer in answers:
             distance = max(abs(value - self._expected[token]) for token, value in answer.items())
             if not distance <= tolerance:
                 raise _Failure(
                     f"a probe's log-probabilities are {distance:.3g} from Hugging Face's with the same weights"
-                    f" (tolerance {tolerance})"
+                    f" (tolerance {tolerance:g}: evaluation.vllm.probe_tolerance)"
                 )
         if self._said and self._said[1] == answers and self._said[0] != self._expected:
             raise _Failure("it answers a probe exactly as with the weights before")
@@ -279,7 +281,14 @@ class VLLMEngine(Engine):
         }
         if self._device.type == "cpu":
             return options | {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
-        return options | {"gpu_memory_utilization": config.gpu_memory_utilization, "enable_sleep_mode": True}
+        return options | {"gpu_memory_utilization": self._utilization(), "enable_sleep_mode": True}
+
+    def _utilization(self) -> float:
+        """Return the share of the GPU to ask for: as configured, or what a model or a sleeping engine leaves of it."""
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self._device)
+        return min(self.config.gpu_memory_utilization, free / total - SPARE)
 
     def _environment(self, replica: int) -> dict[str, str]:
         import torch

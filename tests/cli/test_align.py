@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from hpa_bench import alignment
+from hpa_bench.adapters import attach_lora
 from hpa_bench.alignment import align
 from hpa_bench.api import run
+from hpa_bench.architecture import linear_layers
 from hpa_bench.engines.hf import load_model
 from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
+from hpa_bench.method import LoRAConfig
 from hpa_bench.prompts import training_batch
 from hpa_bench.samples import load_tasks, training_samples
 from hpa_bench.suite import BUNDLED
@@ -113,6 +117,21 @@ def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(fol
 
     assert made["samples"] == {"refusals": 2, "vlguard_alignment": 2}
     assert json.loads((tmp_path / "out" / alignment.MANIFEST).read_text()) == made
+
+
+def test_what_is_trained_of_a_bfloat16_model_is_float32(folder: Path, tmp_path: Path) -> None:
+    model, _ = load_model(folder / "model", dtype="bfloat16")
+    layers = [name for block in linear_layers(model) for name in block]
+    wrapped = attach_lora(model, LoRAConfig(rank=2), layers, ["embed_tokens", "multi_modal_projector"])
+    assert {tensor.dtype for tensor in wrapped.parameters() if tensor.requires_grad} == {torch.float32}
+    assert {tensor.dtype for tensor in wrapped.parameters() if not tensor.requires_grad} == {torch.bfloat16}
+
+    settings = [*RECIPE, "training.dtype=bfloat16", "full=[embed_tokens,multi_modal_projector]"]
+    align(str(folder / "model"), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
+
+    assert loss_on_refusals(folder, tmp_path / "out") < 0.5
+    before, after = (load_file(path / "model.safetensors") for path in (folder / "model", tmp_path / "out"))
+    assert {name: tensor.dtype for name, tensor in after.items()} == {name: t.dtype for name, t in before.items()}
 
 
 @pytest.mark.parametrize(
