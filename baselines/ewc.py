@@ -14,10 +14,12 @@ from hpa_bench.weights import load_into
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hpa_bench.adapters import Factors
     from hpa_bench.method import Batch, Weights
 
-BATCH = 16
-"""Samples of one backward pass; gradients are still taken sample by sample."""
+BATCH = {"cpu": 16, "cuda": 4}
+"""Samples of one backward pass, by kind of device; gradients are still taken sample by sample. On a GPU, the inputs of
+a 7B model's layers and a dense F are there beside its weights."""
 
 
 class EWCConfig(MethodConfig):
@@ -66,19 +68,27 @@ class EWC(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; None while there is no F."""
+        from torch.utils.checkpoint import checkpoint
+
         from hpa_bench.adapters import lora_factors
 
         if self.config.strength == 0 or not self.fisher:
             return None
-        terms = []
-        for layer in lora_factors(model):
-            squared = layer.update().square()
-            if self.config.fisher == "dense":
-                terms.append((self.fisher[layer.name].to(squared) * squared).sum())
-            else:
-                out, inward = (self.fisher[f"{layer.name}/{side}"].to(squared) for side in ("out", "in"))
-                terms.append(out @ squared @ inward)
+        # The dense updates of all layers at once are as large as the model in float32, twice: each layer's is computed
+        # again when its gradient is due.
+        terms: list[Tensor] = [
+            checkpoint(self._weighted, layer, use_reentrant=False, preserve_rng_state=False)
+            for layer in lora_factors(model)
+        ]
         return self.config.strength / 2 * sum(terms[1:], terms[0])
+
+    def _weighted(self, layer: Factors) -> Tensor:
+        """Return `sum_jk F_jk Delta_jk^2` of one layer."""
+        squared = layer.update().square()
+        if self.config.fisher == "dense":
+            return (self.fisher[layer.name].to(squared) * squared).sum()
+        out, inward = (self.fisher[f"{layer.name}/{side}"].to(squared) for side in ("out", "in"))
+        return out @ squared @ inward
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Add this stage's F, at the merged weights, and leave them as they are."""
@@ -86,8 +96,9 @@ class EWC(Method):
 
         if self.config.strength:
             samples = [sample for task in ctx.tasks for sample in ctx.samples(task)]
+            size = BATCH[torch.device(ctx.device).type]
             some = torch.randperm(len(samples), generator=ctx.generator(self.name))[: self.config.fisher_samples]
-            batches = [ctx.collate([samples[index] for index in part.tolist()]) for part in some.split(BATCH)]
+            batches = [ctx.collate([samples[index] for index in part.tolist()]) for part in some.split(size)]
             self._add(batches, after, ctx)
         return ()
 

@@ -90,6 +90,23 @@ def test_the_penalty_weighs_the_squared_update_by_fisher(fisher: str, tmp_path: 
     assert float(penalty) == pytest.approx(2.0 * expected, rel=1e-4)
 
 
+def test_the_backward_pass_keeps_no_dense_update(tmp_path: Path) -> None:
+    method = EWC(EWCConfig(strength=4.0))
+    model, _ = adapted_model(tmp_path)
+    method.fisher = {factors.name: torch.rand_like(factors.update()) for factors in lora_factors(model)}
+    kept: list[int] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        penalty = method.penalty(model, {}, None)
+
+    assert penalty is not None and penalty.requires_grad
+    assert sum(kept) < min(fisher.numel() for fisher in method.fisher.values())
+
+
 def test_no_past_is_no_penalty_and_no_strength_is_no_pass(tmp_path: Path) -> None:
     model, _ = adapted_model(tmp_path)
     assert EWC().penalty(model, {}, None) is None
