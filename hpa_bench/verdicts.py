@@ -54,10 +54,13 @@ def agreement(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequen
         return found
     shares: dict[str, Floats] = {}
     sizes: dict[str, int] = {}
+    units: dict[str, int] = {}
     for name in sets:
         yes = {judge: _success(data, judge, name) for judge in judges}
         stacked = np.stack([[yes[one] * yes[two], yes[one], yes[two]] for one, two in pairs])
-        shares[name], sizes[name] = _drawn(stacked, name, data[0].clusters.get(name)), stacked.shape[-1]
+        clusters = data[0].clusters.get(name)
+        shares[name], sizes[name] = _drawn(stacked, name, clusters), stacked.shape[-1]
+        units[name] = sizes[name] if clusters is None else len(set(clusters))
     total = sum(sizes.values())
     shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / total
     for name, drawn in shares.items():
@@ -67,7 +70,7 @@ def agreement(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequen
         for index, pair in enumerate(pairs):
             series = Series(name, "safety", VERSUS.join(pair), "agreement")
             for row, stage in enumerate(data):
-                _add(found, Key(stage, series), agreed[index, row], n, n)
+                _add(found, Key(stage, series), agreed[index, row], n, units.get(name, sum(units.values())))
                 _add(found, Key(stage, series._replace(metric="kappa")), kappa[index, row], n)
     return found
 
