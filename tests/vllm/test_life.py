@@ -129,6 +129,8 @@ def test_nothing_is_left_of_a_run_that_is_stopped(tmp_path, number, when):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "hpa_bench", "run", "--method", "seqft", "--engine", "vllm", "--out", str(run)]
     command += ["--set", "evaluation.limit=4"]
+    # Where the tests are a shell's background job they ignore SIGINT, and so would the run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not any(run.glob(when)):
         time.sleep(0.05)
