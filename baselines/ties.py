@@ -46,12 +46,14 @@ class TIES(Method):
         """Keep theta_0 + the trimmed tau_t; yield theta_0 where the next task starts from there."""
         import torch
 
+        from hpa_bench.weights import unrounded
+
         def pair(name: str) -> tuple[Tensor, Tensor]:
-            return after[name].to(ctx.device), ctx.start[name].to(ctx.device)
+            return unrounded(after, name).to(ctx.device), ctx.start[name].to(ctx.device)
 
         def trimmed(name: str) -> Tensor:
             tuned, start = pair(name)
-            return torch.where(task_vector(tuned, start).abs().float() >= threshold, tuned, start)
+            return torch.where(task_vector(tuned, start).abs().float() >= threshold, tuned.to(start.dtype), start)
 
         threshold = kth_magnitude(
             lambda: (task_vector(*pair(name)) for name in linear_weights(ctx)), share=self.config.keep

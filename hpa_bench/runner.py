@@ -182,9 +182,11 @@ class _Run:
                 self._load_state(self.run.stage(index - 1).state)
                 self._train(stage, context)
             if is_main():
-                self._load_state(stage.adapter / "method")
+                self._load_state(stage.adapter_state)
                 self._adapt(stage, context)
         barrier()  # What the first process wrote, all read.
+        if is_main():
+            stage.drop_adapter_state()
         self._load_state(stage.state)
         answered = self._generate(stage, context)
         if is_main():
@@ -219,7 +221,7 @@ class _Run:
                 with atomic(stage.adapter) as partial:
                     if self.method.mergeable:
                         wrapped.save_pretrained(partial)
-                    self._save_state(partial / "method")
+                    self._save_state(partial / stage.adapter_state.name)
                 stage.add_cost(steps=steps, trainable_parameters=trainable)
                 self._note_peak_memory(stage)
             else:
@@ -244,7 +246,10 @@ class _Run:
     def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
             handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
-            self.engine.load(handed_on, dict(self.method.evaluated(handed_on, context)))
+            # An engine of its own needs the GPU, and takes them from main memory or a file.
+            evaluated = dict(self.method.evaluated(handed_on, context))
+            changes = {name: tensor.cpu() for name, tensor in evaluated.items()}
+            self.engine.load(handed_on, changes)
         with self._timed(stage, "generate"), self._carried_on(context):
             answered = self.evaluator.evaluate(
                 ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)

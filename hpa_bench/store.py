@@ -136,6 +136,8 @@ class StageFolder(Judged):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.adapter = path / "adapter"
+        self.adapter_state = self.adapter / "method"
+        """What the method remembers between training and `adapt`."""
         self.weights = path / "weights"
         self.state = path / "state"
         self.trainer = path / f"trainer{_PARTIAL}"
@@ -144,6 +146,10 @@ class StageFolder(Judged):
         """Remove what only the next stage needed."""
         for path in (self.adapter, self.weights, self.state):
             _remove(path)
+
+    def drop_adapter_state(self) -> None:
+        """Remove what the stage's own state has taken the place of."""
+        _remove(self.adapter_state)
 
     def drop_trainer(self) -> None:
         """Remove the checkpoints of a training that is finished."""

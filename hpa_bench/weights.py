@@ -180,19 +180,31 @@ class Merged(Mapping[str, "Tensor"]):
         """Names of the weights that carry an adapter."""
         return list(self._a)
 
-    def __getitem__(self, name: str) -> Tensor:
+    def unrounded(self, name: str) -> Tensor:
+        """Return a weight as merged in float32, before it is rounded to the checkpoint's dtype."""
         if name in self._full:
             return self._full[name]
         weight = self.before[name]
-        if name not in self._a:
-            return weight
-        return (weight.float() + self.update(name).to(weight.device)).to(weight.dtype)
+        return weight.float() + self.update(name).to(weight.device) if name in self._a else weight
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self.unrounded(name)
+        return weight.to(self.before[name].dtype) if name in self._a else weight
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.before)
 
     def __len__(self) -> int:
         return len(self.before)
+
+
+def unrounded(weights: Weights, name: str) -> Tensor:
+    """Return a weight for a method to edit: of a merge, in float32.
+
+    In bfloat16 a weight moves in steps of 1/256 to 1/128 of itself. Whoever edits a rounded weight by less than half of
+    that, and rounds again, changes nothing at all.
+    """
+    return weights.unrounded(name) if isinstance(weights, Merged) else weights[name]
 
 
 def overlaid(changes: Weights, base: Weights) -> Weights:

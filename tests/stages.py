@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hpa_bench.adapters import attach_lora, lora_factors
 from hpa_bench.architecture import linear_layers
 from hpa_bench.method import LoRAConfig, StageContext
 from hpa_bench.prompts import training_batch
 from hpa_bench.samples import Sample
+from hpa_bench.weights import Merged
 from tests.models import IMAGE_SIZE, WORDS, random_llava
 
 
@@ -79,3 +82,17 @@ def random_stage(
         collate=lambda samples: training_batch(processor, samples),
     )
     return before, after, ctx
+
+
+def merged_stage(folder: Path, share: float = 0.01) -> tuple[dict[str, Tensor], Merged, StageContext]:
+    """Return `(before, after, ctx)` in bfloat16: `after` merges an adapter whose updates have `share` of W0's norm."""
+    before, _, ctx = random_stage(folder)
+    model, _ = random_llava(0, layers=3)
+    wrapped: Any = attach_lora(model, LoRAConfig(rank=4, alpha=4), [name for block in ctx.layers for name in block])
+    draw = torch.Generator().manual_seed(1)
+    for factors in lora_factors(wrapped):
+        factors.b.data.normal_(generator=draw)
+        factors.b.data *= share * before[f"{factors.name}.weight"].norm() / factors.update().norm()
+    wrapped.save_pretrained(folder / "adapter")
+    rounded = {name: tensor.bfloat16() for name, tensor in before.items()}
+    return rounded, Merged(rounded, folder / "adapter"), replace(ctx, start=rounded, before=rounded)

@@ -27,7 +27,7 @@ class Layer:
     before: Tensor
     """W0 `[r, c]`."""
     after: Tensor
-    """W1 `[r, c]`."""
+    """W1 `[r, c]`, in float32 where W0 has 16 bits."""
     keep_percent: float
     """p_l."""
     safety: Tensor | None
@@ -120,13 +120,14 @@ class HPA(Method):
             UserError: names the layer that cannot be edited.
         """
         from hpa_bench.hpa.selection import keep_percent_at
+        from hpa_bench.weights import unrounded
 
         diagonals = self._diagonals(before, after, ctx)
         for index, (names, (safety, task)) in enumerate(zip(ctx.layers, diagonals, strict=True)):
             keep_percent = keep_percent_at(index, len(ctx.layers), self.config.p_max, self.config.p_min)
             for name in names:
                 key = f"{name}.weight"
-                w0, w1 = before[key].to(ctx.device), after[key].to(ctx.device)
+                w0, w1 = before[key].to(ctx.device), unrounded(after, key).to(ctx.device)
                 layer = Layer(name, w0, w1, keep_percent, safety.get(name), task.get(name))
                 try:
                     edited = self.edit(layer, ctx)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpa_bench.baselines.shared.task_vectors import linear_weights
+from hpa_bench.baselines.shared.task_vectors import kept, linear_weights
 from hpa_bench.baselines.ties import TIES, TIESConfig, kth_magnitude
 from hpa_bench.method import StageContext
-from tests.stages import random_stage
+from tests.stages import merged_stage, random_stage
 
 
 def tuned_models(before: dict[str, Tensor], ctx: StageContext, count: int = 3) -> list[dict[str, Tensor]]:
@@ -83,6 +83,18 @@ def test_one_task_trimmed_moves_a_fifth_of_the_entries_the_largest(tmp_path: Pat
     sizes = torch.cat([(models[0][name] - before[name]).abs().flatten() for name in weights])
     assert moved.sum() == round(0.2 * len(moved))
     assert sizes[moved].min() >= sizes[~moved].max()
+
+
+def test_the_share_holds_in_bfloat16_too(tmp_path: Path) -> None:
+    """Differences of rounded weights tie by the thousand, and all that tie with the last would be kept."""
+    before, after, ctx = merged_stage(tmp_path, share=0.03)
+    list(TIES(TIESConfig(keep=0.2)).adapt(before, after, ctx))
+
+    trimmed = kept(ctx, 1)
+    moved = [(trimmed[name] != before[name]).float().mean() for name in linear_weights(ctx)]
+    sizes = [before[name].numel() for name in linear_weights(ctx)]
+    share = sum(m * size for m, size in zip(moved, sizes, strict=True)) / sum(sizes)
+    assert 0.15 < share <= 0.201
 
 
 def test_opposite_equal_tasks_cancel_and_equal_ones_average_to_themselves(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 from hpa_bench.calibration import ActivationStream
 from hpa_bench.errors import UserError
 from hpa_bench.hpa import HPA, HPAConfig, adapt_layer, keep_percent_at
+from hpa_bench.hpa.adjustment import adjust
 from hpa_bench.method import Method, StageContext
-from tests.stages import random_stage
+from tests.stages import merged_stage, random_stage
 
 Weights = dict[str, Tensor]
 
@@ -107,3 +108,31 @@ def test_weights_that_are_not_finite_name_the_layer(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=f"Layer '{name}': .*NaN or Inf"):
         dict(HPA().adapt(before, after, ctx))
+
+
+def along(before: Tensor, edited: Tensor) -> float:
+    """Return the share of W0 in an update."""
+    w0 = before.double()
+    return float(((edited.double() - w0) * w0).sum() / w0.square().sum())
+
+
+def test_the_orthogonal_step_survives_bfloat16(tmp_path: Path) -> None:
+    """Taken on a merge that is rounded already, it would be lost: it moves weights by less than a step of bfloat16."""
+    before, after, ctx = merged_stage(tmp_path, share=0.03)
+    left, lost, had = 0.0, 0.0, 0.0
+    for name, edited in HPA(HPAConfig(p_max=0, p_min=0)).adapt(before, after, ctx):
+        assert edited.dtype == torch.bfloat16
+        rounded = after[name]
+        twice = adjust(before[name], rounded, torch.zeros(rounded.shape[1], dtype=torch.bool))
+        left += along(before[name], edited) ** 2
+        lost += along(before[name], twice) ** 2
+        had += along(before[name], rounded) ** 2
+
+    assert left < had / 50 and lost > had / 2
+
+
+def test_nothing_to_edit_is_the_merge_itself_in_bfloat16(tmp_path: Path) -> None:
+    before, after, ctx = merged_stage(tmp_path)
+
+    for name, edited in HPA(HPAConfig(p_max=0, p_min=0, orthogonal=False)).adapt(before, after, ctx):
+        assert torch.equal(edited, after[name])
