@@ -188,8 +188,7 @@ class Merged(Mapping[str, "Tensor"]):
         return weight.float() + self.update(name).to(weight.device) if name in self._a else weight
 
     def __getitem__(self, name: str) -> Tensor:
-        weight = self.unrounded(name)
-        return weight.to(self.before[name].dtype) if name in self._a else weight
+        return self.unrounded(name).to(self.before[name].dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.before)

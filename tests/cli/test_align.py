@@ -1,13 +1,14 @@
 """`hpa-bench align` on a tiny random model: what it makes, how it goes on after a kill, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hpa_bench import alignment
 from hpa_bench.adapters import attach_lora
@@ -126,12 +127,17 @@ def test_what_is_trained_of_a_bfloat16_model_is_float32(folder: Path, tmp_path: 
     assert {tensor.dtype for tensor in wrapped.parameters() if tensor.requires_grad} == {torch.float32}
     assert {tensor.dtype for tensor in wrapped.parameters() if not tensor.requires_grad} == {torch.bfloat16}
 
+    base = shutil.copytree(folder / "model", tmp_path / "base")
+    stored = {name: tensor.bfloat16() for name, tensor in load_file(base / "model.safetensors").items()}
+    save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
     settings = [*RECIPE, "training.dtype=bfloat16", "full=[embed_tokens,multi_modal_projector]"]
-    align(str(folder / "model"), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
+    align(str(base), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
 
     assert loss_on_refusals(folder, tmp_path / "out") < 0.5
-    before, after = (load_file(path / "model.safetensors") for path in (folder / "model", tmp_path / "out"))
-    assert {name: tensor.dtype for name, tensor in after.items()} == {name: t.dtype for name, t in before.items()}
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert written.keys() == stored.keys() and {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    for part in ("embed_tokens.weight", "projector.linear_1.weight", "q_proj.weight"):
+        assert any(part in name and not torch.equal(written[name], stored[name]) for name in stored)
 
 
 @pytest.mark.parametrize(
