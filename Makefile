@@ -1,6 +1,6 @@
 # make demo: set up, then the main job. make test: set up, then every check and test.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
-# make report: the published comparison on the embedded suite, 180 runs, about an hour and a quarter on two idle cores.
+# make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
 from hpa_bench.method import Method, MethodConfig, StageContext
+from hpa_bench.weights import unrounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,8 +46,6 @@ class TIES(Method):
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Keep theta_0 + the trimmed tau_t; yield theta_0 where the next task starts from there."""
         import torch
-
-        from hpa_bench.weights import unrounded
 
         def pair(name: str) -> tuple[Tensor, Tensor]:
             return unrounded(after, name).to(ctx.device), ctx.start[name].to(ctx.device)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +52,7 @@ def find_leaks(
     found: dict[tuple[str, str], dict[str, str]] = {}
     for source, samples in sources.items():
         for known in samples:
-            for test, sample in (leak for question in _questions(known) for leak in asked.get(question, ())):
+            for test, sample in chain.from_iterable(asked.get(question, ()) for question in _questions(known)):
                 if sample.id not in found.get((test, source), {}) and _content(sample) == _content(known):
                     found.setdefault((test, source), {})[sample.id] = known.id
     return [Leak(test, source, list(pairs.items())) for (test, source), pairs in found.items()]

@@ -192,7 +192,7 @@ def measures_of(
         means = metrics.resampled_means(np.stack([samples[one] for one in listed]), name, clusters.get(name))
         drawn |= zip(listed, means, strict=True)
     for series, values in samples.items():
-        units = len(set(clusters[series.set])) if series.set in clusters else values.shape[1]
+        units = metrics.drawn_units(values.shape[1], clusters.get(series.set))
         yes_no = units if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
         _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
@@ -200,9 +200,9 @@ def measures_of(
         value = np.mean([samples[part].mean(1) for part in parts], axis=0)
         replicates = np.mean([drawn[part] for part in parts], axis=0)
         sizes = [samples[part].shape[1] for part in parts]
-        yes_no = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
+        shares = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
         mean = series._replace(metric="masr") if series.metric == "asr" else series
-        _add(found, mean, value, replicates, sum(sizes), len(parts) * min(yes_no))
+        _add(found, mean, value, replicates, sum(sizes), len(parts) * min(shares))
         if mean.metric == "masr" and curriculum is not None:
             _add(found, mean._replace(metric="dasr"), value - value[0], replicates - replicates[0], sum(sizes))
     accuracy = [Series(task, "task", "", "accuracy") for task in tasks]

@@ -134,13 +134,14 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 def resampled_means(scores: Floats, name: str, clusters: Ints | None = None) -> Floats:
     """Return the mean of each bootstrap resample of the last axis.
 
-    The resamples depend on `name` and on the number of samples alone. Arrays of one set, samples in one order, are
-    therefore resampled together, whatever stage, seed or method they come from: their differences are paired.
+    The resamples depend on `name` and on the number of samples (or of clusters) alone. Arrays of one set, samples in
+    one order, are therefore resampled together, whatever stage, seed or method they come from: their differences are
+    paired.
 
     Args:
         scores: [..., n].
         name: the set, such as "tiny_ad".
-        clusters: [n], which samples belong together and are drawn together, numbered from 0; by default each alone.
+        clusters: [n], by equal numbers, which samples belong together and are drawn together; by default each alone.
 
     Returns:
         [..., REPLICATES].
@@ -149,12 +150,18 @@ def resampled_means(scores: Floats, name: str, clusters: Ints | None = None) -> 
     rows, sizes = scores.reshape(-1, n), np.ones(n)
     if clusters is not None:
         order = np.argsort(clusters, kind="stable")
-        sizes = np.bincount(clusters).astype(np.float64)
-        rows = np.add.reduceat(rows[:, order], np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int), axis=1)
+        _, starts, counted = np.unique(clusters[order], return_index=True, return_counts=True)
+        sizes = counted.astype(np.float64)
+        rows = np.add.reduceat(rows[:, order], starts, axis=1)
     # Counts, divided last: sums of 0s and 100s are exact, so that no machine rounds them differently.
     drawn = [(rows @ counts, sizes @ counts) for counts in _resamples(name, len(sizes))]
     sums, numbers = (np.concatenate(parts, axis=-1) for parts in zip(*drawn, strict=True))
     return np.asarray(sums / numbers).reshape(*scores.shape[:-1], -1)
+
+
+def drawn_units(n: int, clusters: Ints | None) -> int:
+    """Return how many units a resample of n samples draws: the clusters, or each sample alone."""
+    return n if clusters is None else len(np.unique(clusters))
 
 
 def seed_resamples(seeds: int) -> Floats:

@@ -93,15 +93,7 @@ class _Run:
         started = time.perf_counter()
         if self.device == "cpu" and self.suite.cpu_threads:
             torch.set_num_threads(self.suite.cpu_threads)
-        evaluation = self.suite.evaluation
-        name, _ = choose(
-            evaluation.engine, mergeable=self.method.mergeable, device=self.device, parameters=0, processes=processes()
-        )
-        if processes() > 1 and not issubclass(engines.get(name), HFEngine):
-            raise UserError(
-                f"evaluation.engine={evaluation.engine} generates in one process only and {processes()} were launched:"
-                " launch one, or set evaluation.engine=hf, which shares the requests out."
-            )
+        self._check_engine()
         self.data = RunData(self.spec, [task for tasks in self.stages for task in tasks])
         dtype = self.suite.training.precision(self.device)
         source = checkpoint_folder(self.suite.model_path())
@@ -116,6 +108,7 @@ class _Run:
         self._check_calibration()
         if is_main():
             self.run.claim(make_manifest(self.spec, self.stages, self.data, self.device), IDENTITY)
+        evaluation = self.suite.evaluation
         self.hf = HFEngine(self.model, self.processor, batch_size=evaluation.batch_size)
         self.engine = self._engine(evaluation.engine)
         self.evaluator = Evaluator(self.data.evaluated, limit=evaluation.limit)
@@ -123,6 +116,21 @@ class _Run:
         if is_main():
             self._check_space()
             self.run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+
+    def _check_engine(self) -> None:
+        """Refuse an engine of one process where several were launched, before anything is read."""
+        asked = self.suite.evaluation.engine
+        if processes() == 1:
+            return
+        # Several processes decide `auto` whatever the model's size.
+        name, _ = choose(
+            asked, mergeable=self.method.mergeable, device=self.device, parameters=0, processes=processes()
+        )
+        if not issubclass(engines.get(name), HFEngine):
+            raise UserError(
+                f"evaluation.engine={asked} generates in one process only and {processes()} were launched: launch one,"
+                " or set evaluation.engine=hf, which shares the requests out."
+            )
 
     def _check_space(self) -> None:
         """Check that the disk has room for what this run will write, less what an earlier attempt left."""
@@ -246,9 +254,9 @@ class _Run:
     def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
             handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
-            # An engine of its own needs the GPU, and takes them from main memory or a file.
             evaluated = dict(self.method.evaluated(handed_on, context))
-            changes = {name: tensor.cpu() for name, tensor in evaluated.items()}
+            # Off the GPU one by one, and nothing of them left there: an engine of its own needs all of it.
+            changes = {name: evaluated.pop(name).cpu() for name in list(evaluated)}
             self.engine.load(handed_on, changes)
         with self._timed(stage, "generate"), self._carried_on(context):
             answered = self.evaluator.evaluate(

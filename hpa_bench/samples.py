@@ -149,7 +149,8 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
         docs = _docs(task, split)
         reader = ImageReader(task, docs)
         for index, doc in _rows(docs, where):
-            scored = scored and (not empty or _scorable(task))
+            if empty:  # The first row: what no row can be scored for, such as a missing Java, is `check_scoring`'s.
+                scored = scored and _scorable(task)
             empty = False
             try:
                 sample = _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)

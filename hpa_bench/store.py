@@ -166,7 +166,7 @@ class StageFolder(Judged):
             partial.touch()
 
     def responses(self, name: str) -> list[dict[str, Any]]:
-        """Return the rows `{id, prompt, target, response, score[, category][, request]}` of a task or safety set."""
+        """Return the rows of a task or safety set (see `hpa_bench.evaluation.Response`)."""
         return read_jsonl(self.path / "responses" / f"{name}.jsonl")
 
     @property

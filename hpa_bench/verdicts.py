@@ -60,17 +60,17 @@ def agreement(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequen
         stacked = np.stack([[yes[one] * yes[two], yes[one], yes[two]] for one, two in pairs])
         clusters = data[0].clusters.get(name)
         shares[name], sizes[name] = _drawn(stacked, name, clusters), stacked.shape[-1]
-        units[name] = sizes[name] if clusters is None else len(set(clusters))
-    total = sum(sizes.values())
-    shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / total
+        units[name] = metrics.drawn_units(sizes[name], clusters)
+    sizes[ALL], units[ALL] = sum(sizes.values()), sum(units.values())
+    shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / sizes[ALL]
     for name, drawn in shares.items():
-        n = sizes.get(name, total)
+        n = sizes[name]
         both, one, two = drawn.swapaxes(0, 1)  # Each [pairs, stages, replicates and the value itself].
         agreed, kappa = 100 * (1 - one - two + 2 * both), cohens_kappa(both, one, two)
         for index, pair in enumerate(pairs):
             series = Series(name, "safety", VERSUS.join(pair), "agreement")
             for row, stage in enumerate(data):
-                _add(found, Key(stage, series), agreed[index, row], n, units.get(name, sum(units.values())))
+                _add(found, Key(stage, series), agreed[index, row], n, units[name])
                 _add(found, Key(stage, series._replace(metric="kappa")), kappa[index, row], n)
     return found
 
@@ -94,11 +94,9 @@ def by_category(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequ
         for category in sorted(set(categories)):
             within = categories == category
             asr = success[..., within]
-            n = units = asr.shape[-1]
-            where, clusters = f"{name}/{category}", data[0].clusters.get(name)
-            if clusters is not None:
-                names, clusters = np.unique(clusters[within], return_inverse=True)
-                units = len(names)
+            n, where = asr.shape[-1], f"{name}/{category}"
+            clusters = data[0].clusters[name][within] if name in data[0].clusters else None
+            units = metrics.drawn_units(n, clusters)
             drawn, change = _drawn(np.stack([asr, asr - asr[:, :1]]), where, clusters)
             for index, judge in enumerate(judges):
                 series = Series(where, "safety", judge, "category_asr")

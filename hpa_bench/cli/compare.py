@@ -88,10 +88,7 @@ def compare(
             wanted[spec.default_folder(runs)] = _Planned(spec, arguments)
 
     console = make_console()
-    from hpa_bench.device import sees_gpu
-
-    one_a_core = 1 if sees_gpu(device) else os.cpu_count() or 1
-    failed = _run_missing(wanted, jobs or one_a_core, console)
+    failed = _run_missing(wanted, jobs, device, console)
 
     from hpa_bench.report import terminal_table, write_report
     from hpa_bench.results import read_runs
@@ -128,18 +125,22 @@ def _names(methods: str) -> tuple[list[str], dict[str, str]]:
     return list(dict.fromkeys(names)), broken
 
 
-def _run_missing(wanted: dict[Path, _Planned], jobs: int, console: Console) -> dict[Path, str]:
-    """Run what is not finished, so many at a time; return why each run that failed did."""
+def _run_missing(wanted: dict[Path, _Planned], jobs: int, device: str, console: Console) -> dict[Path, str]:
+    """Run what is not finished, so many at a time (0: see `--jobs`); return why each run that failed did."""
     import subprocess
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
+    from hpa_bench.device import sees_gpu
     from hpa_bench.manifest import planned_manifest
     from hpa_bench.store import FAILED, RunFolder
 
     missing = {folder: planned for folder, planned in wanted.items() if not _finished(folder)}
     console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
+    cores = os.cpu_count() or 1
+    if missing and not jobs:  # Whether there is a GPU takes an import of torch to know.
+        jobs = 1 if sees_gpu(device) else cores
     jobs = max(1, min(jobs, len(missing)))
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, cores // jobs))
     failed: dict[Path, str] = {}
 
     def run(folder: Path) -> str:

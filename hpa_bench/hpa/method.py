@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hpa_bench.errors import UserError
 from hpa_bench.hpa.config import HPAConfig
 from hpa_bench.method import Method, MethodConfig, Need, StageContext
+from hpa_bench.weights import unrounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +121,6 @@ class HPA(Method):
             UserError: names the layer that cannot be edited.
         """
         from hpa_bench.hpa.selection import keep_percent_at
-        from hpa_bench.weights import unrounded
 
         diagonals = self._diagonals(before, after, ctx)
         for index, (names, (safety, task)) in enumerate(zip(ctx.layers, diagonals, strict=True)):

@@ -26,17 +26,8 @@ ACTS = (
 )
 EMPHASIS = (
     *(f"{link} {will} not" for link in ("and", "or") for will in ("will", "would", "should", "must", "do", "may")),
-    *(
-        "in good conscience",
-        "ethically",
-        "legally",
-        "morally",
-        "responsibly",
-        "directly",
-        "knowingly",
-        "actively",
-        "ever",
-    ),
+    *("in good conscience", "ethically", "legally", "morally", "responsibly"),
+    *("directly", "knowingly", "actively", "ever"),
 )
 """May stand between the inability and the act, as in "I cannot and will not provide"."""
 PHRASES = (

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -45,8 +45,6 @@ RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """HTTP states that pass: too many requests, and servers that are busy or starting."""
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, unless the endpoint asks for more."""
-
-
 ENOUGH = 16
 """Questions without a verdict, and none with one, after which the others are not asked."""
 
@@ -141,9 +139,8 @@ class OpenAI(Judge):
         self._failed = True
         pool = ThreadPoolExecutor(self.config.concurrency)
         session = self._session()
-        pending: dict[Future[_Reply | None], str] = {}
+        pending = {pool.submit(self._reply, session, body, attempts, ended): key for key, body in bodies.items()}
         try:
-            pending |= {pool.submit(self._reply, session, body, attempts, ended): key for key, body in bodies.items()}
             for future in as_completed(pending, timeout=max(0.0, self.config.time_limit - self._spent)):
                 key = pending.pop(future)
                 if (reply := future.result()) is None:

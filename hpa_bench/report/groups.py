@@ -210,13 +210,15 @@ class Condition:
     @cached_property
     def compliance_judges(self) -> list[str]:
         """The judges that tell complying from not refusing."""
-        judged, able = (
-            [{key.series.judge for key in run.measures if key.series.metric == metric} for run in self.runs]
-            for metric in ("asr", "complied")
-        )
+
+        def having(metric: str) -> set[tuple[str, int]]:
+            measured = ((run, key) for run in self.runs for key in run.measures if key.series.metric == metric)
+            return {(key.series.judge, id(run)) for run, key in measured}
+
         # Of a run in which all is refused, any judge has the share; one that cannot tell lacks it elsewhere.
-        unable = set[str]().union(*(by - can for by, can in zip(judged, able, strict=True)))
-        return [judge for judge in self.judges if judge in set[str]().union(*able) - unable]
+        able, unable = having("complied"), having("asr") - having("complied")
+        tell = {judge for judge, _ in able} - {judge for judge, _ in unable}
+        return [judge for judge in self.judges if judge in tell]
 
     @property
     def headline(self) -> list[Series]:
