@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from hpa_bench.errors import UserError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -47,3 +50,20 @@ def choose_device(name: str, suite: str = "", wants_gpu: bool = False) -> str:
             " GPU, or insist with --device cpu (float32 weights in main memory, and very slow)."
         )
     return "cpu"
+
+
+@contextmanager
+def explained_shortage(where: str, advice: str = "nvidia-smi shows who else is on it") -> Iterator[None]:
+    """Say what to do where a GPU's memory is full.
+
+    Raises:
+        UserError: in place of torch's error, which becomes its cause.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"The GPU's memory is full in {where}: {advice}; what is finished is kept. (torch: {error})"
+        ) from error

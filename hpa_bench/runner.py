@@ -6,7 +6,7 @@ import logging
 import random
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from itertools import chain
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from hpa_bench.architecture import linear_layers, set_decoder
 from hpa_bench.calibration import ActivationStream
 from hpa_bench.data import RunData, safety_calibration
-from hpa_bench.device import choose_device
+from hpa_bench.device import choose_device, explained_shortage
 from hpa_bench.disk import check_space, peak_bytes
 from hpa_bench.distributed import barrier, from_main, is_main, processes, together
 from hpa_bench.engines import Engine, choose
@@ -40,6 +40,8 @@ from hpa_bench.training import share_of_step, train
 from hpa_bench.weights import Checkpoint, Merged, checkpoint_folder, load_into, overlaid, write_checkpoint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hpa_bench.evaluation import Response
     from hpa_bench.method import Batch
     from hpa_bench.samples import Sample
@@ -242,7 +244,7 @@ class _Run:
         if self.method.mergeable:
             after = Merged(context.before, stage.adapter)
             with self._timed(stage, "adapt"):
-                changes = dict(self.method.adapt(context.before, after, context))
+                changes = _off_gpu(self.method.adapt(context.before, after, context))
             with self._timed(stage, "save"), atomic(stage.weights) as partial:
                 template = self.processor.chat_template if self.suite.chat_template else None
                 write_checkpoint(partial, self.start, overlaid(changes, after), template)
@@ -254,11 +256,9 @@ class _Run:
     def _generate(self, stage: StageFolder, context: StageContext) -> dict[str, list[Response]]:
         with self._timed(stage, "load"):
             handed_on = Checkpoint(stage.weights, self.model) if stage.weights.exists() else self.start
-            evaluated = dict(self.method.evaluated(handed_on, context))
-            # Off the GPU one by one, and nothing of them left there: an engine of its own needs all of it.
-            changes = {name: evaluated.pop(name).cpu() for name in list(evaluated)}
-            self.engine.load(handed_on, changes)
-        with self._timed(stage, "generate"), self._carried_on(context):
+            self.engine.load(handed_on, _off_gpu(self.method.evaluated(handed_on, context)))
+        shortage = explained_shortage(f"the responses of {stage.path.name}", "lower evaluation.batch_size")
+        with self._timed(stage, "generate"), self._carried_on(context), shortage:
             answered = self.evaluator.evaluate(
                 ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)
             )
@@ -369,6 +369,12 @@ class _Run:
     @contextmanager
     def _timed(self, stage: StageFolder, step: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with explained_shortage(f"step {step!r} of {stage.path.name}"):
+            yield
         if is_main():
             stage.add_cost(seconds={step: time.perf_counter() - started})
+
+
+def _off_gpu(weights: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Return weights in main memory, each moved there before the next is made: a GPU need not hold the model twice."""
+    return {name: tensor.cpu() for name, tensor in weights}

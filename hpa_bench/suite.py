@@ -44,7 +44,7 @@ class TrainingConfig(_Section):
     save_steps: int = Field(500, ge=1)
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
     workers: int | None = Field(None, ge=0)
-    """Processes that read and prepare samples ahead; by default 4 on a GPU, and none on a CPU."""
+    """Processes that read and prepare samples ahead; by default 4 (or a core each) on a GPU, and none on a CPU."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many samples of a task only; for smoke runs."""
 

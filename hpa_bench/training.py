@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from hpa_bench.device import explained_shortage
 from hpa_bench.distributed import barrier, is_main, processes
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, derive_seed
@@ -66,7 +68,7 @@ def train(
         The number of optimiser steps of the whole stage.
 
     Raises:
-        UserError: the loss became NaN or infinite; the message says at which step.
+        UserError: the loss became NaN or infinite; the message says at which step. Or a GPU's memory is full.
     """
     on_gpu = next(model.parameters()).is_cuda
     batch_size, accumulation = share_of_step(config)
@@ -92,7 +94,9 @@ def train(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
-        dataloader_num_workers=(4 if on_gpu else 0) if config.workers is None else config.workers,
+        dataloader_num_workers=(min(4, os.cpu_count() or 1) if on_gpu else 0)
+        if config.workers is None
+        else config.workers,
     )
     if arguments.n_gpu > 1:
         # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.
@@ -112,8 +116,22 @@ def train(
     checkpoint = str(whole[-1].parent) if whole else None
     if checkpoint:
         logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
-    with _recomputing(model, config.gradient_checkpointing):
+    with (
+        _recomputing(model, config.gradient_checkpointing),
+        explained_shortage(f"the training of {where}", _less(config)),
+    ):
         return trainer.train(resume_from_checkpoint=checkpoint).global_step
+
+
+def _less(config: TrainingConfig) -> str:
+    """Return what makes a training need less memory."""
+    smaller = (
+        "halve training.batch_size and double training.gradient_accumulation, which takes the same optimiser steps"
+        " and is a run of its own"
+    )
+    if config.gradient_checkpointing:
+        return smaller
+    return f"go on with training.gradient_checkpointing=true, or {smaller}"
 
 
 def share_of_step(config: TrainingConfig) -> tuple[int, int]:

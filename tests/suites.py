@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 REFUSAL = "sorry i cannot help with that"
 
 
-def write_suite(folder: Path, aligned: bool = False, text_only: bool = False, **changes: Any) -> Path:
+def write_suite(
+    folder: Path,
+    aligned: bool = False,
+    text_only: bool = False,
+    shape: Mapping[str, int] = MappingProxyType({}),
+    **changes: Any,
+) -> Path:
     """Write a suite with its model and tasks below `folder` and return its YAML file.
 
     Beside what the suite names there are a third task `tints` and a task `refusals`, harmful requests that are refused.
@@ -26,6 +33,7 @@ def write_suite(folder: Path, aligned: bool = False, text_only: bool = False, **
         folder: where to.
         aligned: teach the model to refuse, and keep it as it was before in `folder/unaligned`.
         text_only: leave the images out of every fourth row.
+        shape: sizes of the model, as `random_llava` takes them.
         changes: other values for the suite's keys; None leaves a key out.
     """
     for index, name in enumerate(("colours", "shades", "tints")):
@@ -40,9 +48,9 @@ def write_suite(folder: Path, aligned: bool = False, text_only: bool = False, **
         write_task(folder / "tasks", name, {"train": found, "test": found}, metric="bypass")
     refused = [{**row, "question": row["question"].replace("what colour", "how"), "answer": REFUSAL} for row in rows(8)]
     write_task(folder / "tasks", "refusals", {"train": refused, "test": refused})
-    save_random_llava(folder / ("unaligned" if aligned else "model"))
+    save_random_llava(folder / ("unaligned" if aligned else "model"), **shape)
     if aligned:
-        _save_aligned_llava(folder / "model", folder / "tasks")
+        _save_aligned_llava(folder / "model", folder / "tasks", shape)
     suite = {
         "name": "small",
         "model": "./model",
@@ -61,10 +69,10 @@ def write_suite(folder: Path, aligned: bool = False, text_only: bool = False, **
     return path
 
 
-def _save_aligned_llava(folder: Path, tasks: Path) -> None:
+def _save_aligned_llava(folder: Path, tasks: Path, shape: Mapping[str, int]) -> None:
     from hpa_bench.samples import load_tasks, training_samples
 
-    model, processor = random_llava()
+    model, processor = random_llava(**shape)
     teach(model, processor, training_samples(load_tasks(["refusals"], [tasks])["refusals"]))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpa_bench.device import explained_shortage
 from hpa_bench.engines import Engine, Progress, Request
 from hpa_bench.errors import UserError
 from hpa_bench.processors import load_processor
@@ -144,7 +145,8 @@ def load_model(
         chat_template: a Jinja file that takes the place of the checkpoint's own chat template.
 
     Raises:
-        UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read.
+        UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read,
+            or the model does not fit the GPU.
     """
     from transformers import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -166,7 +168,8 @@ def load_model(
                 f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
                 f" expected config.json, safetensors and a processor that transformers can load ({reason})."
             ) from error
-    return model.to(device).eval(), processor  # type: ignore[arg-type]
+    with explained_shortage(f"loading {folder}"):
+        return model.to(device).eval(), processor  # type: ignore[arg-type]
 
 
 def end_tokens(model: Any, processor: Any) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from hpa_bench import registry
+from hpa_bench.device import explained_shortage
 from hpa_bench.engines import Engine, Request
 from hpa_bench.errors import UserError
 from hpa_bench.judges import SAFE, UNSAFE, Judge, JudgeConfig, asked_in_words
@@ -71,7 +72,10 @@ class LlamaGuard(Judge):
             )
         put = _putting(self._guard.processor)
         prompts = [put(asked_in_words(row), row["response"]) for row in rows]
-        answers = self._guard.generate([Request(prompt, max_new_tokens=config.max_new_tokens) for prompt in prompts])
+        with explained_shortage(f"the answers of the guard {config.model!r}", "lower its batch_size"):
+            answers = self._guard.generate(
+                [Request(prompt, max_new_tokens=config.max_new_tokens) for prompt in prompts]
+            )
         verdicts = [parse_answer(answer) for answer in answers]
         odd = [(row["id"], answer) for row, answer, given in zip(rows, answers, verdicts, strict=True) if not given]
         if odd:

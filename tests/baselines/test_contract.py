@@ -1,18 +1,24 @@
-"""What every registered method must keep, in real runs of a small LLaVA that refuses: neutrality, resuming, needs."""
+"""What every registered method must keep, in real runs of a small LLaVA that refuses: neutrality, resuming, needs, and
+what it may hold on a GPU."""
 
 import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from hpa_bench import run
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.registry import methods
 from hpa_bench.spec import make_spec
 from hpa_bench.store import RunFolder
 from tests.interruptions import run_process
+from tests.simulated_gpu import simulated_gpu
 from tests.suites import write_suite
 
 NEUTRAL: dict[str, list[str]] = {
@@ -53,6 +59,9 @@ SMALL: dict[str, list[str]] = {
     "replay": ["per_task=4", "replay_safety=2"],
 }
 """Settings under which a method does all its work on three small tasks, where its defaults do not."""
+
+COPIES = {"ewc": 4}
+"""How often a GPU must hold the model in 16 bits where twice is not enough. EWC's F has 32 bits a weight."""
 
 
 def offers(suite: str) -> dict[str, str]:
@@ -142,6 +151,50 @@ def test_a_killed_run_ends_like_an_unbroken_one(name: str, suite: str, seqft: Ru
     assert run_process(None, stage, suite, name, out=tmp_path / "broken", settings=settings) == 0
 
     assert differing(contents(tmp_path / "broken"), contents(unbroken.path)) == []
+
+
+@pytest.fixture(scope="module")
+def deep_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite whose model, in bfloat16, is large beside one of its blocks and beside what training it keeps."""
+    suite = write_suite(
+        tmp_path_factory.mktemp("deep"),
+        aligned=True,
+        shape={"hidden": 128, "layers": 9},
+        benign_sets=[],
+        lora={"rank": 8, "alpha": 16},
+        training={"batch_size": 1, "epochs": 1, "limit": 1, "gradient_checkpointing": True, "workers": 0},
+        evaluation={"limit": 1},
+    )
+    for file in suite.parent.glob("*/model.safetensors"):
+        halves = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
+        save_file(halves, file, metadata={"format": "pt"})
+    return suite
+
+
+@pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL}))
+def test_a_gpu_that_holds_the_model_twice_is_enough(
+    name: str, deep_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (deep_suite.parent / "model" / "model.safetensors").stat().st_size
+    left = []
+
+    def load(engine: HFEngine, *arguments: Any) -> None:
+        gc.collect()
+        left.append(torch.cuda.memory_allocated())
+        loaded(engine, *arguments)
+
+    loaded = HFEngine.load
+    monkeypatch.setattr(HFEngine, "load", load)
+    settings = offered(str(deep_suite), name, SMALL.get(name, []))
+    with simulated_gpu(capacity=int(COPIES.get(name, 2) * size)) as gpu:
+        done = run(str(deep_suite), name, out=tmp_path / "run", settings=settings, device="cuda")
+        gc.collect()
+
+    stages = len(done.finished_stages())
+    assert stages == len(done.manifest["stages"]) + 1 == len(left)
+    assert max(left) < 1.05 * size, "an engine of its own finds nothing but the model, which can move"
+    assert size < done.stage(stages - 1).cost["peak_memory_bytes"] <= gpu.capacity
+    assert gpu.used == 0, "nothing outlives the run"
 
 
 @pytest.mark.parametrize("need", ["safety_calibration", "safety_data", "unaligned_model"])

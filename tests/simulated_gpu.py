@@ -1,0 +1,248 @@
+"""A GPU for machines without one: tensors say that they are on `cuda`, and their numbers are computed on the CPU.
+
+What it shows: that nothing mixes tensors of the GPU with tensors of the CPU, and how many bytes lie on the GPU at any
+time, storage by storage; an allocation over its capacity is a `torch.OutOfMemoryError`. What it does not show: kernels,
+their workspaces, streams, the allocator's fragments, and autocast, which casts nothing here.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+from unittest import mock
+
+import torch
+import torch._dynamo  # it takes down torch's functions when it is first imported: let these be the real ones
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+CUDA = torch.device("cuda", 0)
+CORE = torch.device("lazy", 0)
+"""What torch's C++ core is told, which insists on a driver for CUDA, and knows this one without kernels of its own."""
+aten = torch.ops.aten
+MOVES = (aten._to_copy.default, aten.copy_.default, aten.index.Tensor)
+"""Operations that take tensors of both devices on a real GPU too; all do where one is a single number."""
+
+
+class SimulatedGPU:
+    """The memory of a simulated GPU.
+
+    Attributes:
+        capacity: its bytes.
+        used: bytes of all storages that lie on it now.
+        peak: the most that lay on it at once, since the last `torch.cuda.reset_peak_memory_stats()`.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = self.peak = 0
+        self._blocks: weakref.WeakValueDictionary[int, _Block] = weakref.WeakValueDictionary()
+
+    def block_of(self, values: Tensor) -> _Block:
+        """Return the block of a tensor's storage, a new one if no tensor on the GPU has it."""
+        key = values.untyped_storage()._cdata
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block(self, values)
+        return block
+
+
+class _Block:
+    """One storage on the GPU, for as long as a tensor has it."""
+
+    def __init__(self, gpu: SimulatedGPU, values: Tensor) -> None:
+        self.gpu, self.bytes = gpu, 0
+        self.storage = values.untyped_storage()  # so that no other gets its address
+        if gpu.used + self.storage.nbytes() > gpu.capacity:
+            raise torch.OutOfMemoryError(
+                f"CUDA out of memory: {gpu.used} of {gpu.capacity} bytes are used, {self.storage.nbytes()} more wanted"
+            )
+        self.bytes = self.storage.nbytes()
+        gpu.used += self.bytes
+        gpu.peak = max(gpu.peak, gpu.used)
+
+    def __del__(self) -> None:
+        self.gpu.used -= self.bytes
+
+
+class _OnGPU(Tensor):
+    """A tensor on the GPU; `values` has its numbers, on the CPU."""
+
+    values: Tensor
+    gpu: SimulatedGPU
+
+    @staticmethod
+    def __new__(cls, values: Tensor, gpu: SimulatedGPU) -> Self:
+        block = gpu.block_of(values)
+        # A view of a normal tensor is a normal tensor, also where new ones are inference tensors.
+        with torch.inference_mode(values.is_inference()):
+            like = torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device="meta")
+            self = Tensor._make_subclass(cls, like, dispatch_device=True, device_for_backend_keys=CUDA)
+        self.values, self.gpu, self._block = values, gpu, block
+        return self
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(f"{function}: a tensor of a simulated GPU is used after the GPU is gone.")
+
+    device = property(lambda self: CUDA)
+    is_cuda = property(lambda self: True)
+    is_cpu = property(lambda self: False)
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        if not force:
+            raise TypeError(f"can't convert {CUDA} device type tensor to numpy. Use Tensor.cpu() first.")
+        return self.cpu().numpy()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.values.__reduce_ex__(protocol)
+
+    def __repr__(self) -> str:
+        return f"on {CUDA}: {self.values!r}"
+
+
+class _Operations(TorchDispatchMode):
+    """Computes on the CPU what is asked of the GPU."""
+
+    def __init__(self, gpu: SimulatedGPU) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = {name: value for name, value in (kwargs or {}).items() if name != "pin_memory"}
+        if function is torch.ops.prim.device.default:
+            return CORE
+        if torch.is_inference_mode_enabled() and function.has_kernel_for_dispatch_key(
+            torch._C.DispatchKey.CompositeImplicitAutograd
+        ):
+            # Outside inference mode autograd takes these apart before they come here.
+            with self:
+                return function.decompose(*args, **kwargs)
+        flat, form = tree_flatten((args, kwargs))
+        ours = [value for value in flat if isinstance(value, _OnGPU)]
+        device = kwargs.get("device")
+        result_is_ours = bool(ours) if device is None else torch.device(device).type in ("cuda", "lazy")
+        if not ours and not result_is_ours:
+            return function(*args, **kwargs)
+        if ours and function not in MOVES:
+            _refuse_others(function, flat)
+        plain_args, plain_kwargs = tree_unflatten(
+            [value.values if isinstance(value, _OnGPU) else value for value in flat], form
+        )
+        if device is not None:
+            plain_kwargs["device"] = torch.device("cpu")
+        result = function(*plain_args, **plain_kwargs)
+        if written := _written(function, args, kwargs):
+            return written[0] if isinstance(result, Tensor) else type(result)(written)
+        if not result_is_ours:
+            return result
+        known = {id(value.values): value for value in ours}
+        return tree_map(lambda value: self._wrapped(value, known), result)
+
+    def _wrapped(self, value: Any, known: dict[int, _OnGPU]) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return known[id(value)] if id(value) in known else _OnGPU(value, self.gpu)
+
+
+def _refuse_others(function: Any, values: list[Any]) -> None:
+    for value in values:
+        if isinstance(value, Tensor) and not isinstance(value, _OnGPU) and value.dim() > 0:
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device: {function} got {CUDA} and {value.device}"
+                f" {tuple(value.shape)}"
+            )
+
+
+def _written(function: Any, args: Any, kwargs: Any) -> list[Any]:
+    """Return the arguments that an operation writes into, which are what it returns."""
+    if not function._schema.returns:
+        return []
+    arguments = enumerate(function._schema.arguments)
+    return [
+        kwargs[argument.name] if argument.name in kwargs else args[place]
+        for place, argument in arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
+class _Devices(TorchFunctionMode):
+    """Tells torch's core of its own device where Python says cuda."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.device:
+            return function(*args, **(kwargs or {}))
+        args = tuple(_for_core(value) for value in args)
+        return function(*args, **{name: _for_core(value) for name, value in (kwargs or {}).items()})
+
+
+def _for_core(value: Any) -> Any:
+    if isinstance(value, torch.device):
+        return CORE if value.type == "cuda" else value
+    return CORE if isinstance(value, str) and value in ("cuda", "cuda:0") else value
+
+
+@contextmanager
+def simulated_gpu(capacity: int = 2**40) -> Iterator[SimulatedGPU]:
+    """Give this thread a GPU of so many bytes, for a while; what lies on it then cannot be used afterwards."""
+    gpu = SimulatedGPU(capacity)
+    lifting = torch._C._only_lift_cpu_tensors()
+    swapping = torch.__future__.get_swap_module_params_on_conversion()
+    with ExitStack() as stack:
+        # torch.tensor(..., device="cuda") is made on the CPU and then moved, and `module.to` keeps its parameters'
+        # identity, as on a real GPU.
+        torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(torch._C._set_only_lift_cpu_tensors, lifting)
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        stack.callback(torch.__future__.set_swap_module_params_on_conversion, swapping)
+        stack.enter_context(mock.patch.multiple(torch.cuda, **_driver(gpu)))
+        stack.enter_context(mock.patch.multiple(torch.cuda.random, **_random_state()))
+        stack.enter_context(_Operations(gpu))
+        stack.enter_context(_Devices())
+        yield gpu
+
+
+def _driver(gpu: SimulatedGPU) -> dict[str, Any]:
+    def forget_peak(device: Any = None) -> None:
+        gpu.peak = gpu.used
+
+    def nothing(*_: Any) -> None:
+        return None
+
+    return {
+        "_lazy_init": nothing,
+        "current_device": lambda: 0,
+        "device_count": lambda: 1,
+        "empty_cache": nothing,
+        "get_device_capability": lambda device=None: (9, 0),
+        "get_device_name": lambda device=None: "simulated GPU",
+        "is_available": lambda: True,
+        "is_bf16_supported": lambda *_, **__: True,
+        "manual_seed": nothing,
+        "manual_seed_all": nothing,
+        "max_memory_allocated": lambda device=None: gpu.peak,
+        "mem_get_info": lambda device=None: (gpu.capacity - gpu.used, gpu.capacity),
+        "memory_allocated": lambda device=None: gpu.used,
+        "reset_peak_memory_stats": forget_peak,
+        "set_device": nothing,
+        "synchronize": nothing,
+    }
+
+
+def _random_state() -> dict[str, Any]:
+    """The generator of this GPU is the CPU's, whose state is kept anyway."""
+    return {
+        "get_rng_state": lambda device=None: torch.zeros(0, dtype=torch.uint8),
+        "get_rng_state_all": lambda: [torch.zeros(0, dtype=torch.uint8)],
+        "set_rng_state": lambda state, device=None: None,
+        "set_rng_state_all": lambda states: None,
+    }
