@@ -1,0 +1,81 @@
+"""Turns of a model on a simulated GPU and the real vLLM, which runs on the CPU, where its sleep frees nothing."""
+
+import gc
+import logging
+import os
+import signal
+
+import pytest
+import torch
+
+import hpa_bench
+from hpa_bench import runner
+from hpa_bench.engines.vllm import VLLMEngine
+from tests.simulated_gpu import simulated_gpu
+from tests.vllm.support import needs_vllm
+from tests.vllm.test_run import stored
+
+pytestmark = needs_vllm
+CPU = torch.device("cpu")
+SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=32", "training.epochs=1", "evaluation.limit=6"]
+
+
+@pytest.fixture
+def vllm_on_cpu(monkeypatch):
+    """Let the engine's processes be started for the CPU, whatever the model is on."""
+
+    def on_cpu(make):
+        def made(engine, *arguments):
+            device, engine._device = engine._device, CPU
+            try:
+                return make(engine, *arguments)
+            finally:
+                engine._device = device
+
+        return made
+
+    for name in ("_options", "_environment"):
+        monkeypatch.setattr(VLLMEngine, name, on_cpu(getattr(VLLMEngine, name)))
+
+
+@pytest.mark.parametrize(("method", "dies"), [("hpa", False), ("resta", True)])
+def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
+    method, dies, tmp_path, vllm_on_cpu, monkeypatch, caplog
+):
+    used = {"_start": [], "load": [], "generate": [], "train": []}
+    asleep = []
+
+    def note(where, what):
+        action = getattr(where, what)
+
+        def noting(*arguments, **keywords):
+            gc.collect()
+            used[what].append(torch.cuda.memory_allocated())
+            return action(*arguments, **keywords)
+
+        monkeypatch.setattr(where, what, noting)
+
+    def release(engine):
+        if dies:
+            os.kill(engine._processes[0]._process.pid, signal.SIGKILL)
+        released(engine)
+        asleep.append(engine._asleep)
+
+    released = VLLMEngine.release
+    monkeypatch.setattr(VLLMEngine, "release", release)
+    for what in ("_start", "load", "generate"):
+        note(VLLMEngine, what)
+    settings = [*SETTINGS, "training.dtype=float32", "training.workers=0"]
+    with simulated_gpu(), caplog.at_level(logging.WARNING, logger="hpa_bench"):
+        hf = hpa_bench.run(method=method, settings=settings, engine="hf", out=tmp_path / "hf", device="cuda")
+        note(runner, "train")
+        vllm = hpa_bench.run(method=method, settings=settings, engine="vllm", out=tmp_path / "vllm", device="cuda")
+
+    assert stored(vllm) == stored(hf)
+    model = used["load"][0]
+    assert model > 5e6 and used["load"] == [model] * 3, "only the model is on the GPU when a stage's turn comes"
+    assert all(model < bytes_ < 1.2 * model for bytes_ in used["train"]), "it is back for training, with an adapter"
+    assert used["generate"] == [0] * 3, "and nothing is, while the engine is awake"
+    assert used["_start"] == [0] * (3 if dies else 1) and asleep == [not dies] * 3
+    said = [record.getMessage() for record in caplog.records if record.name == "hpa_bench.engines.vllm"]
+    assert len(said) == (3 if dies else 0) and all("it will be started again" in line for line in said)
