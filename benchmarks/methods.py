@@ -56,25 +56,27 @@ class StageWatch(Progress):
 def counting(watch: StageWatch) -> Iterator[Counter[str]]:
     """Count calls of a decoder block's MLP, a sample each, in training and edit of one stage."""
     counts: Counter[str] = Counter()
-    evaluate = runner._Run._evaluate
-    evaluating = False
+    generate = runner._Run._generate
+    generating = False
 
     def count(module: torch.nn.Module, inputs: Any) -> None:
-        if isinstance(module, LlamaMLP) and watch.index == COUNTED_STAGE and not evaluating:
+        if isinstance(module, LlamaMLP) and watch.index == COUNTED_STAGE and not generating:
             counts["with gradient" if torch.is_grad_enabled() else "without"] += len(inputs[0])
 
-    def evaluate_uncounted(self: Any, *arguments: Any) -> None:
-        nonlocal evaluating
-        evaluating = True
-        evaluate(self, *arguments)
-        evaluating = False
+    def generate_uncounted(self: Any, *arguments: Any) -> Any:
+        nonlocal generating
+        generating = True
+        try:
+            return generate(self, *arguments)
+        finally:
+            generating = False
 
     hook = register_module_forward_pre_hook(count)
-    runner._Run._evaluate = evaluate_uncounted  # type: ignore[method-assign]
+    runner._Run._generate = generate_uncounted  # type: ignore[method-assign]
     try:
         yield counts
     finally:
-        runner._Run._evaluate = evaluate  # type: ignore[method-assign]
+        runner._Run._generate = generate  # type: ignore[method-assign]
         hook.remove()
 
 
