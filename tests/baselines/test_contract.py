@@ -165,10 +165,41 @@ def deep_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"batch_size": 1, "epochs": 1, "limit": 1, "gradient_checkpointing": True, "workers": 0},
         evaluation={"limit": 1},
     )
-    for file in suite.parent.glob("*/model.safetensors"):
+    in_bfloat16(suite.parent)
+    return suite
+
+
+def in_bfloat16(folder: Path) -> None:
+    """Store the models of a suite in bfloat16, as published ones are."""
+    for file in folder.glob("*/model.safetensors"):
         halves = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
         save_file(halves, file, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def bfloat16_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    training = {"learning_rate": 1e-2, "batch_size": 3, "epochs": 1, "dtype": "bfloat16"}
+    lora = {"rank": 8, "alpha": 16}
+    suite = write_suite(tmp_path_factory.mktemp("bfloat16"), aligned=True, lora=lora, training=training)
+    in_bfloat16(suite.parent)
     return suite
+
+
+@pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - {"zero_shot"}))
+def test_in_bfloat16_a_method_trains_edits_and_hands_on_bfloat16(
+    name: str, bfloat16_suite: Path, tmp_path: Path
+) -> None:
+    suite = str(bfloat16_suite)
+    done = run(suite, name, out=tmp_path / "run", settings=offered(suite, name, SMALL.get(name, [])))
+
+    last = done.stage(len(done.finished_stages()) - 1)
+    if name == "moelora":
+        assert {tensor.dtype for tensor in load_file(last.state / "state.safetensors").values()} == {torch.float32}
+        return
+    before, after = (load_file(at / "model.safetensors") for at in (bfloat16_suite.parent / "model", last.weights))
+    assert all(tensor.dtype == torch.bfloat16 and tensor.isfinite().all() for tensor in after.values())
+    handed_on = any(not torch.equal(before[weight], after[weight]) for weight in before)
+    assert handed_on == (name != "ties"), "ties starts every task from theta_0"
 
 
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL}))

@@ -1,0 +1,120 @@
+"""Bytes that a method's edit holds on a GPU beside the model, in a language model of LLaVA-1.5-7B's width.
+
+python -m benchmarks.edit_memory [--methods hpa,ties] [--blocks 2] [--samples 4] [--tokens 32]
+
+Runs the real `adapt` (and `evaluated`) on random bfloat16 weights on the simulated GPU of the tests, which counts every
+storage; allocator and kernels may want more. What an edit holds does not grow with the number of blocks, but for the
+calibration samples between them: 2 x hidden bytes a token, which are given apart. On two cores: a quarter of an hour.
+"""
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from hpa_bench.adapters import attach_lora, lora_factors
+from hpa_bench.architecture import linear_layers
+from hpa_bench.method import LoRAConfig, StageContext
+from hpa_bench.registry import methods
+from hpa_bench.weights import Merged
+from tests.simulated_gpu import simulated_gpu
+
+METHODS = "hpa,magnitude_columns,wise_ft,ties,magmax,resta,safe_delta"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default=METHODS, help="separated by commas")
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--mlp", type=int, default=11008)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=4, help="calibration samples, of safety and of the task each")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens a sample")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=args.hidden,
+        intermediate_size=args.mlp,
+        num_hidden_layers=args.blocks,
+        num_attention_heads=args.hidden // 128,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model = model.to_empty(device="cpu").bfloat16().eval()
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    for tensor in model.parameters():
+        torch.nn.init.normal_(tensor, 0, 0.02)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    layers = linear_layers(model)
+
+    def batches() -> list[dict[str, Tensor]]:
+        return [{"input_ids": torch.randint(1000, (args.samples, args.tokens)).to("cuda")}]
+
+    for name in args.methods.split(","):
+        started = time.perf_counter()
+        with TemporaryDirectory() as folder, simulated_gpu() as gpu:
+            model.to("cuda")
+            ctx = StageContext(
+                stage=1,
+                stages=1,
+                tasks=("random",),
+                seed=0,
+                device="cuda",
+                lora=LoRAConfig(),
+                model=model,
+                layers=layers,
+                start=before,
+                before=before,
+                unaligned=before,
+                folder=Path(folder),
+                safety_calibration=batches,
+                task_calibration=batches,
+                samples={}.__getitem__,
+                safety_data=list,
+                collate=lambda samples: {},
+            )
+            after = Merged(before, adapter(model, layers, Path(folder) / "adapter"))
+            resting = gpu.used
+            method = methods.get(name)()
+            taken_off(method.adapt(before, after, ctx))
+            taken_off(method.evaluated(after, replace(ctx, before=after)))
+            peak = gpu.peak - resting
+            model.to("cpu")
+            gc.collect()
+        found = {"method": name, "GB beside the model": round(peak / 1e9, 2)}
+        between = 2 * 2 * args.samples * args.tokens * args.hidden
+        found |= {
+            "of them samples between blocks": round(between / 1e9, 3),
+            "seconds": round(time.perf_counter() - started),
+        }
+        print(json.dumps(found), flush=True)
+
+
+def adapter(model: LlamaForCausalLM, layers: Sequence[Sequence[str]], folder: Path) -> Path:
+    """Write an adapter of rank 8 whose update is about a hundredth of each weight."""
+    wrapped = attach_lora(model, LoRAConfig(rank=8, alpha=8), [name for block in layers for name in block])
+    for factors in lora_factors(wrapped):
+        factors.b.data.normal_(0, 1e-4)
+    wrapped.save_pretrained(folder)
+    wrapped.unload()
+    return folder
+
+
+def taken_off(edits: Iterable[tuple[str, Tensor]]) -> None:
+    """Take edited weights off the GPU one by one, as a run does."""
+    for _, tensor in edits:
+        tensor.cpu()
+
+
+if __name__ == "__main__":
+    main()
