@@ -24,8 +24,8 @@ CUDA = torch.device("cuda", 0)
 CORE = torch.device("lazy", 0)
 """What torch's C++ core is told, which insists on a driver for CUDA, and knows this one without kernels of its own."""
 aten = torch.ops.aten
-MOVES = (aten._to_copy.default, aten.copy_.default, aten.index.Tensor)
-"""Operations that take tensors of both devices on a real GPU too; all do where one is a single number."""
+MOVES = (aten._to_copy.default, aten.copy_.default, aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
+"""Operations that take tensors of both devices on a real GPU too, an index for one; all do where one is a number."""
 
 
 class SimulatedGPU:
@@ -89,7 +89,7 @@ class _OnGPU(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise RuntimeError(f"{function}: a tensor of a simulated GPU is used after the GPU is gone.")
+        raise RuntimeError(f"{function}: a tensor of a simulated GPU is used where that GPU is not simulated.")
 
     device = property(lambda self: CUDA)
     is_cuda = property(lambda self: True)
@@ -118,40 +118,50 @@ class _Operations(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = {name: value for name, value in (kwargs or {}).items() if name != "pin_memory"}
-        if function is torch.ops.prim.device.default:
-            return CORE
-        if torch.is_inference_mode_enabled() and function.has_kernel_for_dispatch_key(
-            torch._C.DispatchKey.CompositeImplicitAutograd
-        ):
+        if torch.is_inference_mode_enabled() and _is_composite(function):
             # Outside inference mode autograd takes these apart before they come here.
             with self:
-                return function.decompose(*args, **kwargs)
-        flat, form = tree_flatten((args, kwargs))
-        ours = [value for value in flat if isinstance(value, _OnGPU)]
-        device = kwargs.get("device")
-        result_is_ours = bool(ours) if device is None else torch.device(device).type in ("cuda", "lazy")
-        if not ours and not result_is_ours:
-            return function(*args, **kwargs)
-        if ours and function not in MOVES:
-            _refuse_others(function, flat)
-        plain_args, plain_kwargs = tree_unflatten(
-            [value.values if isinstance(value, _OnGPU) else value for value in flat], form
-        )
-        if device is not None:
-            plain_kwargs["device"] = torch.device("cpu")
-        result = function(*plain_args, **plain_kwargs)
-        if written := _written(function, args, kwargs):
-            return written[0] if isinstance(result, Tensor) else type(result)(written)
-        if not result_is_ours:
-            return result
-        known = {id(value.values): value for value in ours}
-        return tree_map(lambda value: self._wrapped(value, known), result)
+                return function.decompose(*args, **(kwargs or {}))
+        return _computed(self.gpu, function, args, kwargs or {})
 
-    def _wrapped(self, value: Any, known: dict[int, _OnGPU]) -> Any:
+
+def _is_composite(function: Any) -> bool:
+    if function is torch.ops.prim.device.default:
+        return False
+    return function.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
+def _computed(gpu: SimulatedGPU, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Return what an operation returns, computed on the CPU, on the GPU if that is where it belongs."""
+    if function is torch.ops.prim.device.default:
+        return CORE
+    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
+    flat, form = tree_flatten((args, kwargs))
+    ours = [value for value in flat if isinstance(value, _OnGPU)]
+    device = kwargs.get("device")
+    result_is_ours = bool(ours) if device is None else torch.device(device).type in ("cuda", "lazy")
+    if not ours and not result_is_ours:
+        return function(*args, **kwargs)
+    if ours and function not in MOVES:
+        _refuse_others(function, flat)
+    plain_args, plain_kwargs = tree_unflatten(
+        [value.values if isinstance(value, _OnGPU) else value for value in flat], form
+    )
+    if device is not None:
+        plain_kwargs["device"] = torch.device("cpu")
+    result = function(*plain_args, **plain_kwargs)
+    if written := _written(function, args, kwargs):
+        return written[0] if isinstance(result, Tensor) else type(result)(written)
+    if not result_is_ours:
+        return result
+    known = {id(value.values): value for value in ours}
+
+    def wrapped(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        return known[id(value)] if id(value) in known else _OnGPU(value, self.gpu)
+        return known[id(value)] if id(value) in known else _OnGPU(value, gpu)
+
+    return tree_map(wrapped, result)
 
 
 def _refuse_others(function: Any, values: list[Any]) -> None:
@@ -181,6 +191,9 @@ class _Devices(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.device:
             return function(*args, **(kwargs or {}))
+        if function is torch.tensor and isinstance(args[0], (list, tuple)):
+            # It reads the numbers behind every mode's back.
+            args = (tree_map(lambda value: value.tolist() if isinstance(value, _OnGPU) else value, args[0]), *args[1:])
         args = tuple(_for_core(value) for value in args)
         return function(*args, **{name: _for_core(value) for name, value in (kwargs or {}).items()})
 

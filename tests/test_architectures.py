@@ -22,6 +22,7 @@ from hpa_bench.samples import Sample, check_task, load_tasks, training_samples
 from hpa_bench.store import RunFolder, StageFolder, read_jsonl
 from hpa_bench.weights import Checkpoint
 from tests.architectures import ARCHITECTURES, LAYERS, Architecture, save
+from tests.simulated_gpu import simulated_gpu
 from tests.suites import REFUSAL, teach, write_suite
 
 LINEAR = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
@@ -97,6 +98,16 @@ def test_hpa_keeps_its_columns_of_each_layer(finished: Finished, stage: int) -> 
     assert {name for name in after if not torch.equal(after[name], before[name])} == decoder_weights(
         finished.architecture
     )
+
+
+def test_a_gpu_computes_what_the_cpu_does(finished: Finished, tmp_path: Path) -> None:
+    suite, settings = str(finished.folder / "small.yaml"), ["training.dtype=float32", "training.workers=0"]
+    with simulated_gpu():
+        done = run(suite, "hpa", settings=settings, out=tmp_path / "run", device="cuda")
+
+    ours, theirs = load_file(done.stage(2).weights / "model.safetensors"), finished.weights("hpa", 2)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_written_checkpoint_loads_with_transformers_alone_and_answers_as_the_run_did(finished: Finished) -> None:

@@ -38,6 +38,7 @@ def test_devices_do_not_mix():
             there.numpy()
         assert (there * torch.tensor(3.0)).tolist() == [3, 3], "a single number may be the CPU's"
         assert torch.tensor([1, 2], device=there.device).sum().item() == 3
+        assert torch.tensor([*there, 5], device="cuda").tolist() == [1, 1, 5]
 
 
 def test_bytes_are_counted_once_a_storage():
