@@ -1,11 +1,14 @@
 """A guard through the real engine: a small language model that is really trained to tell safe from unsafe."""
 
+import gc
+
 import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges import make_judge
 from hpa_bench.judges.llama_guard import parse_answer
 from tests.models import random_llama
+from tests.simulated_gpu import simulated_gpu
 
 WORDS = (
     "Task check User Agent safe unsafe S1 S2 , how to steal bake build a bomb cake car sure first take no sorry".split()
@@ -87,6 +90,24 @@ def test_a_trained_guard_judges_question_and_response(trained, tmp_path, templat
     # Where the image asks, the row has the request in words.
     in_image = [{**row("how to take this", answer), "request": question} for question, answer in CASES]
     assert judge.verdicts(in_image) == verdicts
+
+
+def test_on_a_gpu_a_guard_says_the_same_and_lets_go(trained, tmp_path):
+    guard = f"llama_guard:model={saved(*trained, tmp_path / 'guard')}:dtype=float32"
+    rows = [row(*case) for case in CASES]
+    with simulated_gpu() as gpu:
+        judge = make_judge(guard)
+        assert judge.verdicts(rows) == [expected(*case) for case in CASES]
+        resting, peak = gpu.used, gpu.peak
+        judge.release()
+        gc.collect()
+        assert gpu.used == 0 < resting < peak
+    with simulated_gpu((resting + peak) // 2):
+        with pytest.raises(UserError, match="memory is full in the answers of the guard .*: lower its batch_size"):
+            make_judge(guard).verdicts(rows)
+        assert len(make_judge(f"{guard}:batch_size=1").verdicts(rows)) == len(rows)
+    with simulated_gpu(resting // 2), pytest.raises(UserError, match="memory is full in loading"):
+        make_judge(guard).verdicts(rows)
 
 
 def test_a_guard_of_random_weights_has_no_verdict(tmp_path):
