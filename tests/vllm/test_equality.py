@@ -1,14 +1,16 @@
-"""The real vLLM says what Hugging Face says, in float32 and greedily, whatever the weights."""
+"""The real vLLM says what Hugging Face says, greedily, whatever the weights; in bfloat16 nearly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import hpa_bench
 from hpa_bench.engines import Request
 from hpa_bench.engines.hf import HFEngine, load_model
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import prompt_ids, render_prompt
+from hpa_bench.prompts import encode, prompt_ids, render_prompt
 from hpa_bench.suite import VLLMConfig
 from hpa_bench.weights import Checkpoint
 from tests.models import save_random_llava
@@ -58,6 +60,35 @@ def test_256_requests_stage_after_stage_and_back(engine, requests, stages):
     assert len(requests) >= 256
     assert said[0] == said[3]
     assert all(sum(a != b for a, b in zip(said[0], other, strict=True)) > 20 for other in said[1:3]), "stages differ"
+
+
+def test_in_bfloat16_the_two_are_near_enough(requests, stages, tmp_path):
+    """A run on a GPU is in bfloat16, and so is what its probe compares."""
+    from hpa_bench.engines.vllm import HALF_TOLERANCE, VLLMEngine
+
+    model, processor = load_model(TINY, dtype="bfloat16")
+    some = requests[::3]
+    engine = VLLMEngine(model, processor, folder=tmp_path / "engine")
+    try:
+        for folder in (TINY, *stages):
+            engine.load(Checkpoint(folder, model))
+            ours, theirs = engine.generate(some), HFEngine(model, processor).generate(some)
+
+            assert unexplained(model, processor, some, ours, theirs, HALF_TOLERANCE) == []
+            assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= len(some) - 5
+            distances = [distance(engine, request) for request in some if request.images]
+            assert len(distances) > 50 and 1e-3 < max(distances) < HALF_TOLERANCE
+    finally:
+        engine.close()
+
+
+def distance(engine, request):
+    """Return how far vLLM's log-probabilities of its likeliest next tokens are from Hugging Face's, in nats."""
+    ((_, said),) = engine._each("probe", engine._prompt(replace(request, max_new_tokens=1, stop=())))
+    inputs = encode(engine.processor, [request.prompt], [request.images])
+    with torch.inference_mode():
+        expected = engine.model(**inputs).logits[0, -1].float().log_softmax(dim=-1)
+    return max(abs(value - float(expected[token])) for token, value in said.items())
 
 
 def test_weights_that_only_evaluation_sees(engine, requests):
@@ -121,8 +152,6 @@ def test_engines_side_by_side_and_untied_weights(tmp_path):
 
 
 def test_more_gpus_than_there_are(tmp_path, monkeypatch):
-    import torch
-
     from hpa_bench.engines.vllm import VLLMEngine
 
     model, processor = load_model(TINY)
