@@ -14,7 +14,7 @@ from hpa_bench.prompts import encode, prompt_ids, render_prompt
 from hpa_bench.suite import VLLMConfig
 from hpa_bench.weights import Checkpoint
 from tests.models import save_random_llava
-from tests.vllm.support import NEAR_TIE, TINY, gap, gone, needs_vllm, tiny_requests, two_images, unexplained
+from tests.vllm.support import NEAR_TIE, TINY, gap, gone, members, needs_vllm, tiny_requests, two_images, unexplained
 
 pytestmark = needs_vllm
 
@@ -162,3 +162,23 @@ def test_more_gpus_than_there_are(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"1 engines on 4 GPU\(s\) each, from GPU 1 on, but only 4 are visible"):
         engine._start()
     assert engine._processes == []
+
+
+def test_one_engine_over_two_processes(requests, stages, tmp_path):
+    """Tensor parallelism: each worker takes its share of every stage's weights."""
+    from hpa_bench.engines.vllm import VLLMEngine
+
+    model, processor = load_model(TINY)
+    some = requests[::4]
+    engine = VLLMEngine(model, processor, config=VLLMConfig(tensor_parallel_size=2), folder=tmp_path / "engine")
+    try:
+        for folder in (TINY, stages[1]):
+            engine.load(Checkpoint(folder, model))
+            theirs = HFEngine(model, processor).generate(some)
+
+            assert unexplained(model, processor, some, engine.generate(some), theirs) == []
+        group = engine._processes[0]._process.pid
+        assert len(members(group)) >= 3, "the engine and its two workers"
+    finally:
+        engine.close()
+    assert gone(group)
