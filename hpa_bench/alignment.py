@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpa_bench.config import override, parse, parse_settings
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.method import LoRAConfig, Method, derive_seed
-from hpa_bench.suite import DecoderConfig, TrainingConfig, package_task_folders
+from hpa_bench.suite import NO_PART_OF_TRAINING, DecoderConfig, TrainingConfig, package_task_folders
 
 if TYPE_CHECKING:
     from hpa_bench.training import Progress
@@ -136,7 +136,8 @@ def align(
             "model": model,
             "data": {name: content_hash(found) for name, found in sets.items()},
             "samples": {name: len(found) for name, found in sets.items()},
-            "recipe": recipe.model_dump(mode="json"),
+            "recipe": recipe.model_dump(mode="json", exclude={"training": NO_PART_OF_TRAINING}),
+            "training": recipe.training.model_dump(mode="json"),
             "seed": seed,
             "command": command,
             **environment(device),

@@ -16,11 +16,11 @@ from hpa_bench.method import Method, MethodConfig
 from hpa_bench.processors import read_chat_template
 from hpa_bench.registry import engines, methods
 from hpa_bench.rules import CAPTION, RULES
-from hpa_bench.suite import Suite, make_suite, read_suite
+from hpa_bench.suite import NO_PART_OF_TRAINING, Suite, make_suite, read_suite
 
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
-    "training": {"gradient_checkpointing": True, "save_steps": True, "workers": True},
+    "training": NO_PART_OF_TRAINING,
     "evaluation": {"engine": True, "vllm": True},
 }
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), the

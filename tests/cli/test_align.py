@@ -76,32 +76,41 @@ def test_the_manifest_says_what_it_was_made_from(folder: Path) -> None:
     assert manifest["command"].startswith("hpa-bench align --model") and "torch" in manifest["versions"]
 
 
-def test_a_killed_alignment_goes_on_and_ends_the_same(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "again"
-    options = {"seed": 3, "include_paths": [folder / "tasks"]}
+def killed_and_finished(folder: Path, out: Path, *less: str) -> list[int]:
+    """Return the steps that an alignment takes after it was killed in its eighth, with further settings."""
 
     def killed(done: int, total: int) -> None:
         if done == 8:
             raise KeyboardInterrupt
 
     settings = [*RECIPE, "training.save_steps=5"]
+    options = {"seed": 3, "include_paths": [folder / "tasks"]}
     with pytest.raises(KeyboardInterrupt):
         align(str(folder / "model"), ["refusals"], out, settings=settings, progress=killed, **options)
     assert not out.exists()
-    taken = []
-    align(
-        str(folder / "model"),
-        ["refusals"],
-        out,
-        settings=settings,
-        progress=lambda done, total: taken.append(done),
-        **options,
-    )
+    taken: list[int] = []
+
+    def note(done: int, total: int) -> None:
+        taken.append(done)
+
+    align(str(folder / "model"), ["refusals"], out, settings=[*settings, *less], progress=note, **options)
+    return taken
+
+
+def test_a_killed_alignment_goes_on_and_ends_the_same(folder: Path, tmp_path: Path) -> None:
+    taken = killed_and_finished(folder, tmp_path / "again")
 
     assert taken[0] == 6
-    assert (out / "model.safetensors").read_bytes() == (folder / "aligned" / "model.safetensors").read_bytes()
+    ours, theirs = tmp_path / "again" / "model.safetensors", folder / "aligned" / "model.safetensors"
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_an_alignment_that_found_no_memory_goes_on_with_less(folder: Path, tmp_path: Path) -> None:
+    taken = killed_and_finished(folder, tmp_path / "again", "training.gradient_checkpointing=true")
+
+    assert taken[0] == 6
+    assert loss_on_refusals(folder, tmp_path / "again") < 0.5
+    assert json.loads((tmp_path / "again" / alignment.MANIFEST).read_text())["training"]["save_steps"] == 5
 
 
 def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(folder: Path, tmp_path: Path) -> None:
