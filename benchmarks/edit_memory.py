@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.hpa_floor import stage_of
 from hpa_bench.adapters import attach_lora, lora_factors
 from hpa_bench.architecture import linear_layers
-from hpa_bench.method import LoRAConfig, StageContext
+from hpa_bench.method import LoRAConfig
 from hpa_bench.registry import methods
 from hpa_bench.weights import Merged
 from tests.simulated_gpu import simulated_gpu
@@ -64,26 +65,9 @@ def main() -> None:
         started = time.perf_counter()
         with TemporaryDirectory() as folder, simulated_gpu() as gpu:
             model.to("cuda")
-            ctx = StageContext(
-                stage=1,
-                stages=1,
-                tasks=("random",),
-                seed=0,
-                device="cuda",
-                lora=LoRAConfig(),
-                model=model,
-                layers=layers,
-                start=before,
-                before=before,
-                unaligned=before,
-                folder=Path(folder),
-                safety_calibration=batches,
-                task_calibration=batches,
-                samples={}.__getitem__,
-                safety_data=list,
-                collate=lambda samples: {},
-            )
+            ctx = stage_of(model, before, Path(folder), "cuda", batches, batches)
             after = Merged(before, adapter(model, layers, Path(folder) / "adapter"))
+            torch.cuda.reset_peak_memory_stats()
             resting = gpu.used
             method = methods.get(name)()
             taken_off(method.adapt(before, after, ctx))

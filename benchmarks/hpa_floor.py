@@ -35,6 +35,36 @@ def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
     return min(once() for _ in range(repeats))
 
 
+def stage_of(
+    model: LlamaForCausalLM,
+    before: dict[str, torch.Tensor],
+    folder: Path,
+    device: str,
+    safety: Callable[[], list[dict[str, torch.Tensor]]],
+    task: Callable[[], list[dict[str, torch.Tensor]]],
+) -> StageContext:
+    """Return the only stage of a run that trains nothing: `before` is the aligned model, and the unaligned one."""
+    return StageContext(
+        stage=1,
+        stages=1,
+        tasks=("random",),
+        seed=0,
+        device=device,
+        lora=LoRAConfig(),
+        model=model,
+        layers=linear_layers(model),
+        start=before,
+        before=before,
+        unaligned=before,
+        folder=folder,
+        safety_calibration=safety,
+        task_calibration=task,
+        samples={}.__getitem__,
+        safety_data=list,
+        collate=lambda samples: {},
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, default=256)
@@ -65,25 +95,8 @@ def main() -> None:
         return [{"input_ids": torch.randint(1000, (size, args.tokens))} for size in sizes]
 
     with TemporaryDirectory() as folder:
-        ctx = StageContext(
-            stage=1,
-            stages=1,
-            tasks=("random",),
-            seed=0,
-            device=args.device,
-            lora=LoRAConfig(),
-            model=model,
-            layers=linear_layers(model),
-            start=before,
-            before=before,
-            unaligned=None,
-            folder=Path(folder),
-            safety_calibration=lambda: batches(args.safety_samples),
-            task_calibration=lambda: batches(args.task_samples),
-            samples={}.__getitem__,
-            safety_data=list,
-            collate=lambda samples: {},
-        )
+        safety, task = (lambda: batches(args.safety_samples)), (lambda: batches(args.task_samples))
+        ctx = stage_of(model, before, Path(folder), args.device, safety, task)
         measured = seconds(lambda: list(HPA().adapt(before, after, ctx)), args.device, args.repeats)
 
     a = torch.randn(2048, 2048, device=args.device)
