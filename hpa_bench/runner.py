@@ -262,7 +262,8 @@ class _Run:
             answered = self.evaluator.evaluate(
                 ShardedEngine(self.engine), lambda done, total: self.progress.step("evaluate", done, total)
             )
-        self.engine.release()
+        with explained_shortage(f"moving the model back after {stage.path.name}"):
+            self.engine.release()
         return answered
 
     def _score(self, stage: StageFolder, context: StageContext, answered: Mapping[str, list[Response]]) -> None:

@@ -72,6 +72,7 @@ def train(
     """
     on_gpu = next(model.parameters()).is_cuda
     batch_size, accumulation = share_of_step(config)
+    workers = min(4, os.cpu_count() or 1) if on_gpu else 0
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=config.learning_rate,
@@ -94,9 +95,7 @@ def train(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
-        dataloader_num_workers=(min(4, os.cpu_count() or 1) if on_gpu else 0)
-        if config.workers is None
-        else config.workers,
+        dataloader_num_workers=workers if config.workers is None else config.workers,
     )
     if arguments.n_gpu > 1:
         # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.
