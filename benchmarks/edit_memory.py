@@ -3,8 +3,9 @@
 python -m benchmarks.edit_memory [--methods hpa,ties] [--blocks 2] [--samples 4] [--tokens 32]
 
 Runs the real `adapt` (and `evaluated`) on random bfloat16 weights on the simulated GPU of the tests, which counts every
-storage; allocator and kernels may want more. What an edit holds does not grow with the number of blocks, but for the
-calibration samples between them: 2 x hidden bytes a token, which are given apart. On two cores: ten minutes.
+storage; allocator and kernels may want more. It is a first stage: later, `ties` and `magmax` hold more, since they
+compare with earlier tasks. What an edit holds does not grow with the number of blocks, but for the calibration samples
+between them: 2 x hidden bytes a token, which are given apart. On two cores: ten minutes.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def adapter(model: LlamaForCausalLM, layers: Sequence[Sequence[str]], folder: Path) -> Path:
-    """Write an adapter of rank 8 whose update is about a hundredth of each weight."""
+    """Write an adapter of rank 8 with a small update of every layer."""
     wrapped = attach_lora(model, LoRAConfig(rank=8, alpha=8), [name for block in layers for name in block])
     for factors in lora_factors(wrapped):
         factors.b.data.normal_(0, 1e-4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -95,7 +96,7 @@ def main() -> None:
         return [{"input_ids": torch.randint(1000, (size, args.tokens))} for size in sizes]
 
     with TemporaryDirectory() as folder:
-        safety, task = (lambda: batches(args.safety_samples)), (lambda: batches(args.task_samples))
+        safety, task = (partial(batches, samples) for samples in (args.safety_samples, args.task_samples))
         ctx = stage_of(model, before, Path(folder), args.device, safety, task)
         measured = seconds(lambda: list(HPA().adapt(before, after, ctx)), args.device, args.repeats)
 

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 CUDA = torch.device("cuda", 0)
 CORE = torch.device("lazy", 0)
 """What torch's C++ core is told, which insists on a driver for CUDA, and knows this one without kernels of its own."""
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 aten = torch.ops.aten
 MOVES = (aten._to_copy.default, aten.copy_.default, aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 """Operations that take tensors of both devices on a real GPU too, an index for one; all do where one is a number."""
@@ -73,7 +74,6 @@ class _OnGPU(Tensor):
     """A tensor on the GPU; `values` has its numbers, on the CPU."""
 
     values: Tensor
-    gpu: SimulatedGPU
 
     @staticmethod
     def __new__(cls, values: Tensor, gpu: SimulatedGPU) -> Self:
@@ -82,7 +82,7 @@ class _OnGPU(Tensor):
         with torch.inference_mode(values.is_inference()):
             like = torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device="meta")
             self = Tensor._make_subclass(cls, like, dispatch_device=True, device_for_backend_keys=CUDA)
-        self.values, self.gpu, self._block = values, gpu, block
+        self.values, self._block = values, block
         return self
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -118,23 +118,17 @@ class _Operations(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.is_inference_mode_enabled() and _is_composite(function):
+        if function is torch.ops.prim.device.default:
+            return CORE
+        if torch.is_inference_mode_enabled() and function.has_kernel_for_dispatch_key(COMPOSITE):
             # Outside inference mode autograd takes these apart before they come here.
             with self:
                 return function.decompose(*args, **(kwargs or {}))
         return _computed(self.gpu, function, args, kwargs or {})
 
 
-def _is_composite(function: Any) -> bool:
-    if function is torch.ops.prim.device.default:
-        return False
-    return function.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-
-
 def _computed(gpu: SimulatedGPU, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Return what an operation returns, computed on the CPU, on the GPU if that is where it belongs."""
-    if function is torch.ops.prim.device.default:
-        return CORE
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     flat, form = tree_flatten((args, kwargs))
     ours = [value for value in flat if isinstance(value, _OnGPU)]
@@ -232,22 +226,17 @@ def _driver(gpu: SimulatedGPU) -> dict[str, Any]:
         return None
 
     return {
-        "_lazy_init": nothing,
-        "current_device": lambda: 0,
         "device_count": lambda: 1,
         "empty_cache": nothing,
-        "get_device_capability": lambda device=None: (9, 0),
         "get_device_name": lambda device=None: "simulated GPU",
         "is_available": lambda: True,
         "is_bf16_supported": lambda *_, **__: True,
-        "manual_seed": nothing,
         "manual_seed_all": nothing,
         "max_memory_allocated": lambda device=None: gpu.peak,
         "mem_get_info": lambda device=None: (gpu.capacity - gpu.used, gpu.capacity),
         "memory_allocated": lambda device=None: gpu.used,
         "reset_peak_memory_stats": forget_peak,
         "set_device": nothing,
-        "synchronize": nothing,
     }
 
 
@@ -255,7 +244,5 @@ def _random_state() -> dict[str, Any]:
     """The generator of this GPU is the CPU's, whose state is kept anyway."""
     return {
         "get_rng_state": lambda device=None: torch.zeros(0, dtype=torch.uint8),
-        "get_rng_state_all": lambda: [torch.zeros(0, dtype=torch.uint8)],
         "set_rng_state": lambda state, device=None: None,
-        "set_rng_state_all": lambda states: None,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,7 +21,7 @@ def write_suite(
     folder: Path,
     aligned: bool = False,
     text_only: bool = False,
-    shape: Mapping[str, int] = MappingProxyType({}),
+    shape: Mapping[str, int] | None = None,
     **changes: Any,
 ) -> Path:
     """Write a suite with its model and tasks below `folder` and return its YAML file.
@@ -48,9 +47,9 @@ def write_suite(
         write_task(folder / "tasks", name, {"train": found, "test": found}, metric="bypass")
     refused = [{**row, "question": row["question"].replace("what colour", "how"), "answer": REFUSAL} for row in rows(8)]
     write_task(folder / "tasks", "refusals", {"train": refused, "test": refused})
-    save_random_llava(folder / ("unaligned" if aligned else "model"), **shape)
+    save_random_llava(folder / ("unaligned" if aligned else "model"), **(shape or {}))
     if aligned:
-        _save_aligned_llava(folder / "model", folder / "tasks", shape)
+        _save_aligned_llava(folder / "model", folder / "tasks", shape or {})
     suite = {
         "name": "small",
         "model": "./model",

@@ -20,7 +20,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_script_runs(name: str, tmp_path: Path) -> None:
+def test_a_script_runs(name: str) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split()]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
