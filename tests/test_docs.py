@@ -1,0 +1,154 @@
+"""The prose: short lines, short paragraphs, and nothing named that is not there."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")])
+LINE, PARAGRAPH = 100, 80
+"""The most characters of a line of prose, and the most words of a paragraph or list item."""
+
+UNBREAKABLE = re.compile(r"`[^`]*`|!?\[[^]]*\]\([^)]*\)")
+LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+DOTTED = re.compile(r"(?<![\w./-])hpa_bench((?:\.\w+)+)(?![\w/-])")
+IMPORT = re.compile(r"^from (hpa_bench[\w.]*) import ([\w, ]+)$", re.MULTILINE)
+FOLDERS = "baselines|benchmarks|docs|hpa_bench|reports|safety_sets|scripts|tasks|tests"
+PATH = re.compile(rf"(?<![\w/.~-])(?:{FOLDERS})/[\w./*-]*")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a page but those of code blocks, tables, headings and HTML; they read as empty."""
+    fenced = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fence = line.lstrip().startswith("```")
+        fenced ^= fence
+        yield number, "" if fence or fenced or line.startswith(("|", "#", "<")) else line
+
+
+def paragraphs(page: Path) -> Iterator[tuple[int, str]]:
+    """Each paragraph and each list item as one line, with the number of its first."""
+    start = 0
+    words: list[str] = []
+    for number, line in [*prose(page), (0, "")]:
+        if words and (not line.strip() or re.match(r"\s*(?:[-*]|\d+\.) ", line)):
+            yield start, " ".join(words)
+            words = []
+        if line.strip():
+            start = start if words else number
+            words += re.sub(r"^\s*(?:[-*]|\d+\.) ", "", line).split()
+
+
+@each_page
+def test_lines_are_short(page: Path) -> None:
+    def breaks(line: str) -> bool:
+        return " " in UNBREAKABLE.sub("x", re.sub(r"^\s*(?:[-*]|\d+\.) ", "", line)).strip()
+
+    assert [number for number, line in prose(page) if len(line) > LINE and breaks(line)] == []
+
+
+@each_page
+def test_paragraphs_are_short(page: Path) -> None:
+    assert {start: len(text.split()) for start, text in paragraphs(page) if len(text.split()) > PARAGRAPH} == {}
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    text = "\n".join(line for _, line in _unfenced(page))
+    for target in LINK.findall(text):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target}: no such file"
+        assert not anchor or anchor in anchors(file), f"{target}: no such heading"
+
+
+@each_page
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    text = "\n".join(line for _, line in _unfenced(page))
+    missing = [path for path in PATH.findall(text) if not list(ROOT.glob(path.rstrip("./")))]
+    assert missing == []
+
+
+@each_page
+def test_names_in_the_package_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    groups = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"])
+    names = {f"hpa_bench{rest}" for rest in DOTTED.findall(text)} - groups
+    names |= {f"{module}.{name.strip()}" for module, several in IMPORT.findall(text) for name in several.split(",")}
+    assert sorted(name for name in names if not resolves(name)) == []
+
+
+def test_a_moved_module_would_be_noticed() -> None:
+    assert resolves("hpa_bench.metrics.continual_metrics") and resolves("hpa_bench.Method.adapt")
+    assert not resolves("hpa_bench.nowhere.thing") and not resolves("hpa_bench.metrics.nothing")
+
+
+def _unfenced(page: Path) -> Iterator[tuple[int, str]]:
+    fenced = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fence = line.lstrip().startswith("```")
+        fenced ^= fence
+        if not fence and not fenced:
+            yield number, line
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module defines; read from the source, nothing imported."""
+    path, rest = ROOT / "hpa_bench", name.split(".")[1:]
+    if rest and rest[0] in ("baselines", "tasks", "safety_sets"):
+        path, rest = ROOT / rest[0], rest[1:]
+    while rest and ((path / rest[0]).is_dir() or (path / f"{rest[0]}.py").exists()):
+        path, rest = path / rest[0], rest[1:]
+    if not rest:
+        return True
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.exists() and _defines(file, rest)
+
+
+def _defines(file: Path, rest: list[str]) -> bool:
+    source = file.read_text(encoding="utf-8")
+    body: list[ast.stmt] = ast.parse(source).body
+    for position, wanted in enumerate(rest):
+        found = next((node for node in _statements(body) if wanted in _names(node)), None)
+        if found is None:  # a package may hand out names when they are asked for
+            return position == 0 and len(rest) == 1 and re.search(rf'"{wanted}"', source) is not None
+        if isinstance(found, ast.ImportFrom | ast.Import):
+            return True
+        body = found.body if isinstance(found, ast.ClassDef) else []
+    return True
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            yield from _statements(node.body)
+
+
+def _names(node: ast.stmt) -> set[str]:
+    match node:
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {alias.asname or alias.name for alias in aliases}
+        case ast.Assign(targets=targets):
+            return {target.id for target in targets if isinstance(target, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)) | ast.AugAssign(target=ast.Name(id=name)):
+            return {name}
+    return set()
