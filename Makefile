@@ -1,23 +1,33 @@
-# make demo: set up, then the main job. make test: set up, then every check and test.
+# make demo: set up, then the main job.
+# make check: the format, the lints, the types and the fast tests. make test: the same with every test but vLLM's.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.
+# make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests run in so many processes; worksteal keeps a file's tests together, and with them what they share.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --ignore tests/vllm
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-vllm report setup clean
+.PHONY: demo lint check test test-vllm report lock setup clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
 
-test: setup
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+
+check: lint
+	$(PYTEST) -m 'not slow'
+
+test: lint
+	$(PYTEST)
 
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest tests/vllm
@@ -35,6 +45,10 @@ report: setup
 	$(COMPARE) --methods $(CLOSE),safe_delta --harmful-ratio 0.01
 	$(COMPARE) --methods $(CLOSE) --order 6,5,4,3,2,1 --order 4,1,6,3,2,5
 	$(BIN)/hpa-bench report runs/tiny --out reports/tiny
+
+# A build's own mark (+cpu) is left out: which build of a version is taken is the reader's.
+lock: setup
+	$(BIN)/pip freeze --exclude-editable | sed 's/+.*//' > requirements-lock.txt
 
 setup: $(VENV)/.installed
 

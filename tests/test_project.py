@@ -1,0 +1,57 @@
+"""What is said twice about the project is said alike: versions, commands, dependencies."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_lock_names_one_version_of_each_package_and_no_build() -> None:
+    lines = (ROOT / "requirements-lock.txt").read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==\d[\w.!]*", line)] == []
+    assert len({canonicalize_name(line.partition("==")[0]) for line in lines}) == len(lines)
+
+
+def test_the_lock_is_within_the_ranges_of_the_project() -> None:
+    lines = (ROOT / "requirements-lock.txt").read_text(encoding="utf-8").splitlines()
+    locked = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    extras = PROJECT["optional-dependencies"]
+    required = [Requirement(line) for line in [*PROJECT["dependencies"], *extras["captions"], *extras["test"]]]
+
+    assert [str(one) for one in required if canonicalize_name(one.name) not in locked] == []
+    assert [str(one) for one in required if locked[canonicalize_name(one.name)] not in one.specifier] == []
+    constraint = Requirement((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[-1])
+    assert locked[constraint.name] in constraint.specifier
+    assert canonicalize_name(PROJECT["name"]) not in locked
+
+
+def test_ci_runs_the_readmes_test_commands_and_nothing_else() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Tests\n")[2].partition("\n## ")[0]
+    readme = re.findall(r"^make ([\w-]+)", section, re.MULTILINE)
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+
+    assert readme == re.findall(r"^make ([\w-]+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [f"make {target}" for target in readme] == [step for step in steps if step.startswith("make")]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+    assert (citation["title"], citation["version"]) == (PROJECT["name"], PROJECT["version"])
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_hooks_call_tools_that_the_checks_call() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in hooks} == {"ruff", "lint-imports", "pytest"}
+    assert all(f"$(BIN)/{tool}" in makefile for tool in ("ruff", "lint-imports", "pytest"))
