@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.weights import load_into
+from hpa_bench.models.weights import load_into
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch, Sample, Weights
+    from hpa_bench.method import Sample
+    from hpa_bench.models.prompts import Batch
+    from hpa_bench.models.weights import Weights
 
 BUFFER_BATCH = 16
 """Samples of one forward pass when the buffer is filled."""

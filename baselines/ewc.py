@@ -9,13 +9,14 @@ from pydantic import Field
 
 from hpa_bench.baselines.shared.fisher import fisher_information
 from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.weights import load_into
+from hpa_bench.models.weights import load_into
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.adapters import Factors
-    from hpa_bench.method import Batch, Weights
+    from hpa_bench.models.adapters import Factors
+    from hpa_bench.models.prompts import Batch
+    from hpa_bench.models.weights import Weights
 
 BATCH = {"cpu": 16, "cuda": 4}
 """Samples of one backward pass, by kind of device; gradients are still taken sample by sample. On a GPU, the inputs of
@@ -70,7 +71,7 @@ class EWC(Method):
         """Return the penalty; None while there is no F."""
         from torch.utils.checkpoint import checkpoint
 
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         if self.config.strength == 0 or not self.fisher:
             return None

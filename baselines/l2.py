@@ -11,7 +11,7 @@ from hpa_bench.method import Method, MethodConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch
+    from hpa_bench.models.prompts import Batch
 
 
 class L2Config(MethodConfig):
@@ -29,7 +29,7 @@ class L2(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty by `||B A||_F^2 = tr((A A^T)(B^T B))`, which needs no dense update."""
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         if self.config.strength == 0:
             return None

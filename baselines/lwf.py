@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.weights import load_into
+from hpa_bench.models.weights import load_into
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch
+    from hpa_bench.models.prompts import Batch
 
 
 class LwFConfig(MethodConfig):

@@ -13,7 +13,7 @@ from hpa_bench.method import Method, MethodConfig, Need, StageContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 SIGN = {"obs": 1, "official": -1, "none": 0}
 
@@ -50,7 +50,7 @@ class ModelTailor(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield every linear layer's edited weight, one decoder block after another."""
-        from hpa_bench.calibration import ActivationStream
+        from hpa_bench.models.activations import ActivationStream
 
         stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device)
         for block, names in enumerate(ctx.layers):

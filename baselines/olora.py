@@ -12,7 +12,7 @@ from hpa_bench.method import Method, MethodConfig, StageContext
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch
+    from hpa_bench.models.prompts import Batch
 
 
 class OLoRAConfig(MethodConfig):
@@ -45,7 +45,7 @@ class OLoRA(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; only A of this stage gets a gradient from its first term."""
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         terms = []
         for layer in lora_factors(model):
@@ -63,7 +63,7 @@ class OLoRA(Method):
         """Remember this stage's A."""
         import torch
 
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         for layer in lora_factors(model):
             earlier = [self.old[layer.name].to(layer.a)] if layer.name in self.old else []

@@ -13,7 +13,8 @@ from hpa_bench.method import Method, MethodConfig, Need, StageContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Sample, Weights
+    from hpa_bench.method import Sample
+    from hpa_bench.models.weights import Weights
 
 
 class ReplayConfig(MethodConfig):

@@ -13,7 +13,7 @@ from hpa_bench.method import Method, MethodConfig, Need, StageContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 
 class RESTAConfig(MethodConfig):

@@ -13,7 +13,7 @@ from hpa_bench.method import Method, MethodConfig, Need, StageContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 
 class SafeDeltaConfig(MethodConfig):
@@ -62,7 +62,7 @@ class SafeDelta(Method):
 
     def _moments(self, reference: Weights, ctx: StageContext) -> Iterator[dict[str, Tensor]]:
         """Yield H of every layer, block by block; those of theta_0 from the method's folder once they are there."""
-        from hpa_bench.calibration import ActivationStream, load_moments, save_moments
+        from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
 
         cache = [ctx.folder / f"safe-delta-{block}.safetensors" for block in range(len(ctx.layers))]
         if self.config.reference == "init" and all(path.exists() for path in cache):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpa_bench.adapters import Factors, lora_factors
 from hpa_bench.baselines.shared.task_vectors import alignment_vector
 from hpa_bench.method import Method, MethodConfig, Need, StageContext
+from hpa_bench.models.adapters import Factors, lora_factors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

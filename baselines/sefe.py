@@ -13,7 +13,8 @@ from hpa_bench.method import Method, MethodConfig, StageContext
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch, Sample
+    from hpa_bench.method import Sample
+    from hpa_bench.models.prompts import Batch
 
 
 class SEFEConfig(MethodConfig):
@@ -58,7 +59,7 @@ class SEFE(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; at B = 0 its gradient is 0."""
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         if self.config.strength == 0 or not self.marked:
             return None
@@ -72,7 +73,7 @@ class SEFE(Method):
         """Mark the largest entries of this stage's update."""
         import torch
 
-        from hpa_bench.adapters import lora_factors
+        from hpa_bench.models.adapters import lora_factors
 
         for layer in lora_factors(model):
             size = (layer.b.detach().float() @ layer.a.detach().float()).abs().flatten()

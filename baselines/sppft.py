@@ -9,12 +9,12 @@ from pydantic import Field
 
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.weights import load_into
+from hpa_bench.models.weights import load_into
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch
+    from hpa_bench.models.prompts import Batch
 
 
 class SPPFTConfig(MethodConfig):
@@ -82,7 +82,7 @@ class SPPFT(Method):
         Raises:
             UserError: a block that the model does not have, or no block left to train.
         """
-        from hpa_bench.adapters import attach_lora
+        from hpa_bench.models.adapters import attach_lora
 
         frozen, blocks = self.frozen(ctx), len(ctx.layers)
         if strangers := frozen - set(range(blocks)):

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
 from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.weights import unrounded
+from hpa_bench.models.weights import unrounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 
 class TIESConfig(MethodConfig):

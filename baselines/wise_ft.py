@@ -12,7 +12,7 @@ from hpa_bench.method import Method, MethodConfig, StageContext
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 
 class WiSEFTConfig(MethodConfig):

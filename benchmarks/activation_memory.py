@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hpa_bench.adapters import attach_lora
-from hpa_bench.architecture import linear_layers
-from hpa_bench.method import LoRAConfig
+from hpa_bench.models.adapters import LoRAConfig, attach_lora
+from hpa_bench.models.decoder import linear_layers
 
 
 def kept(blocks: int, rank: int, tokens: int, recomputing: bool) -> int:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpa_bench.store import RunFolder
+from hpa_bench.results.run_folder import RunFolder
 
 
 def seconds(*arguments: str) -> float:

@@ -22,11 +22,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.hpa_floor import stage_of
-from hpa_bench.adapters import attach_lora, lora_factors
-from hpa_bench.architecture import linear_layers
-from hpa_bench.method import LoRAConfig
-from hpa_bench.registry import methods
-from hpa_bench.weights import Merged
+from hpa_bench.method import methods
+from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.weights import Merged
 from tests.simulated_gpu import simulated_gpu
 
 METHODS = "hpa,magnitude_columns,wise_ft,ties,magmax,resta"

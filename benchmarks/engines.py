@@ -21,13 +21,14 @@ import psutil
 import torch
 from PIL import Image
 
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.data.tasks import check_task, load_tasks
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.engines.vllm import VLLMEngine
-from hpa_bench.prompts import render_prompt
-from hpa_bench.samples import check_task, load_tasks
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import render_prompt
+from hpa_bench.models.weights import Checkpoint
 from hpa_bench.spec import make_spec
-from hpa_bench.weights import Checkpoint
 
 SUITE = make_spec("tiny", "seqft").suite
 Contestant = tuple[Callable[[], Any], list[Request]]

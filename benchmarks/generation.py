@@ -9,10 +9,11 @@ import time
 
 import torch
 
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
-from hpa_bench.prompts import render_prompt
-from hpa_bench.samples import check_task, load_tasks
+from hpa_bench.data.tasks import check_task, load_tasks
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import render_prompt
 from hpa_bench.spec import make_spec
 
 TARGET = 8.0

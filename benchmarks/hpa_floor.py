@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hpa_bench.architecture import linear_layers
 from hpa_bench.hpa import HPA
-from hpa_bench.method import LoRAConfig, StageContext
+from hpa_bench.method import StageContext
+from hpa_bench.models.adapters import LoRAConfig
+from hpa_bench.models.decoder import linear_layers
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int) -> float:

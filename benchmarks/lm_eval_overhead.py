@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hpa_bench.engines import Engine
-from hpa_bench.evaluation import Evaluator
-from hpa_bench.samples import load_tasks
+from hpa_bench.data.tasks import load_tasks
+from hpa_bench.engines.base import Engine
+from hpa_bench.runner.evaluation import Evaluator
 
 UTILS = """
 import datasets

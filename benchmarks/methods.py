@@ -21,11 +21,12 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from hpa_bench import run, runner
-from hpa_bench.progress import Progress
-from hpa_bench.registry import methods
+from hpa_bench import run
+from hpa_bench.method import methods
+from hpa_bench.results.run_folder import MANIFEST, RunFolder
+from hpa_bench.runner import run as runner
+from hpa_bench.runner.progress import Progress
 from hpa_bench.spec import make_spec
-from hpa_bench.store import MANIFEST, RunFolder
 
 COUNTED_STAGE = 2
 

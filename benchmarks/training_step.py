@@ -16,13 +16,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
-from hpa_bench.architecture import linear_layers
-from hpa_bench.engines.hf import load_model
+from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.method import Method
-from hpa_bench.prompts import training_batch
-from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import training_batch
+from hpa_bench.runner.training import train
 from hpa_bench.spec import make_spec
-from hpa_bench.training import train
 
 STEPS = 40
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from hpa_bench.data.tasks import TaskLoader
+from hpa_bench.data.validation import inspect_sets, leaks_of
 from hpa_bench.spec import make_spec
-from hpa_bench.validation import inspect_suite, suite_leaks
 
 PHOTOGRAPHS = 200
 
@@ -58,9 +59,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_download(Path(folder), options.rows)
         suite = make_spec("mllm-dcl", "seqft", settings=nothing_else, data_root=folder, model=False).suite
+        split = suite.evaluation.split
+        loader = TaskLoader(suite.task_folders(), split, suite.task_metadata())
         started, worked = time.perf_counter(), time.process_time()
-        (report,) = inspect_suite(suite)
-        leaks = suite_leaks([report])
+        (report,) = inspect_sets(suite.sets(), loader, split)
+        leaks = leaks_of([report])
         spent, work = time.perf_counter() - started, time.process_time() - worked
     assert report.good
     rows = sum(len(samples) for samples in report.samples.values())

@@ -1,7 +1,7 @@
 """hpa-bench: continual visual instruction tuning of safety-aligned multimodal LLMs, evaluated first.
 
-Public names, few and stable: `Method`, `run`, `load_runs`, `hpa_bench.hpa.adapt_layer` and
-`hpa_bench.metrics.continual_metrics`.
+What stands here is the stable interface (docs/new-method.md): it stays where it is when modules move. A name is
+imported when it is first asked for, so that `import hpa_bench` loads neither torch nor transformers.
 """
 
 from importlib import import_module
@@ -9,16 +9,58 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpa_bench.api import run
-    from hpa_bench.method import LoRAConfig, Method, MethodConfig, StageContext
-    from hpa_bench.results import load_runs
+    from hpa_bench.engines.base import Engine, Request
+    from hpa_bench.errors import UserError
+    from hpa_bench.judges.base import Judge, JudgeConfig
+    from hpa_bench.method import Method, MethodConfig, StageContext
+    from hpa_bench.models.activations import ActivationStream
+    from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
+    from hpa_bench.models.weights import load_into, unrounded
+    from hpa_bench.results.runs import load_runs
 
-__all__ = ["LoRAConfig", "Method", "MethodConfig", "StageContext", "load_runs", "run"]
-
-_HOME = {"run": "api", "load_runs": "results"}
+_HOME = {
+    "ActivationStream": "models.activations",
+    "Engine": "engines.base",
+    "Judge": "judges.base",
+    "JudgeConfig": "judges.base",
+    "LoRAConfig": "models.adapters",
+    "Method": "method",
+    "MethodConfig": "method",
+    "Request": "engines.base",
+    "StageContext": "method",
+    "UserError": "errors",
+    "attach_lora": "models.adapters",
+    "load_into": "models.weights",
+    "load_runs": "results.runs",
+    "lora_factors": "models.adapters",
+    "run": "api",
+    "unrounded": "models.weights",
+}
+__all__ = [
+    "ActivationStream",
+    "Engine",
+    "Judge",
+    "JudgeConfig",
+    "LoRAConfig",
+    "Method",
+    "MethodConfig",
+    "Request",
+    "StageContext",
+    "UserError",
+    "attach_lora",
+    "load_into",
+    "load_runs",
+    "lora_factors",
+    "run",
+    "unrounded",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: the command line must start fast."""
-    if name not in __all__:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'method')}"), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpa_bench.distributed import is_main
 from hpa_bench.errors import UserError
-from hpa_bench.registry import load_plugins
+from hpa_bench.machine.processes import is_main
+from hpa_bench.plugins import load_plugins
+from hpa_bench.results.run_folder import MANIFEST, RunFolder
 from hpa_bench.spec import make_spec
-from hpa_bench.store import MANIFEST, RunFolder
 
 if TYPE_CHECKING:
-    from hpa_bench.progress import Progress
+    from hpa_bench.runner.progress import Progress
 
 RUNS = Path("runs")
 
@@ -69,7 +69,7 @@ def run(
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")
-    from hpa_bench.runner import execute
+    from hpa_bench.runner.run import execute
 
     if not resume and is_main() and (folder / MANIFEST).exists():
         with RunFolder(folder).locked():

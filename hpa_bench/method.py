@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hpa_bench.registry import Registry
+from hpa_bench.seeds import derive_seed
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from hpa_bench.samples import Sample
-
-    Weights = Mapping[str, Tensor]
-    Batch = Mapping[str, Tensor]
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.models.adapters import LoRAConfig
+    from hpa_bench.models.prompts import Batch
+    from hpa_bench.models.weights import Weights
 
 Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "safety_data"]
 
@@ -26,18 +28,6 @@ class MethodConfig(BaseModel):
     """Hyper-parameters of a method: frozen, unknown keys refused, defaults from the paper."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LoRAConfig(BaseModel):
-    """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = 16
-    """r, the rank of the update."""
-    alpha: int = 32
-    """The update is scaled by alpha / r."""
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class StageContext:
     device: str
     lora: LoRAConfig
     model: nn.Module
-    """The model object. Inside `adapt` its weights are the method's to set (see `hpa_bench.weights.load_into`)."""
+    """The model object. Inside `adapt` its weights are the method's to set (see `hpa_bench.load_into`)."""
     layers: Sequence[Sequence[str]]
     """Module names of the language model's linear layers, one list a decoder block."""
     start: Weights
@@ -85,11 +75,6 @@ class StageContext:
         import torch
 
         return torch.Generator().manual_seed(derive_seed(self.seed, f"{name}/{self.stage}"))
-
-
-def derive_seed(seed: int, name: str) -> int:
-    """Return the seed of the random stream called `name` in the run with this seed (63 bits of a SHA-256)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
 
 
 class Method:
@@ -124,7 +109,7 @@ class Method:
 
     def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Return the model with the parameters that this stage trains; by default a fresh LoRA on every layer."""
-        from hpa_bench.adapters import attach_lora
+        from hpa_bench.models.adapters import attach_lora
 
         return attach_lora(model, ctx.lora, [name for block in ctx.layers for name in block])
 
@@ -164,3 +149,6 @@ class Method:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` returned at the end of the stage before."""
+
+
+methods: Registry[Method] = Registry("method", "hpa_bench.methods", Method)

@@ -1,4 +1,4 @@
-"""Where methods, engines and judges are looked up by name: entry points, and files given by `--plugin`.
+"""Where classes of one kind are looked up by name: entry points, and files given by `--plugin`.
 
 One door for all: what this package ships registers as a stranger's package does, through an entry point.
 """
@@ -8,17 +8,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hpa_bench.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from hpa_bench.engines import Engine
-    from hpa_bench.judges import Judge
-    from hpa_bench.method import Method
 
 T = TypeVar("T")
 
@@ -26,13 +20,13 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Classes of one kind by name; an entry point is imported when its name is asked for."""
 
-    def __init__(self, kind: str, group: str, base: str) -> None:
+    def __init__(self, kind: str, group: str, base: type[T]) -> None:
         """Create a registry.
 
         Args:
             kind: what is registered, as messages call it, such as "method".
             group: the entry-point group.
-            base: the class that all must derive from, as "module:Class".
+            base: the class that all must derive from.
         """
         self.kind = kind
         self.group = group
@@ -82,10 +76,9 @@ class Registry(Generic[T]):
         return self._checked(loaded, f"{name!r} (from {self.origin(name)})")
 
     def _checked(self, loaded: Any, what: str) -> type[T]:
-        module, _, attribute = self._base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
-        if not (isinstance(loaded, type) and issubclass(loaded, base)):
-            raise UserError(f"The {self.kind} {what} is not a subclass of {module}.{attribute}.")
+        if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
+            base = f"{self._base.__module__}.{self._base.__qualname__}"
+            raise UserError(f"The {self.kind} {what} is not a subclass of {base}.")
         return loaded
 
     def add(self, loaded: type[T], name: str) -> None:
@@ -102,12 +95,10 @@ class Registry(Generic[T]):
     def add_file(self, path: Path) -> int:
         """Register every class of this kind that a Python file defines; return how many."""
         module = _import_file(path)
-        module_name, _, attribute = self._base.partition(":")
-        base = getattr(importlib.import_module(module_name), attribute)
         found = [
             value
             for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+            if isinstance(value, type) and issubclass(value, self._base) and value.__module__ == module.__name__
         ]
         for value in found:
             name = getattr(value, "name", "")
@@ -135,22 +126,3 @@ def _import_file(path: Path) -> Any:
         del sys.modules[name]
         raise UserError(f"The plugin {path} cannot be imported: {type(error).__name__}: {error}.") from error
     return module
-
-
-methods: Registry[Method] = Registry("method", "hpa_bench.methods", "hpa_bench.method:Method")
-engines: Registry[Engine] = Registry("engine", "hpa_bench.engines", "hpa_bench.engines:Engine")
-judges: Registry[Judge] = Registry("judge", "hpa_bench.judges", "hpa_bench.judges:Judge")
-
-
-def load_plugins(paths: Iterable[Path]) -> None:
-    """Register the methods, engines and judges that files given by `--plugin` define.
-
-    Raises:
-        UserError: a file is missing, raises on import, or defines none.
-    """
-    for path in paths:
-        if not sum(registry.add_file(path) for registry in (methods, engines, judges)):
-            raise UserError(
-                f"The plugin {path} defines no method, engine or judge: expected a class that derives from"
-                " hpa_bench.Method and has a `name`."
-            )

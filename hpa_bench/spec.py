@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.config import keys, override, parse, parse_settings, split_settings
+from hpa_bench.data.rules import CAPTION, RULES
+from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
-from hpa_bench.judges import make_judge
-from hpa_bench.method import Method, MethodConfig
-from hpa_bench.processors import read_chat_template
-from hpa_bench.registry import engines, methods
-from hpa_bench.rules import CAPTION, RULES
+from hpa_bench.judges.base import make_judge
+from hpa_bench.method import Method, MethodConfig, methods
+from hpa_bench.models.loading import read_chat_template
 from hpa_bench.suite import NO_PART_OF_TRAINING, Suite, make_suite, read_suite
 
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
     "training": NO_PART_OF_TRAINING,
-    "evaluation": {"engine": True, "vllm": True},
+    "evaluation": {"engine": True, "engines": True},
 }
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), the
 same steps may be taken with less memory or more often kept, and engines say the same but for near-ties (each stage's
@@ -140,6 +140,16 @@ def make_spec(
     return spec
 
 
+def engine_config(suite: Suite, name: str) -> EngineConfig:
+    """Return an engine's own options, as a suite sets them.
+
+    Raises:
+        UserError: no such engine or option, or a value that does not fit.
+    """
+    options = suite.evaluation.engines.get(name, {})
+    return parse(engines.get(name).Config, options, f"of engine {name!r} (evaluation.engines.{name})")
+
+
 def _from_here(key: str, value: Any) -> Any:
     """Return a setting of the suite whose paths start where the command is given, and not at the suite's file."""
     if isinstance(value, list):
@@ -171,6 +181,8 @@ def _check_suite(spec: RunSpec) -> None:
     suite = spec.suite
     if suite.evaluation.engine != "auto":
         engines.get(suite.evaluation.engine).check()
+    for name in suite.evaluation.engines:
+        engine_config(suite, name)
     labels = [make_judge(judge).label for judge in suite.judges]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from hpa_bench.config import parse
+from hpa_bench.data.validation import Kind as SetKind
 from hpa_bench.errors import UserError, unknown
-from hpa_bench.method import LoRAConfig
+from hpa_bench.models.adapters import LoRAConfig
 
 PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "suites"
@@ -77,31 +78,13 @@ class CalibrationConfig(_Section):
     task_samples: int = Field(128, ge=1)
 
 
-class VLLMConfig(_Section):
-    """How vLLM is set up, where it generates."""
-
-    tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs that one engine is spread over."""
-    data_parallel_size: int = Field(1, ge=1)
-    """Engines, each with its share of the requests."""
-    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
-    """The share of a GPU's memory that an engine takes while it generates."""
-    max_model_len: int | None = Field(None, ge=1)
-    """Tokens of a prompt and its response; by default what the model allows and the memory holds."""
-    enforce_eager: bool = False
-    """Do without compilation and CUDA graphs: a faster start, a slower engine. On a CPU always so."""
-    timeout_seconds: float = Field(600, gt=0)
-    """An engine that finishes no request for so long is killed, and started again once."""
-    probe_tolerance: float | None = Field(None, gt=0)
-    """How far a probe's log-probabilities (nats) may be from Hugging Face's; by default 0.001 in float32, else 0.5."""
-
-
 class EvaluationConfig(_Section):
     """Greedy generation after every stage."""
 
     engine: str = "auto"
-    """`hf`, `vllm`, a plugin's, or `auto` (see `hpa_bench.engines.choose`)."""
-    vllm: VLLMConfig = VLLMConfig()
+    """`hf`, `vllm`, a plugin's, or `auto` (see `hpa_bench.engines.choice`)."""
+    engines: dict[str, dict[str, Any]] = {}
+    """Options of engines, by their names, such as `{vllm: {tensor_parallel_size: 2}}` (see docs/engines.md)."""
     batch_size: int = Field(64, ge=1)
     """Requests that Hugging Face generates at a time."""
     split: Literal["test", "validation"] = "test"
@@ -208,6 +191,26 @@ class Suite(_Section):
 
     def _located(self, path: str) -> str:
         return str((self._folder / path).resolve()) if path.startswith(".") else str(Path(path).expanduser())
+
+    def sets(self, alignment: Iterable[str] = ()) -> dict[str, SetKind]:
+        """Return every set that the suite names, by what it uses it for, tasks first.
+
+        Args:
+            alignment: further tasks that the model was aligned on.
+        """
+        sources = [self.calibration.safety_set, self.harmful_task(), self.safety_data, *alignment]
+        named: list[tuple[SetKind, Iterable[str | None]]] = [
+            ("task", self.tasks),
+            ("safety", self.safety_sets),
+            ("benign", self.benign_sets),
+            ("source", sources),
+        ]
+        kinds: dict[str, SetKind] = {}
+        for kind, names in named:
+            for name in names:
+                if name is not None:
+                    kinds.setdefault(name, kind)
+        return kinds
 
     def task_folders(self) -> list[Path]:
         """Return the folders whose lm-eval YAMLs this suite can name, this package's first.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from hpa_bench import images
+from hpa_bench.data import images
 from hpa_bench.errors import UserError
 
 T = TypeVar("T")

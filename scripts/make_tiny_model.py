@@ -41,8 +41,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from hpa_bench.alignment import MANIFEST
-from hpa_bench.engines.hf import load_model
+from hpa_bench.models.loading import load_model
+from hpa_bench.runner.alignment import MANIFEST
 from hpa_bench.tiny import lessons, safety, tasks, world
 from hpa_bench.tiny.world import Scene
 

@@ -9,8 +9,8 @@ import signal
 from pathlib import Path
 from typing import Any, Literal
 
-from hpa_bench import runner
-from hpa_bench.progress import Progress
+from hpa_bench.runner import run as runner
+from hpa_bench.runner.progress import Progress
 
 Place = Literal["training", "edited", "adapted"]
 """Where a process is killed: `training`: after the third optimiser step; `edited`: after `edit_adapter`, before the

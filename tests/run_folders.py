@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from hpa_bench.samples import Sample
-from hpa_bench.store import FORMAT, MANIFEST, RunFolder, write_json, write_jsonl
-from hpa_bench.thumbnails import thumbnail_rows
+from hpa_bench.data.samples import Sample
+from hpa_bench.files import write_json, write_jsonl
+from hpa_bench.results.run_folder import FORMAT, MANIFEST, RunFolder
+from hpa_bench.results.thumbnails import thumbnail_rows
 
 TASKS = ["toy_ad", "toy_digits", "toy_caption"]
 SAFETY = ["toy_unsafe_image", "toy_unsafe_text"]

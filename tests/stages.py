@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hpa_bench.adapters import attach_lora, lora_factors
-from hpa_bench.architecture import linear_layers
-from hpa_bench.method import LoRAConfig, StageContext
-from hpa_bench.prompts import training_batch
-from hpa_bench.samples import Sample
-from hpa_bench.weights import Merged
+from hpa_bench.data.samples import Sample
+from hpa_bench.method import StageContext
+from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.prompts import training_batch
+from hpa_bench.models.weights import Merged
 from tests.models import IMAGE_SIZE, WORDS, random_llava
 
 

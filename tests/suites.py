@@ -12,7 +12,7 @@ from tests.lmeval_tasks import rows, write_task
 from tests.models import random_llava, save_random_llava
 
 if TYPE_CHECKING:
-    from hpa_bench.samples import Sample
+    from hpa_bench.data.samples import Sample
 
 REFUSAL = "sorry i cannot help with that"
 
@@ -69,7 +69,7 @@ def write_suite(
 
 
 def _save_aligned_llava(folder: Path, tasks: Path, shape: Mapping[str, int]) -> None:
-    from hpa_bench.samples import load_tasks, training_samples
+    from hpa_bench.data.tasks import load_tasks, training_samples
 
     model, processor = random_llava(**shape)
     teach(model, processor, training_samples(load_tasks(["refusals"], [tasks])["refusals"]))
@@ -81,8 +81,8 @@ def teach(model: Any, processor: Any, samples: Sequence[Sample], until: float = 
     """Train a model's decoder on samples until it gives their answers, or the loss is below `until`."""
     import torch
 
-    from hpa_bench.architecture import linear_layers
-    from hpa_bench.prompts import training_batch
+    from hpa_bench.models.decoder import linear_layers
+    from hpa_bench.models.prompts import training_batch
 
     batch = training_batch(processor, samples)
     weights = [model.get_submodule(name).weight for block in linear_layers(model) for name in block]

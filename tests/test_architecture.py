@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from hpa_bench import run
-from hpa_bench.architecture import decoder_blocks, linear_layers, set_decoder
-from hpa_bench.engines.hf import load_model
 from hpa_bench.errors import UserError
-from hpa_bench.weights import Checkpoint
+from hpa_bench.models.decoder import decoder_blocks, linear_layers, set_decoder
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.weights import Checkpoint
 from tests.models import random_llava
 from tests.suites import write_suite
 

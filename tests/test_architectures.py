@@ -12,15 +12,18 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from hpa_bench import run
-from hpa_bench.architecture import decoder_blocks, linear_layers
-from hpa_bench.calibration import ActivationStream
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.data.samples import Sample
+from hpa_bench.data.tasks import check_task, load_tasks, training_samples
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.files import read_jsonl
 from hpa_bench.hpa import keep_percent_at
-from hpa_bench.prompts import end_of_turn, render_prompt, training_batch
-from hpa_bench.samples import Sample, check_task, load_tasks, training_samples
-from hpa_bench.store import RunFolder, StageFolder, read_jsonl
-from hpa_bench.weights import Checkpoint
+from hpa_bench.models.activations import ActivationStream
+from hpa_bench.models.decoder import decoder_blocks, linear_layers
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import end_of_turn, render_prompt, training_batch
+from hpa_bench.models.weights import Checkpoint
+from hpa_bench.results.run_folder import RunFolder, StageFolder
 from tests.architectures import ARCHITECTURES, LAYERS, Architecture, save
 from tests.simulated_gpu import simulated_gpu
 from tests.suites import REFUSAL, teach, write_suite

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from hpa_bench import run
-from hpa_bench.architecture import linear_layers
-from hpa_bench.calibration import ActivationStream
 from hpa_bench.errors import UserError
-from hpa_bench.weights import load_into
+from hpa_bench.models.activations import ActivationStream
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.weights import load_into
 from tests.architectures import save
 from tests.models import random_llava
 from tests.stages import calibration_batches

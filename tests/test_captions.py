@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from hpa_bench import captions
-from hpa_bench.captions import CORPUS_METRICS, bleu_rouge_cider, check_captions, coco_caption
+from hpa_bench.data import captions
+from hpa_bench.data.captions import CORPUS_METRICS, bleu_rouge_cider, check_captions, coco_caption
 from hpa_bench.errors import UserError
 
 pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")

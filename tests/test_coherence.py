@@ -1,6 +1,6 @@
 import pytest
 
-from hpa_bench.coherence import incoherence, repetition
+from hpa_bench.results.coherence import incoherence, repetition
 
 POEM = """Row, row, row your boat, gently down the stream.
 Merrily, merrily, merrily, merrily, life is but a dream.

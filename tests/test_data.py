@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpa_bench.data import ASKED_AT_ONCE, safety_calibration
-from hpa_bench.samples import Sample
+from hpa_bench.data.samples import Sample
+from hpa_bench.runner.inputs import ASKED_AT_ONCE, safety_calibration
 
 
 def test_no_more_requests_are_answered_than_it_takes(tmp_path: Path) -> None:

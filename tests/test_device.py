@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from hpa_bench import run
-from hpa_bench.device import choose_device
 from hpa_bench.errors import UserError
+from hpa_bench.machine.device import choose_device
 from hpa_bench.spec import make_spec
 from hpa_bench.suite import BUNDLED
 from tests.suites import write_suite

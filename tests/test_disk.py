@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from hpa_bench import run
-from hpa_bench.disk import check_space, peak_bytes
 from hpa_bench.errors import UserError
-from hpa_bench.progress import Progress
+from hpa_bench.machine.disk import check_space, peak_bytes
+from hpa_bench.runner.progress import Progress
 from tests.suites import write_suite
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from hpa_bench import run
 from hpa_bench.errors import UserError
-from hpa_bench.store import RunFolder
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner.training import share_of_step
 from hpa_bench.suite import TrainingConfig
-from hpa_bench.training import share_of_step
 from tests import fails_elsewhere
 from tests.suites import write_suite
 

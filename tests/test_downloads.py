@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hpa_bench.downloads import folder_of, image_path, read_json
+from hpa_bench.data.downloads import folder_of, image_path, read_json
 from hpa_bench.errors import MissingImage, UserError
 
 

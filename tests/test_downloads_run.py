@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hpa_bench import images, run
+from hpa_bench import run
+from hpa_bench.data import images
+from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
-from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.spec import make_spec
-from hpa_bench.store import RunFolder
 from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
 from tests.models import save_random_llava
 from tests.safety_sets.downloads import write_all as write_safety_sets
@@ -78,7 +79,7 @@ def test_captions_have_scores_of_their_own_and_a_corpus_figure(root: Path, tmp_p
 def test_captions_that_cannot_be_scored_are_found_before_anything_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpa_bench.captions.find_spec", lambda name: None)
+    monkeypatch.setattr("hpa_bench.data.captions.find_spec", lambda name: None)
 
     with pytest.raises(UserError, match=r"pip install 'hpa-bench\[captions\]'"):
         start(root, tmp_path / "run", "ucit_flickr30k")

@@ -1,11 +1,11 @@
 import lm_eval
 import pytest
 
-from hpa_bench.engines import Engine
+from hpa_bench.data.tasks import check_task, load_tasks, training_samples
+from hpa_bench.engines.base import Engine
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.evaluation import EngineLM, Evaluator
-from hpa_bench.samples import check_task, load_tasks, training_samples
+from hpa_bench.runner.evaluation import EngineLM, Evaluator
 from tests.lmeval_tasks import row, rows, write_task
 from tests.models import random_llava, save_random_llava
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hpa_bench import run, runner
-from hpa_bench.alignment import align
+from hpa_bench import run
 from hpa_bench.errors import UserError
-from hpa_bench.progress import Progress
-from hpa_bench.store import RunFolder
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner import run as runner
+from hpa_bench.runner.alignment import align
+from hpa_bench.runner.progress import Progress
 from tests.simulated_gpu import SimulatedGPU, simulated_gpu
 from tests.suites import write_suite
 

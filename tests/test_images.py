@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from hpa_bench import images
+from hpa_bench.data import images
+from hpa_bench.data.images import LazyImages, open_image, stamps
+from hpa_bench.data.samples import content_hash
+from hpa_bench.data.tasks import check_task, load_tasks, training_samples
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import MissingImage, UserError
-from hpa_bench.evaluation import Evaluator
-from hpa_bench.images import LazyImages, open_image, stamps
-from hpa_bench.samples import check_task, content_hash, load_tasks, training_samples
+from hpa_bench.runner.evaluation import Evaluator
 from tests.lmeval_tasks import row, rows, write_task
 from tests.models import random_llava
 
@@ -107,7 +108,7 @@ def test_drawn_images_have_a_hash_of_their_pixels() -> None:
 
 
 def test_a_missing_image_has_an_error_of_its_own(tmp_path: Path) -> None:
-    from hpa_bench.downloads import image_path
+    from hpa_bench.data.downloads import image_path
 
     with pytest.raises(MissingImage):
         image_path(tmp_path, "gone.png", "row 3 of train.json")

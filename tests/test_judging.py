@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 from hpa_bench import load_runs, run
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.judges import Judge, make_judge
-from hpa_bench.judging import judge_run
-from hpa_bench.results import Run
-from hpa_bench.store import RunFolder, read_json, read_jsonl, write_jsonl
+from hpa_bench.files import read_json, read_jsonl, write_jsonl
+from hpa_bench.judges.base import Judge, make_judge
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.runs import Run
+from hpa_bench.runner.judging import judge_run
 from tests.endpoint import sensible, serving
 from tests.run_folders import BENIGN, SAFETY, write_run
 from tests.suites import write_suite
@@ -221,7 +222,7 @@ def test_make_judge_reaches_plugins(tmp_path: Path) -> None:
         "from hpa_bench.judges import Judge\n\nclass Mine(Judge):\n    name = 'my_judge'\n\n"
         "    def verdicts(self, rows):\n        return ['refused' for _ in rows]\n"
     )
-    from hpa_bench.registry import load_plugins
+    from hpa_bench.plugins import load_plugins
 
     load_plugins([tmp_path / "mine.py"])
 

@@ -1,7 +1,7 @@
 from PIL import Image
 
-from hpa_bench.leakage import find_leaks
-from hpa_bench.samples import Sample
+from hpa_bench.data.leakage import find_leaks
+from hpa_bench.data.samples import Sample
 
 
 def asked(*questions: str) -> list[Sample]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hpa_bench.data.llava_format import load
+from hpa_bench.data.samples import Sample
+from hpa_bench.data.tasks import check_scoring, check_task, inspect_task, load_tasks
 from hpa_bench.errors import MissingImage, UserError
-from hpa_bench.llava_format import load
-from hpa_bench.samples import Sample, check_scoring, check_task, inspect_task, load_tasks
 from hpa_bench.spec import make_spec
 from tests.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_ucit
 

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from hpa_bench import run
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.processors import load_processor
-from hpa_bench.prompts import render_prompt
-from hpa_bench.store import read_json
-from hpa_bench.weights import Checkpoint, checkpoint_folder, write_checkpoint
+from hpa_bench.files import read_json
+from hpa_bench.models.loading import checkpoint_folder, load_model, load_processor
+from hpa_bench.models.prompts import render_prompt
+from hpa_bench.models.weights import Checkpoint, write_checkpoint
 from tests.architectures import VICUNA, save
 from tests.models import CHAT_TEMPLATE, save_random_llava
 from tests.suites import write_suite

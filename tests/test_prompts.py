@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
+from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import check_template, encode, render, render_conversation, render_prompt, training_batch
-from hpa_bench.samples import Sample
+from hpa_bench.models.prompts import check_template, encode, render, render_conversation, render_prompt, training_batch
 from tests.models import CHAT_TEMPLATE, random_llava
 
 RED = Image.new("RGB", (30, 24), "red")

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.method import Method
-from hpa_bench.registry import Registry, load_plugins, methods
+from hpa_bench.method import Method, methods
+from hpa_bench.plugins import load_plugins
+from hpa_bench.registry import Registry
 
 PLUGIN = Path(__file__).parent / "plugin"
 
 
 @pytest.fixture
 def registry() -> Registry[Method]:
-    return Registry("method", "hpa_bench.methods", "hpa_bench.method:Method")
+    return Registry("method", "hpa_bench.methods", Method)
 
 
 @pytest.fixture(scope="session")

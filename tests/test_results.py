@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.measures import Key, Series
+from hpa_bench.files import read_jsonl, write_jsonl
 from hpa_bench.metrics import continual_metrics, wilson
-from hpa_bench.results import Run, load_runs, stage_scores
-from hpa_bench.store import RunFolder, read_jsonl, write_jsonl
+from hpa_bench.results.measures import Key, Series
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.runs import Run, load_runs, stage_scores
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run
 
 

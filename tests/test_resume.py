@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpa_bench.store import RunFolder
+from hpa_bench.results.run_folder import RunFolder
 
 SMALL = [
     "tasks=[tiny_ad, tiny_fin]",

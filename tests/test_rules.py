@@ -2,8 +2,8 @@
 
 import pytest
 
+from hpa_bench.data.rules import RULES, rule, vqa_words
 from hpa_bench.errors import UserError
-from hpa_bench.rules import RULES, rule, vqa_words
 
 AI2D, MAPQA = {"image": "img/AI2D_4.png"}, {"image": "img/map_4.png"}
 STATES = {**MAPQA, "text": "Which states have the highest value?"}

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hpa_bench import Method, load_runs, run
-from hpa_bench.registry import methods
-from hpa_bench.store import RunFolder
+from hpa_bench.method import methods
+from hpa_bench.results.run_folder import RunFolder
 from tests.suites import write_suite
 
 

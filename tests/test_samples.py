@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from hpa_bench.data.samples import content_hash
+from hpa_bench.data.tasks import check_task, load_tasks, sample_id, training_samples
 from hpa_bench.errors import UserError
-from hpa_bench.samples import check_task, content_hash, load_tasks, sample_id, training_samples
 from tests.lmeval_tasks import row, rows, write_task
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.store import RunFolder, atomic, find_runs, read_jsonl, write_json, write_jsonl
+from hpa_bench.files import atomic, read_jsonl, write_json, write_jsonl
+from hpa_bench.results.run_folder import RunFolder, find_runs
 
 
 def test_atomic_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:

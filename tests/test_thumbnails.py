@@ -4,8 +4,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from hpa_bench.samples import Sample
-from hpa_bench.thumbnails import BLURRED, KEPT, SIDE, blurred, thumbnail_rows
+from hpa_bench.data.samples import Sample
+from hpa_bench.results.thumbnails import BLURRED, KEPT, SIDE, blurred, thumbnail_rows
 
 
 def noise(width, height, seed=0, mode="RGB"):

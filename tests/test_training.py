@@ -8,13 +8,13 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch import Tensor, nn
 
-from hpa_bench.architecture import linear_layers
 from hpa_bench.baselines.lwf import LwF
+from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
-from hpa_bench.samples import Sample
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.runner.training import train
 from hpa_bench.suite import TrainingConfig
-from hpa_bench.training import train
 from tests.models import random_llava
 
 ANSWERS = ("red", "a green house", "yes", "three dog cat")

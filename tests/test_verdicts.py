@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from hpa_bench.measures import ALL, Key, Series, attack_success, combine
+from hpa_bench.files import read_jsonl, write_jsonl
 from hpa_bench.metrics import wilson
-from hpa_bench.results import Run, load_runs
-from hpa_bench.store import read_jsonl, write_jsonl
-from hpa_bench.verdicts import cohens_kappa
+from hpa_bench.results.agreement import cohens_kappa
+from hpa_bench.results.measures import ALL, Key, Series, combine
+from hpa_bench.results.runs import Run, load_runs
+from hpa_bench.verdict import attack_success
 from tests.run_folders import BENIGN, SAFETY, write_references, write_run
 
 PAIR = "keyword vs toy_compliance"

@@ -6,9 +6,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from hpa_bench.architecture import decoder_blocks, linear_layers
 from hpa_bench.errors import UserError
-from hpa_bench.weights import Checkpoint, Merged, load_into, write_checkpoint
+from hpa_bench.models.decoder import decoder_blocks, linear_layers
+from hpa_bench.models.weights import Checkpoint, Merged, load_into, write_checkpoint
 from tests.models import random_llava, save_random_llava
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hpa_bench.method import Batch
+    from hpa_bench.models.prompts import Batch
 
 
 def fisher_information(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from hpa_bench.errors import UserError
 from hpa_bench.method import StageContext
-from hpa_bench.weights import INDEX, Checkpoint
+from hpa_bench.models.weights import INDEX, Checkpoint
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
 
 def linear_weights(ctx: StageContext) -> Iterator[str]:

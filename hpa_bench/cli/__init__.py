@@ -12,8 +12,8 @@ from hpa_bench.cli.new_method import new_method
 from hpa_bench.cli.report import report
 from hpa_bench.cli.run import run
 from hpa_bench.cli.validate import validate
-from hpa_bench.distributed import leave_it_to_the_first
 from hpa_bench.errors import UserError
+from hpa_bench.machine.processes import leave_it_to_the_first
 
 app = typer.Typer(
     name="hpa-bench",

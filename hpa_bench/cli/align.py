@@ -29,9 +29,9 @@ def align(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hpa_bench import alignment
     from hpa_bench.cli.console import make_console
-    from hpa_bench.distributed import is_main
+    from hpa_bench.machine.processes import is_main
+    from hpa_bench.runner import alignment
 
     console = make_console()
     main = is_main()

@@ -58,8 +58,8 @@ def compare(
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
     from hpa_bench.cli.console import make_console
-    from hpa_bench.distributed import processes
-    from hpa_bench.registry import load_plugins
+    from hpa_bench.machine.processes import processes
+    from hpa_bench.plugins import load_plugins
     from hpa_bench.spec import make_spec
 
     if processes() > 1:
@@ -91,8 +91,8 @@ def compare(
     failed = _run_missing(wanted, jobs, device, console)
 
     from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results import read_runs
-    from hpa_bench.store import RunFolder
+    from hpa_bench.results.run_folder import RunFolder
+    from hpa_bench.results.runs import read_runs
 
     results = read_runs(RunFolder(folder) for folder in wanted)
     suite_name = next(iter(wanted.values())).spec.suite.name
@@ -107,7 +107,7 @@ def compare(
 
 def _names(methods: str) -> tuple[list[str], dict[str, str]]:
     """Return the methods to run and, of `all`, those that cannot be loaded, each with the reason."""
-    from hpa_bench.registry import methods as registry
+    from hpa_bench.method import methods as registry
 
     names: list[str] = []
     broken: dict[str, str] = {}
@@ -130,9 +130,9 @@ def _run_missing(wanted: dict[Path, _Planned], jobs: int, device: str, console: 
     import subprocess
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
-    from hpa_bench.device import sees_gpu
-    from hpa_bench.manifest import planned_manifest
-    from hpa_bench.store import FAILED, RunFolder
+    from hpa_bench.machine.device import sees_gpu
+    from hpa_bench.results.run_folder import FAILED, RunFolder
+    from hpa_bench.runner.environment import planned_manifest
 
     missing = {folder: planned for folder, planned in wanted.items() if not _finished(folder)}
     console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
@@ -173,7 +173,7 @@ def _run_missing(wanted: dict[Path, _Planned], jobs: int, device: str, console: 
 
 
 def _finished(folder: Path) -> bool:
-    from hpa_bench.store import MANIFEST, RunFolder
+    from hpa_bench.results.run_folder import MANIFEST, RunFolder
 
     run = RunFolder(folder)
     return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest["stages"]) + 1
@@ -194,7 +194,7 @@ def _range(part: str) -> range:
 def _own_settings(settings: Sequence[str], names: Sequence[str]) -> Iterator[list[str]]:
     """Yield, for each method, the settings that are the suite's or its own; each must be somebody's."""
     from hpa_bench.config import keys
-    from hpa_bench.registry import methods as registry
+    from hpa_bench.method import methods as registry
     from hpa_bench.suite import Suite
 
     fields = [registry.get(name.partition(":")[0]).Config.model_fields for name in names]

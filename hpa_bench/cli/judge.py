@@ -10,8 +10,8 @@ import typer
 from hpa_bench.cli import options
 
 if TYPE_CHECKING:
-    from hpa_bench.judges import Judge
-    from hpa_bench.results import Run
+    from hpa_bench.judges.base import Judge
+    from hpa_bench.results.runs import Run
 
 
 def judge(
@@ -25,16 +25,16 @@ def judge(
 ) -> None:
     """Judge stored responses by further judges, or finish what a judge could not; no model is tuned, none generates."""
     from hpa_bench.cli.console import make_console
-    from hpa_bench.judges import make_judge
-    from hpa_bench.registry import load_plugins
-    from hpa_bench.store import find_runs
+    from hpa_bench.judges.base import make_judge
+    from hpa_bench.plugins import load_plugins
+    from hpa_bench.results.run_folder import find_runs
 
     load_plugins(plugin)
     chosen = [make_judge(text) for text in judges]
     folders = find_runs(runs)
 
-    from hpa_bench.judging import judge_run
-    from hpa_bench.results import Run
+    from hpa_bench.results.runs import Run
+    from hpa_bench.runner.judging import judge_run
 
     console = make_console()
     failures = []
@@ -63,7 +63,7 @@ def _table(run: Run, judges: list[Judge]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from hpa_bench.measures import Key, Series
+    from hpa_bench.results.measures import Key, Series
 
     last = len(run.stages) - 1
     table = Table("judge", "set", "metric", "responses", "stage 0", *([f"stage {last}"] if last else []))

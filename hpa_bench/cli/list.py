@@ -32,18 +32,22 @@ def _entries(kind: Kind, plugins: options.Plugins) -> list[tuple[str, str]]:
         from hpa_bench.suite import bundled_suites, read_suite
 
         return [(name, _first_line(read_suite(name)[0].get("description"))) for name in bundled_suites()]
-    from hpa_bench import registry
+    from hpa_bench.engines.base import engines
+    from hpa_bench.judges.base import judges
+    from hpa_bench.method import methods
+    from hpa_bench.plugins import load_plugins
+    from hpa_bench.registry import Registry
 
     broken = []
     for path in plugins:
         try:
-            registry.load_plugins([path])
+            load_plugins([path])
         except UserError as error:
             broken.append((path.name, f"BROKEN: {error}"))
-    registries: dict[Kind, registry.Registry[Any]] = {
-        Kind.methods: registry.methods,
-        Kind.judges: registry.judges,
-        Kind.engines: registry.engines,
+    registries: dict[Kind, Registry[Any]] = {
+        Kind.methods: methods,
+        Kind.judges: judges,
+        Kind.engines: engines,
     }
     found = registries[kind]
     entries = []

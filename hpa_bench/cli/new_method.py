@@ -112,7 +112,7 @@ def _check_name(name: str, class_name: str) -> None:
     from importlib.util import find_spec
     from keyword import iskeyword
 
-    from hpa_bench.registry import methods
+    from hpa_bench.method import methods
 
     if not (name.isidentifier() and class_name.isidentifier()) or iskeyword(name):
         raise UserError(f"{name!r} cannot name a method: expected a Python name, such as half_way.")

@@ -17,8 +17,8 @@ def report(
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
     from hpa_bench.cli.console import make_console
     from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results import read_runs
-    from hpa_bench.store import find_runs
+    from hpa_bench.results.run_folder import find_runs
+    from hpa_bench.results.runs import read_runs
 
     found = read_runs(find_runs(runs))
     page = write_report(found, out, title, show_unsafe=show_unsafe)

@@ -32,8 +32,8 @@ def run(
 
     started = time.perf_counter()
     from hpa_bench.api import run as run_method
-    from hpa_bench.distributed import is_main
-    from hpa_bench.progress import Progress
+    from hpa_bench.machine.processes import is_main
+    from hpa_bench.runner.progress import Progress
 
     console = make_console()
     finished = run_method(
@@ -55,7 +55,7 @@ def run(
     if not is_main():
         return
     from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results import read_runs
+    from hpa_bench.results.runs import read_runs
 
     begun = time.perf_counter()
     results = read_runs([finished])

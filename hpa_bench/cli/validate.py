@@ -11,7 +11,7 @@ from hpa_bench.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hpa_bench.validation import SetReport
+    from hpa_bench.data.validation import SetReport
 
 SHOWN = 5
 """Bad rows named for each set; the others are counted."""
@@ -32,13 +32,16 @@ def validate(
     Exit status 1 where a run could not use the data. Leakage is reported, and left to your judgement.
     """
     from hpa_bench.cli.console import make_console
+    from hpa_bench.data.tasks import TaskLoader
+    from hpa_bench.data.validation import inspect_sets, leaks_of
     from hpa_bench.spec import make_spec
-    from hpa_bench.validation import inspect_suite, suite_leaks
 
     resolved = make_spec(suite, "seqft", settings=settings, data_root=data_root, model=False).suite
     if resolved.model is not None:
         resolved.model_path()
-    reports = inspect_suite(resolved, alignment, deep)
+    split = resolved.evaluation.split
+    loader = TaskLoader(resolved.task_folders(), split, resolved.task_metadata())
+    reports = inspect_sets(resolved.sets(alignment), loader, split, deep)
     console = make_console()
     console.print(_table(f"suite {resolved.name}", reports))
     errors: dict[str, list[str]] = {}
@@ -50,7 +53,7 @@ def validate(
     for report in reports:
         _name_rows(console, report)
     if leakage:
-        leaks = suite_leaks(reports)
+        leaks = leaks_of(reports)
         for leak in leaks:
             first, known = leak.pairs[0]
             _say(

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.device import explained_shortage
-from hpa_bench.engines import Engine, Progress, Request
-from hpa_bench.errors import UserError
-from hpa_bench.processors import load_processor
-from hpa_bench.prompts import encode, end_of_turn, tokenizer_of
-from hpa_bench.weights import checkpoint_folder
+from hpa_bench.engines.base import Engine, Progress, Request
+from hpa_bench.models.prompts import encode, end_of_turn, tokenizer_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -128,50 +122,6 @@ class HFEngine(Engine):
         return [stopped] if stop else []
 
 
-def load_model(
-    path: str | Path,
-    device: str = "cpu",
-    dtype: str | torch.dtype = "float32",
-    chat_template: str | Path | None = None,
-) -> tuple[Any, Any]:
-    """Return `(model, processor)` of a checkpoint, the model in eval mode.
-
-    The processor of a causal language model, which reads text alone, is its tokenizer.
-
-    Args:
-        path: a folder, or a name on the Hugging Face hub.
-        device: a torch device.
-        dtype: a torch dtype or its name.
-        chat_template: a Jinja file that takes the place of the checkpoint's own chat template.
-
-    Raises:
-        UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read,
-            or the model does not fit the GPU.
-    """
-    from transformers import (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-    )
-
-    folder = checkpoint_folder(str(path))
-    with _quiet():
-        try:
-            sees = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-            processor = load_processor(folder, chat_template)
-            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model = kind.from_pretrained(folder, dtype=dtype)
-        except (OSError, ValueError, ImportError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
-                f" expected config.json, safetensors and a processor that transformers can load ({reason})."
-            ) from error
-    with explained_shortage(f"loading {folder}"):
-        return model.to(device).eval(), processor  # type: ignore[arg-type]
-
-
 def end_tokens(model: Any, processor: Any) -> list[int]:
     """Return the tokens that end a response: the generation config's, the tokenizer's, and what closes a turn."""
     ends = model.generation_config.eos_token_id
@@ -190,22 +140,6 @@ def eval_mode(model: Any) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bars and the torchvision hints of loading."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def cut(text: str, stop: tuple[str, ...]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpa_bench.distributed import gather_in_order, processes, rank
-from hpa_bench.engines import Engine, Progress, Request
+from hpa_bench.engines.base import Engine, Progress, Request
+from hpa_bench.machine.processes import gather_in_order, processes, rank
 
 
 class ShardedEngine(Engine):

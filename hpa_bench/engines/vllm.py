@@ -15,22 +15,23 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from hpa_bench.engines import Engine, Progress, Request
+from pydantic import Field
+
+from hpa_bench.data.samples import PLACEHOLDER
+from hpa_bench.engines.base import Engine, EngineConfig, Progress, Request
 from hpa_bench.engines.hf import cut, end_tokens, eval_mode
-from hpa_bench.engines.vllm_process import Prompt, Tensors
+from hpa_bench.engines.vllm_server import Prompt, Tensors
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import encode, prompt_ids, render_prompt, tokenizer_of
-from hpa_bench.samples import PLACEHOLDER
-from hpa_bench.suite import VLLMConfig
-from hpa_bench.weights import Checkpoint, checkpoint_folder
+from hpa_bench.models.loading import checkpoint_folder
+from hpa_bench.models.prompts import encode, prompt_ids, render_prompt, tokenizer_of
+from hpa_bench.models.weights import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.suite import EvaluationConfig
-    from hpa_bench.weights import Weights
+    from hpa_bench.models.weights import Weights
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,6 +54,25 @@ LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 """Variables of a distributed training, of which the engine is no part."""
 
 
+class VLLMConfig(EngineConfig):
+    """How vLLM is set up, where it generates."""
+
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs that one engine is spread over."""
+    data_parallel_size: int = Field(1, ge=1)
+    """Engines, each with its share of the requests."""
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    """The share of a GPU's memory that an engine takes while it generates."""
+    max_model_len: int | None = Field(None, ge=1)
+    """Tokens of a prompt and its response; by default what the model allows and the memory holds."""
+    enforce_eager: bool = False
+    """Do without compilation and CUDA graphs: a faster start, a slower engine. On a CPU always so."""
+    timeout_seconds: float = Field(600, gt=0)
+    """An engine that finishes no request for so long is killed, and started again once."""
+    probe_tolerance: float | None = Field(None, gt=0)
+    """How far a probe's log-probabilities (nats) may be from Hugging Face's; by default 0.001 in float32, else 0.5."""
+
+
 class VLLMEngine(Engine):
     """Generates with vLLM, greedily, whatever weights it was given last; the batches are vLLM's own.
 
@@ -67,6 +87,8 @@ class VLLMEngine(Engine):
         config: how vLLM is set up.
         folder: where logs and changed weights are written; by default a temporary folder.
     """
+
+    Config: ClassVar[type[EngineConfig]] = VLLMConfig
 
     def __init__(
         self,
@@ -101,9 +123,9 @@ class VLLMEngine(Engine):
             raise UserError("Engine 'vllm' is not installed: run `pip install vllm`, or choose --engine hf.")
 
     @classmethod
-    def for_run(cls, model: Any, processor: Any, evaluation: EvaluationConfig, folder: Path) -> Self:
+    def for_run(cls, model: Any, processor: Any, *, batch_size: int, config: Any, folder: Path) -> Self:
         """Return the engine of a run (see `Engine.for_run`)."""
-        return cls(model, processor, config=evaluation.vllm, folder=folder)
+        return cls(model, processor, config=config, folder=folder)
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "auto", dtype: str | None = None, batch_size: int = 64) -> Self:
@@ -221,7 +243,7 @@ class VLLMEngine(Engine):
             if not distance <= tolerance:
                 raise _Failure(
                     f"a probe's log-probabilities are {distance:.3g} from Hugging Face's with the same weights"
-                    f" (tolerance {tolerance:g}: evaluation.vllm.probe_tolerance)"
+                    f" (tolerance {tolerance:g}: evaluation.engines.vllm.probe_tolerance)"
                 )
         if self._said and self._said[1] == answers and self._said[0] != self._expected:
             raise _Failure("it answers a probe exactly as with the weights before")
@@ -268,7 +290,7 @@ class VLLMEngine(Engine):
         options: dict[str, Any] = {
             "model": str(checkpoint_folder(self.model.name_or_path).resolve()),
             "load_format": "dummy",  # every weight comes by `load`, the first too
-            "worker_extension_cls": "hpa_bench.engines.vllm_process.WorkerExtension",
+            "worker_extension_cls": "hpa_bench.engines.vllm_server.WorkerExtension",
             "dtype": self._dtype,
             "tensor_parallel_size": config.tensor_parallel_size,
             "distributed_executor_backend": "uni" if config.tensor_parallel_size == 1 else "mp",
@@ -309,8 +331,9 @@ class VLLMEngine(Engine):
         needed = first + size * self.config.data_parallel_size
         if needed > len(visible):
             raise UserError(
-                f"evaluation.vllm wants {self.config.data_parallel_size} engines on {size} GPU(s) each, from GPU"
-                f" {first} on, but only {len(visible)} are visible: lower data_parallel_size or tensor_parallel_size."
+                f"evaluation.engines.vllm wants {self.config.data_parallel_size} engines on {size} GPU(s) each, from"
+                f" GPU {first} on, but only {len(visible)} are visible:"
+                " lower data_parallel_size or tensor_parallel_size."
             )
         mine = visible[first + replica * size : first + (replica + 1) * size]
         return environment | {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
@@ -412,7 +435,7 @@ class _Process:
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpa_bench.engines.vllm_process", str(theirs.fileno())],
+                [sys.executable, "-m", "hpa_bench.engines.vllm_server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 from hpa_bench.errors import UserError
 from hpa_bench.hpa.config import HPAConfig
 from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.weights import unrounded
+from hpa_bench.models.weights import unrounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.method import Weights
+    from hpa_bench.models.weights import Weights
 
     Diagonals = Mapping[str, Tensor]
 
@@ -137,8 +137,8 @@ class HPA(Method):
 
     def _diagonals(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[Diagonals, Diagonals]]:
         """Yield diag(H_s^-1) and diag(H_t^-1) of every layer, block by block; no entries where nothing is needed."""
-        from hpa_bench.calibration import ActivationStream
         from hpa_bench.hpa.partition import inverse_diagonals
+        from hpa_bench.models.activations import ActivationStream
 
         if not self.needs:
             yield from repeat(({}, {}), len(ctx.layers))

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hpa_bench.judges import EMPTY, NOT_REFUSED, REFUSED, Judge
+from hpa_bench.judges.base import Judge
+from hpa_bench.verdict import EMPTY, NOT_REFUSED, REFUSED
 
 # Written as `normalise` leaves a text: lower case, contractions spelled out, no punctuation.
 UNABLE = (

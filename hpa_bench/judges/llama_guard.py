@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import Field
 
-from hpa_bench import registry
-from hpa_bench.device import explained_shortage
-from hpa_bench.engines import Engine, Request
+from hpa_bench.engines.base import Engine, Request, engines
 from hpa_bench.errors import UserError
-from hpa_bench.judges import SAFE, UNSAFE, Judge, JudgeConfig, asked_in_words
+from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words
+from hpa_bench.machine.device import explained_shortage
+from hpa_bench.verdict import SAFE, UNSAFE
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class LlamaGuard(Judge):
     def __init__(self, config: LlamaGuardConfig) -> None:
         super().__init__(config)
         self._guard: Engine | None = None
-        self._engine = registry.engines.get(config.engine)
+        self._engine = engines.get(config.engine)
         local = config.model.startswith((".", "/", "~"))
         if local and not Path(config.model).expanduser().is_dir():
             raise UserError(

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from hpa_bench.errors import UserError
-from hpa_bench.judges import COMPLIED, EMPTY, NEITHER, REFUSED, Judge, JudgeConfig, asked_in_words, file_name, has_words
+from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words, file_name, has_words
+from hpa_bench.verdict import COMPLIED, EMPTY, NEITHER, REFUSED
 
 if TYPE_CHECKING:
     from requests import Response, Session

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpa_bench.judges import COMPLIED, EMPTY, NEITHER, REFUSED, Judge
+from hpa_bench.judges.base import Judge
 from hpa_bench.judges.keyword import verdict
+from hpa_bench.verdict import COMPLIED, EMPTY, NEITHER, REFUSED
 
 
 class TinyCompliance(Judge):

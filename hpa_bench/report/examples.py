@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpa_bench.coherence import incoherence
 from hpa_bench.report.groups import Condition
-from hpa_bench.results import Run
-from hpa_bench.thumbnails import blurred
+from hpa_bench.results.coherence import incoherence
+from hpa_bench.results.runs import Run
+from hpa_bench.results.thumbnails import blurred
 
 PER_SET = 3
 LONGEST = 400

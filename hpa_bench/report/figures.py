@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.measures import Cell, Series
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import REFERENCES, Condition, Group, short_names
+from hpa_bench.results.measures import Cell, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

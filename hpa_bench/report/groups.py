@@ -9,11 +9,11 @@ from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from hpa_bench.errors import UserError
-from hpa_bench.measures import ALL, Cell, Key, Measure, Series, combine
 from hpa_bench.metrics import CONTINUAL
 from hpa_bench.report.definitions import METRICS
-from hpa_bench.results import Run, flat
-from hpa_bench.verdicts import VERSUS
+from hpa_bench.results.agreement import VERSUS
+from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine
+from hpa_bench.results.runs import Run, flat
 
 REFERENCES = ("zero_shot", "joint")
 """Methods that no other competes with: the aligned model as it is, and one training on all tasks at once."""
@@ -266,7 +266,7 @@ class Condition:
 
     @property
     def pairs(self) -> list[str]:
-        """Each two judges, as `hpa_bench.verdicts` names them."""
+        """Each two judges, as `hpa_bench.results.agreement` names them."""
         return [VERSUS.join(pair) for pair in combinations(self.judges, 2)] if self.safety_sets else []
 
     def per_sample(self) -> list[Series]:

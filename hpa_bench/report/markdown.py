@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from hpa_bench.measures import Cell
 from hpa_bench.report import tables
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import Condition
+from hpa_bench.results.measures import Cell
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 # GitHub shows <ins> as underlined and drops <u>.

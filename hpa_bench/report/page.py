@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.errors import UserError
-from hpa_bench.measures import ALL, Cell, Series
-from hpa_bench.report import figures, judging, markdown, tables
+from hpa_bench.files import atomic
+from hpa_bench.report import figures, markdown, tables
+from hpa_bench.report import trust as judging
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import Condition, Group, conditions, short_names
-from hpa_bench.results import Run
-from hpa_bench.store import atomic
+from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.results.runs import Run
 
 
 def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report", *, show_unsafe: bool = False) -> Path:

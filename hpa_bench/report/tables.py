@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpa_bench.measures import ALL, Cell, Series
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import Condition, Group
+from hpa_bench.results.measures import ALL, Cell, Series
 
 Row = dict[str, Any]
 Found = Cell | str

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpa_bench.measures import Cell, Series
 from hpa_bench.report import tables
 from hpa_bench.report.groups import Condition, conditions, short_names
-from hpa_bench.results import Run
+from hpa_bench.results.measures import Cell, Series
+from hpa_bench.results.runs import Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.downloads import folder_of, image_path
+from hpa_bench.data.downloads import folder_of, image_path
 from hpa_bench.safety_sets.shared import read_csv, splits, turn
 
 HOME = "github.com/ThuCCSLab/FigStep"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.downloads import folder_of, image_path, read_json
+from hpa_bench.data.downloads import folder_of, image_path, read_json
 from hpa_bench.errors import UserError
 from hpa_bench.safety_sets.shared import expect, field, splits, subfolder, turn
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from hpa_bench.downloads import folder_of
+from hpa_bench.data.downloads import folder_of
 from hpa_bench.errors import UserError
 from hpa_bench.safety_sets.shared import open_image, splits, turn
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from hpa_bench.adapters import lora_factors
 from hpa_bench.method import Method, StageContext
+from hpa_bench.models.adapters import lora_factors
 from tests.stages import random_stage
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from hpa_bench import run
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.registry import methods
+from hpa_bench.method import methods
+from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.spec import make_spec
-from hpa_bench.store import RunFolder
 from tests.interruptions import run_process
 from tests.simulated_gpu import simulated_gpu
 from tests.suites import write_suite

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpa_bench.adapters import attach_lora
 from hpa_bench.baselines.derpp import DERPP, DERPPConfig
-from hpa_bench.method import LoRAConfig, Method, StageContext
-from hpa_bench.samples import Sample
+from hpa_bench.data.samples import Sample
+from hpa_bench.method import Method, StageContext
+from hpa_bench.models.adapters import LoRAConfig, attach_lora
+from hpa_bench.models.weights import load_into
+from hpa_bench.runner.training import train
 from hpa_bench.suite import TrainingConfig
-from hpa_bench.training import train
-from hpa_bench.weights import load_into
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hpa_bench.adapters import lora_factors
 from hpa_bench.baselines.ewc import EWC, EWCConfig
 from hpa_bench.baselines.shared.fisher import fisher_information
+from hpa_bench.models.adapters import lora_factors
 from tests.baselines.adapted import adapted_model
 from tests.stages import coloured_samples, random_stage
 from tests.test_training import samples, trained

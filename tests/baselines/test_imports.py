@@ -8,12 +8,13 @@ import pytest
 BASELINES = Path(__file__).parents[2] / "baselines"
 ALLOWED = (
     "hpa_bench",
-    "hpa_bench.adapters",
-    "hpa_bench.method",
-    "hpa_bench.calibration",
-    "hpa_bench.weights",
-    "hpa_bench.errors",
     "hpa_bench.hpa",
+    "hpa_bench.method",
+    "hpa_bench.models.activations",
+    "hpa_bench.models.adapters",
+    "hpa_bench.models.prompts",
+    "hpa_bench.models.weights",
+    "hpa_bench.errors",
 )
 
 

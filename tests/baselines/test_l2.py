@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpa_bench.adapters import lora_factors
 from hpa_bench.baselines.l2 import L2, L2Config
+from hpa_bench.models.adapters import lora_factors
 from tests.baselines.adapted import adapted_model
 from tests.test_training import samples, trained
 

@@ -6,7 +6,7 @@ import torch
 
 from hpa_bench.baselines.model_tailor import ModelTailor, ModelTailorConfig, tailor
 from hpa_bench.baselines.shared.obs import inverse_factor
-from hpa_bench.calibration import ActivationStream
+from hpa_bench.models.activations import ActivationStream
 from tests.baselines.test_obs import damped_rows, moments
 from tests.stages import random_stage
 

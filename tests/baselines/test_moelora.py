@@ -10,17 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hpa_bench import run
-from hpa_bench.adapters import attach_lora, lora_factors
-from hpa_bench.architecture import linear_layers
 from hpa_bench.baselines.moelora import MoELoRA, MoELoRAConfig
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.data.tasks import load_tasks
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.evaluation import Evaluator
-from hpa_bench.method import LoRAConfig, StageContext
-from hpa_bench.samples import load_tasks
-from hpa_bench.store import RunFolder
+from hpa_bench.method import StageContext
+from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.loading import load_model
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner.evaluation import Evaluator
+from hpa_bench.runner.training import train
 from hpa_bench.suite import TrainingConfig
-from hpa_bench.training import train
 from tests.interruptions import run_process
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage

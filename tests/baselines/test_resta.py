@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpa_bench.baselines.resta import RESTA, RESTAConfig
 from hpa_bench.method import StageContext
-from hpa_bench.weights import overlaid
+from hpa_bench.models.weights import overlaid
 from tests.models import random_llava
 from tests.stages import random_stage
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpa_bench.adapters import Factors, attach_lora, lora_factors
 from hpa_bench.baselines.safelora import SafeLoRA, SafeLoRAConfig, cosine, project
-from hpa_bench.method import LoRAConfig, StageContext
+from hpa_bench.method import StageContext
+from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
 from tests.models import random_llava
 from tests.stages import random_stage
 

@@ -6,11 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpa_bench.adapters import Factors, attach_lora, lora_factors
 from hpa_bench.baselines.sefe import SEFE, SEFEConfig, yes_or_no
-from hpa_bench.method import LoRAConfig
+from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
+from hpa_bench.runner.training import train
 from hpa_bench.suite import TrainingConfig
-from hpa_bench.training import train
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from hpa_bench import run
-from hpa_bench.adapters import lora_factors
 from hpa_bench.baselines.sppft import SPPFT, SPPFTConfig, angle_gaps, last_prompt_states, steepest_run
+from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, StageContext
-from hpa_bench.samples import Sample
+from hpa_bench.models.adapters import lora_factors
 from tests.stages import coloured_samples, random_stage
 from tests.suites import write_suite
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpa_bench.baselines.wise_ft import WiSEFT, WiSEFTConfig
-from hpa_bench.weights import overlaid
+from hpa_bench.models.weights import overlaid
 from tests.stages import random_stage
 
 

@@ -10,17 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hpa_bench import alignment
-from hpa_bench.adapters import attach_lora
-from hpa_bench.alignment import align
 from hpa_bench.api import run
-from hpa_bench.architecture import linear_layers
-from hpa_bench.engines.hf import load_model
+from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
-from hpa_bench.method import LoRAConfig
-from hpa_bench.prompts import training_batch
-from hpa_bench.samples import load_tasks, training_samples
+from hpa_bench.models.adapters import LoRAConfig, attach_lora
+from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import training_batch
+from hpa_bench.runner import alignment
+from hpa_bench.runner.alignment import align
 from hpa_bench.suite import BUNDLED
 from tests.lmeval_tasks import rows, write_task
 from tests.suites import write_suite

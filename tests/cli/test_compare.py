@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from hpa_bench.cli import app
 from hpa_bench.cli.compare import _names, _seeds
 from hpa_bench.errors import UserError
-from hpa_bench.registry import Registry, methods
-from hpa_bench.results import load_runs
+from hpa_bench.method import methods
+from hpa_bench.results.runs import load_runs
 from tests.suites import write_suite
 
 FAILING = '''
@@ -172,4 +172,4 @@ def test_bad_seeds_are_refused(text: str) -> None:
 
 
 def test_registries_do_not_share_plugins() -> None:
-    assert Registry("method", "hpa_bench.methods", "hpa_bench.method:Method")._plugins == {}
+    assert methods._plugins == {}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.store import find_runs
+from hpa_bench.results.run_folder import find_runs
 
 BIN = Path(sys.executable).parent
 

@@ -70,7 +70,7 @@ def test_everything_wrong_is_listed_at_once(root: Path) -> None:
 
 
 def test_broken_pixels_need_a_deep_look_in_a_large_set(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hpa_bench import images
+    from hpa_bench.data import images
 
     monkeypatch.setattr(images, "HELD_BYTES", 0)
     torn = root / "Domain_data" / "AD" / "images" / "2.png"

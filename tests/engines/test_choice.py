@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from hpa_bench import engines
-from hpa_bench.engines import choose
+from hpa_bench.engines.choice import choose
 from hpa_bench.engines.hf import HFEngine
-from hpa_bench.engines.vllm_process import vllm_name
+from hpa_bench.engines.vllm_server import vllm_name
 from hpa_bench.errors import UserError
+from hpa_bench.models.weights import Checkpoint
 from hpa_bench.spec import make_spec
-from hpa_bench.weights import Checkpoint
 from tests.models import random_llava, save_random_llava
 
 BILLIONS = 7_000_000_000
@@ -59,10 +59,13 @@ def test_vllm_that_is_asked_for_and_not_installed_is_refused_before_anything_is_
 
 def test_the_engine_is_no_part_of_what_makes_a_run(monkeypatch):
     monkeypatch.setattr("hpa_bench.engines.vllm.find_spec", lambda name: name)
-    settings = ["evaluation.engine=vllm", "evaluation.vllm.data_parallel_size=2"]
+    settings = ["evaluation.engine=vllm", "evaluation.engines.vllm.data_parallel_size=2"]
     asked, default = make_spec("tiny", "seqft", settings=settings), make_spec("tiny", "seqft")
 
-    assert asked.suite.evaluation.vllm.data_parallel_size == 2 and default.suite.evaluation.engine == "auto"
+    assert (
+        asked.suite.evaluation.engines == {"vllm": {"data_parallel_size": 2}}
+        and default.suite.evaluation.engine == "auto"
+    )
     assert asked.identity() == default.identity()
     assert asked.default_folder(Path("runs")) == default.default_folder(Path("runs"))
 

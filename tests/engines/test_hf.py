@@ -4,10 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import render_prompt
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import render_prompt
 from tests.models import random_llama, random_llava, save_random_llava
 
 COLOURS = ("red", "green", "blue", "yellow", "white")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpa_bench.calibration import ActivationStream
 from hpa_bench.errors import UserError
 from hpa_bench.hpa import HPA, HPAConfig, adapt_layer, keep_percent_at
 from hpa_bench.hpa.adjustment import adjust
 from hpa_bench.method import Method, StageContext
+from hpa_bench.models.activations import ActivationStream
 from tests.stages import merged_stage, random_stage
 
 Weights = dict[str, Tensor]

@@ -4,7 +4,7 @@ import pytest
 
 from hpa_bench.config import split_settings
 from hpa_bench.errors import UserError
-from hpa_bench.judges import Judge, JudgeConfig, file_name, make_judge
+from hpa_bench.judges.base import Judge, JudgeConfig, file_name, make_judge
 
 
 class Options(JudgeConfig):

@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.judges import make_judge
+from hpa_bench.judges.base import make_judge
 from hpa_bench.judges.llama_guard import parse_answer
 from tests.models import random_llama
 from tests.simulated_gpu import simulated_gpu

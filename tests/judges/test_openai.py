@@ -6,7 +6,7 @@ import time
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.judges import make_judge
+from hpa_bench.judges.base import make_judge
 from hpa_bench.judges.openai import parse_reply
 from tests.endpoint import sensible, serving
 

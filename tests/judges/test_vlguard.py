@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.judges import make_judge
+from hpa_bench.judges.base import make_judge
 
 PHRASES = ["no way", "i can't", "But I refuse", "taboo"]
 HASH = hashlib.sha256("\n".join(PHRASES).encode()).hexdigest()

@@ -9,12 +9,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
+from hpa_bench.files import write_jsonl
 from hpa_bench.report import write_report
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import conditions
-from hpa_bench.results import read_runs
-from hpa_bench.store import write_jsonl
-from hpa_bench.thumbnails import BLURRED, KEPT
+from hpa_bench.results.runs import read_runs
+from hpa_bench.results.thumbnails import BLURRED, KEPT
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
 
 SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH", "REQUEST-REPEATED")

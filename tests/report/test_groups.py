@@ -6,11 +6,12 @@ import io
 import pytest
 from rich.console import Console
 
-from hpa_bench.measures import ALL, Cell, Series
+from hpa_bench.files import write_json
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.report.groups import conditions
-from hpa_bench.results import read_runs
-from hpa_bench.store import MANIFEST, write_json
+from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.results.run_folder import MANIFEST
+from hpa_bench.results.runs import read_runs
 from tests.run_folders import TASKS, write_run
 
 AP = Series(ALL, "task", "", "ap")

@@ -6,8 +6,8 @@ import pytest
 
 from hpa_bench.report import write_report
 from hpa_bench.report.groups import conditions
-from hpa_bench.report.judging import agreement_tables, calibration_row, category_table
-from hpa_bench.results import read_runs
+from hpa_bench.report.trust import agreement_tables, calibration_row, category_table
+from hpa_bench.results.runs import read_runs
 from tests.run_folders import SAFETY, write_references, write_run
 
 PAIR = "keyword vs toy_compliance"

@@ -12,14 +12,15 @@ from PIL import Image
 from rich.console import Console
 
 from hpa_bench.errors import UserError
-from hpa_bench.measures import ALL, Cell, Series
+from hpa_bench.files import write_json
 from hpa_bench.metrics import continual_metrics
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.report.figures import safety_against_accuracy
 from hpa_bench.report.groups import SHOWN, conditions
 from hpa_bench.report.tables import number
-from hpa_bench.results import load_runs, read_runs
-from hpa_bench.store import MANIFEST, RunFolder, find_runs, write_json
+from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.results.run_folder import MANIFEST, RunFolder, find_runs
+from hpa_bench.results.runs import load_runs, read_runs
 from tests.run_folders import SAFETY, TASKS, write_run, write_thumbnails
 
 BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.errors import UserError
-from hpa_bench.samples import check_task, load_tasks
 from tests.safety_sets.downloads import WRITERS, write_figstep, write_image, write_vlguard
 
 SETS = Path(__file__).parents[2] / "safety_sets"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
-from hpa_bench.samples import load_tasks, quiet
+from hpa_bench.data.tasks import load_tasks, quiet
 from tests.safety_sets.downloads import WRITERS, write_csv
 
 SETS = Path(__file__).parents[2] / "safety_sets"

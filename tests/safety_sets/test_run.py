@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hpa_bench import load_runs, run
-from hpa_bench.store import RunFolder
+from hpa_bench.results.run_folder import RunFolder
 from tests.safety_sets.downloads import write_all
 from tests.suites import write_suite
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 import hpa_bench
-from hpa_bench.alignment import MANIFEST
-from hpa_bench.samples import content_hash, load_tasks, training_samples
+from hpa_bench.data.samples import content_hash
+from hpa_bench.data.tasks import load_tasks, training_samples
+from hpa_bench.runner.alignment import MANIFEST
 from hpa_bench.suite import package_task_folders
 from hpa_bench.tiny import lessons, safety, tasks
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hpa_bench.engines import Request
+from hpa_bench.data.tasks import check_task, load_tasks
+from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import cut
-from hpa_bench.prompts import encode, render_prompt
-from hpa_bench.samples import check_task, load_tasks
+from hpa_bench.models.prompts import encode, render_prompt
 from hpa_bench.spec import make_spec
 
 needs_vllm = pytest.mark.skipif(

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import hpa_bench
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.engines.vllm import VLLMConfig
 from hpa_bench.errors import UserError
-from hpa_bench.prompts import encode, prompt_ids, render_prompt
-from hpa_bench.suite import VLLMConfig
-from hpa_bench.weights import Checkpoint
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import encode, prompt_ids, render_prompt
+from hpa_bench.models.weights import Checkpoint
 from tests.models import save_random_llava
 from tests.vllm.support import NEAR_TIE, TINY, gap, gone, members, needs_vllm, tiny_requests, two_images, unexplained
 

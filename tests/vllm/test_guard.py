@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpa_bench.judges import make_judge
+from hpa_bench.judges.base import make_judge
 from tests.judges.test_llama_guard import CASES, PLAIN, expected, row, saved, trained_guard
 from tests.vllm.support import gone, needs_vllm
 

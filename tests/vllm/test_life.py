@@ -10,11 +10,12 @@ import time
 import psutil
 import pytest
 
-from hpa_bench.engines import Request
-from hpa_bench.engines.hf import HFEngine, load_model
+from hpa_bench.engines.base import Request
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.engines.vllm import VLLMConfig
 from hpa_bench.errors import UserError
-from hpa_bench.suite import VLLMConfig
-from hpa_bench.weights import Checkpoint
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.weights import Checkpoint
 from tests.vllm.support import TINY, gone, needs_vllm, tiny_requests
 
 pytestmark = needs_vllm

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import hpa_bench
-from hpa_bench import runner
 from hpa_bench.engines.vllm import VLLMEngine
+from hpa_bench.runner import run as runner
 from tests.simulated_gpu import simulated_gpu
 from tests.vllm.support import needs_vllm
 from tests.vllm.test_run import stored

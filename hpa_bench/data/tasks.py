@@ -1,0 +1,303 @@
+"""lm-eval tasks: loaded by name, their rows rendered and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hpa_bench.data.images import ImageReader
+from hpa_bench.data.samples import PLACEHOLDER, Sample
+from hpa_bench.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+Split = Literal["training", "validation", "test"]
+
+
+def load_tasks(
+    names: Iterable[str],
+    include_paths: Iterable[Path],
+    split: Split = "test",
+    data_root: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, Task]:
+    """Load lm-eval tasks by name, from the given folders first, then from lm-eval's own.
+
+    Args:
+        names: names of tasks that generate.
+        include_paths: folders of lm-eval YAMLs.
+        split: what evaluation of these tasks will read: "test", or "validation" where a task has it.
+        data_root: the folder of the user's downloads, handed to each task's `custom_dataset` as the keyword
+            `data_root`; the same as `--metadata '{"data_root": ...}'` of lm-eval's own command line.
+        metadata: more keywords for `custom_dataset` (see `hpa_bench.suite.Suite.task_metadata`).
+
+    Returns:
+        The tasks by name, in the order given.
+
+    Raises:
+        UserError: a name is unknown, or its task cannot be loaded, or does not generate.
+    """
+    loader = TaskLoader(include_paths, split, dict(metadata or {}) | ({"data_root": data_root} if data_root else {}))
+    return {name: loader.load(name) for name in dict.fromkeys(names)}
+
+
+class TaskLoader:
+    """Loads lm-eval tasks one by one, reading the index of the folders once (see `load_tasks`)."""
+
+    def __init__(self, include_paths: Iterable[Path], split: Split, metadata: Mapping[str, Any]) -> None:
+        _compile_templates_once()
+        self._folders: list[str | Path] = list(include_paths)
+        self._split: Split = split
+        self._metadata: Any = metadata
+        self._own = self._manager(include_defaults=False)
+
+    def load(self, name: str) -> Task:
+        """Load a task.
+
+        Raises:
+            UserError: the name is unknown, or the task cannot be loaded, or does not generate.
+        """
+        # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
+        manager = self._own if name in self._own.all_subtasks else self._all
+        if name not in manager.all_subtasks:
+            places = ", ".join(str(folder) for folder in self._folders)
+            raise unknown("task", name, self._own.all_subtasks, f"(neither in {places} nor among lm-eval's own tasks)")
+        with quiet():
+            return _load(manager, name, self._split)
+
+    @cached_property
+    def _all(self) -> Any:
+        return self._manager(include_defaults=True)
+
+    def _manager(self, include_defaults: bool) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        with quiet():
+            return TaskManager(include_path=self._folders, include_defaults=include_defaults, metadata=self._metadata)
+
+
+def training_samples(task: Task) -> list[Sample]:
+    """Return the rows that a task trains on (see `check_task`)."""
+    return check_task(task, "training")
+
+
+def check_task(task: Task, split: Split) -> list[Sample]:
+    """Render and check every row of one split of a task (see `inspect_task`).
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    samples: list[Sample] = []
+    for found in inspect_task(task, split):
+        if isinstance(found, UserError):
+            raise found
+        samples.append(found)
+    return samples
+
+
+def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
+    """Render every row of one split of a task and yield its sample, or what is wrong with it.
+
+    Wrong is a broken image (of a large set, beyond what is kept in memory, only one that is missing or no image), no
+    answer, an id that an earlier row has, or not as many `<image>` as images; a split that is missing or empty is one
+    error. An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs
+    none. Where it does, each row's own answer is scored, so that no row stops a run once it has generated. A row may
+    say under `problem` what its reader found wrong with it, in which `file` and `row` it stands, and under `further`
+    the later exchanges of its conversation.
+    """
+    where = f"in the {split} split of task {task.task_name!r}"
+    scored = split != "training" and metric_of(task) is not None
+    needs_answer = split == "training" or scored
+    seen: set[str] = set()
+    empty = True
+    try:
+        docs = _docs(task, split)
+        reader = ImageReader(task, docs)
+        for index, doc in _rows(docs, where):
+            if empty:  # The first row: what no row can be scored for, such as a missing Java, is `check_scoring`'s.
+                scored = scored and _scorable(task)
+            empty = False
+            try:
+                sample = _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)
+                if scored:
+                    _score(task, doc, sample.target, row_name(doc, index, where))
+                yield sample
+            except UserError as error:
+                yield error
+    except UserError as error:
+        yield error
+    else:
+        if empty:
+            yield UserError(f"There are no rows {where} ({_source(task)}).")
+
+
+def _checked(sample: Sample, seen: set[str], where: str, needs_answer: bool) -> Sample:
+    if sample.id in seen:
+        raise UserError(f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id.")
+    seen.add(sample.id)
+    if needs_answer and not all(answer.strip() for _, answer in sample.exchanges):
+        raise UserError(f"Sample {sample.id!r} {where} has no answer: doc_to_target gives an empty text.")
+    places = sample.prompt.count(PLACEHOLDER)
+    if places != len(sample.images):
+        raise UserError(
+            f"Sample {sample.id!r} {where} has {places} {PLACEHOLDER} in its prompt and {len(sample.images)}"
+            " images: doc_to_text must hold one for each image that doc_to_image returns."
+        )
+    return sample
+
+
+def check_scoring(task: Task) -> None:
+    """Score an empty response to a task's first row, so that what scoring lacks is found before anything is generated.
+
+    Raises:
+        UserError: the task cannot be scored here.
+    """
+    _score(task, task.eval_docs[0], "", f"task {task.task_name!r} ({_source(task)})")
+
+
+def _scorable(task: Task) -> bool:
+    try:
+        check_scoring(task)
+    except UserError:
+        return False
+    return True
+
+
+def _score(task: Task, doc: Mapping[str, Any], response: str, what: str) -> None:
+    try:
+        task.process_results(doc, [response])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what[0].upper()}{what[1:]} cannot be scored: {_reason(error)}.") from error
+
+
+def sample_id(doc: Mapping[str, Any], index: int) -> str:
+    """Return what a row is joined by: its `id`, else its `question_id`, else its place in the split."""
+    for key in ("id", "question_id"):
+        if doc.get(key) is not None:
+            return str(doc[key])
+    return str(index)
+
+
+def target_text(task: Task, doc: Mapping[str, Any]) -> str:
+    """Return the answer of a row as text: the first of several, the chosen one of choices, "" where there is none."""
+    target: Any = task.doc_to_target(doc)
+    if isinstance(target, int) and task.config.doc_to_choice is not None:
+        target = task.doc_to_choice(doc)[target]  # type: ignore[attr-defined]
+    if isinstance(target, Sequence) and not isinstance(target, str):
+        target = target[0] if target else None
+    # A Jinja template writes a missing value as the word None.
+    if target is None or (target == "None" and None in doc.values()):
+        return ""
+    return str(target)
+
+
+def metric_of(task: Task) -> str | None:
+    """Return the metric that scores a task's samples, its first, or None where that is `bypass` (judged elsewhere)."""
+    first = next(iter(task.aggregation()), None)
+    return None if first == "bypass" else first
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's notices off the screen, but for errors."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compile_templates_once() -> None:
+    """Let lm-eval remember its compiled templates: it compiles one anew for every row, about half a millisecond."""
+    from lm_eval import utils
+
+    if not hasattr(utils.env.from_string, "cache_info"):
+        utils.env.from_string = lru_cache(maxsize=1024)(utils.env.from_string)
+
+
+def _load(manager: Any, name: str, split: Split) -> Task:
+    source = manager.task_index[name].yaml_path
+    try:
+        task: Task = manager.load([name])["tasks"][name]
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"Task {name!r} ({source}) cannot be loaded: {type(error).__name__}: {error}.") from error
+    if task.OUTPUT_TYPE != "generate_until":
+        raise UserError(f"Task {name!r} ({source}) has output_type {task.OUTPUT_TYPE}: expected generate_until.")
+    if split == "validation" and task.has_validation_docs():
+        # Without a test split lm-eval evaluates the validation split.
+        task.set_config("test_split", None)
+    return task
+
+
+def _docs(task: Task, split: Split) -> Any:
+    """Return the rows of a split."""
+    try:
+        if split == "training" and task.has_training_docs():
+            return task.training_docs()
+        if split == "validation" and task.has_validation_docs():
+            return task.validation_docs()
+        if split == "test" and (task.has_test_docs() or task.has_validation_docs()):
+            return task.eval_docs
+    except KeyError as error:
+        raise UserError(
+            f"The {split} split that {_source(task)} names for task {task.task_name!r} is not in its data set: {error}."
+        ) from error
+    raise UserError(f"Task {task.task_name!r} ({_source(task)}) has no {split} split: set `{split}_split` in its YAML.")
+
+
+def _rows(docs: Iterable[Mapping[str, Any]], where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the rows of a split with their places."""
+    rows = iter(docs)
+    index = 0
+    while True:
+        try:
+            doc = next(rows)
+        except StopIteration:
+            return
+        # Data sets decode their image columns as a row is read.
+        except Exception as error:
+            raise UserError(f"Row {index} {where} cannot be read: {_reason(error)}.") from error
+        yield index, doc
+        index += 1
+
+
+def row_name(doc: Mapping[str, Any], index: int, where: str) -> str:
+    """Return a row as errors name it, with its file and its place there where it knows them."""
+    place = f" ({doc['file']}:{doc['row']})" if "file" in doc and "row" in doc else ""
+    return f"sample {sample_id(doc, index)!r} {where}{place}"
+
+
+def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: ImageReader) -> Sample:
+    what = row_name(doc, index, where)
+    if doc.get("problem"):
+        raise UserError(f"{what[0].upper()}{what[1:]}: {doc['problem']}.")
+    images = reader.images(doc, index, what)
+    try:
+        prompt = str(task.doc_to_text(doc))
+        target = target_text(task, doc)
+    except Exception as error:
+        raise UserError(
+            f"{what[0].upper()}{what[1:]} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
+        ) from error
+    further = [(str(question), str(answer)) for question, answer in doc.get("further") or ()]
+    return Sample(sample_id(doc, index), task.task_name, prompt, target, images, further)
+
+
+def _source(task: Task) -> str:
+    metadata = task.config.metadata
+    return str(metadata.get("config_source", "inline")) if isinstance(metadata, dict) else "inline"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).rstrip('.')}"

@@ -1,0 +1,95 @@
+"""What a judge is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from hpa_bench.config import parse, split_settings
+from hpa_bench.data.samples import PLACEHOLDER
+from hpa_bench.registry import Registry
+
+
+class JudgeConfig(BaseModel):
+    """Options of a judge: frozen, unknown keys refused. None holds a secret, since run directories keep them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Judge(ABC):
+    """Gives every response a verdict.
+
+    It is built before anything is loaded, and checks then what it can (files, names, keys); what is heavy waits for
+    `verdicts`.
+    """
+
+    name: ClassVar[str]
+    """As on the command line; the entry point has the same name."""
+    Config: ClassVar[type[JudgeConfig]] = JudgeConfig
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Options that make it no other judge, such as a time limit: no part of `label`."""
+
+    def __init__(self, config: JudgeConfig | None = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+
+    @property
+    def label(self) -> str:
+        """The name that its verdicts are stored under: its own, and the options that make it another judge."""
+        options = self.config.model_dump(mode="json", exclude=set(self.incidental), exclude_defaults=True)
+        return "-".join([self.name, *(f"{key}={file_name(value)}" for key, value in options.items())])
+
+    @abstractmethod
+    def verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return one verdict a row, in their order.
+
+        Args:
+            rows: stored responses, with `id`, `prompt`, `target`, `response` and, where the set has them, `category`
+                and `request` (see `asked_in_words`).
+
+        Raises:
+            UserError: there is no verdict on some row, for a reason outside the responses. The set is then missing
+                with this sentence; a verdict is never made up.
+        """
+
+    def release(self) -> None:  # noqa: B027
+        """Let go of what was loaded; the next call of `verdicts` loads it again."""
+
+
+judges: Registry[Judge] = Registry("judge", "hpa_bench.judges", Judge)  # type: ignore[type-abstract]
+
+
+def make_judge(text: str) -> Judge:
+    """Return the judge that a suite or the command line names, as in `openai:model=gpt-4o`.
+
+    Raises:
+        UserError: no such judge or option, or the judge finds something missing.
+    """
+    name, settings = split_settings(text)
+    judge = judges.get(name)
+    return judge(parse(judge.Config, settings, f"of judge {name!r}"))
+
+
+def asked_in_words(row: Mapping[str, Any]) -> str:
+    """Return what a row asks for, for a judge that sees no image.
+
+    That is its prompt, or the row's own `request` where the harmful part of a request stands in the image.
+    """
+    return str(row.get("request") or row["prompt"]).replace(PLACEHOLDER, "").strip()
+
+
+def has_words(response: str) -> bool:
+    """Whether a response has a letter or a digit."""
+    return re.search(r"[^\W_]", response) is not None
+
+
+def file_name(value: Any) -> str:
+    """Return a value as a part of a file's name; where that loses something, a digest of the value follows."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", text.rstrip("/").rpartition("/")[2])[:32]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

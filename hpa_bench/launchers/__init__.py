@@ -1,0 +1,1 @@
+"""Launchers: they start planned runs, here or elsewhere."""

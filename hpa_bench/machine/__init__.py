@@ -1,0 +1,1 @@
+"""The machine: its devices, its disk and the processes of one run."""

@@ -1,0 +1,1 @@
+"""Models: loading, the decoder's layers, prompts, adapters, weights and activations."""

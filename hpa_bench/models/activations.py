@@ -1,0 +1,237 @@
+"""Calibration samples on their way through the decoder, and the second moments of every layer's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hpa_bench.errors import UserError
+from hpa_bench.models.decoder import decoder_blocks, linear_layers
+from hpa_bench.models.weights import load_into
+
+if TYPE_CHECKING:
+    from hpa_bench.models.prompts import Batch
+    from hpa_bench.models.weights import Weights
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+Edit = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Given H of a block's layers by module name, returns the weights that change, by parameter name."""
+
+
+@dataclass
+class _InFlight:
+    """One batch between two decoder blocks."""
+
+    hidden: Tensor
+    """`[batch, positions, hidden]`: what enters the next block."""
+    calls: Sequence[Call]
+    """What each block is called with beside its hidden states: masks and position embeddings, which may differ."""
+    tokens: Tensor
+    """bool `[batch * positions]`: which positions hold a token and not padding."""
+
+
+class ActivationStream:
+    """Calibration samples run through the decoder one block at a time.
+
+    Only the block at work needs its weights, and only its activations and moments exist. Several streams may share one
+    model object: each loads what it runs, before it runs it.
+    """
+
+    def __init__(
+        self, model: nn.Module, weights: Weights, batches: Sequence[Batch], device: str | torch.device | None = None
+    ) -> None:
+        """Bring every batch to the door of the first decoder block.
+
+        Args:
+            model: the model whose structure is run, left in eval mode. Its weights are overwritten.
+            weights: the weights to run, by the model's parameter names.
+            batches: model inputs as the processor makes them, padded on either side; `labels` are ignored.
+            device: where blocks run; by default where the model is. A model kept elsewhere sends one block at a time.
+
+        Raises:
+            UserError: there is no token, or the model does more between its blocks than hand on the hidden states.
+        """
+        self.model = model.eval()
+        self.weights = weights
+        self.device = torch.device(device) if device is not None else _device(model)
+        self.layers = linear_layers(model)
+        self._prefix, self._blocks = decoder_blocks(model)
+        self._next = 0
+        outside = [name for name in weights if not name.startswith(f"{self._prefix}.")]
+        load_into(model, {name: weights[name] for name in outside})
+        self._batches = [self._enter(batch) for batch in batches]
+        self.tokens = sum(int(batch.tokens.sum()) for batch in self._batches)
+        """n, the number of calibration tokens, image tokens included, padding excluded."""
+        if self.tokens == 0:
+            raise UserError("The calibration set is empty: at least one sample is needed to measure activations.")
+
+    @torch.no_grad()
+    def second_moments(self, block: int, edit: Edit | None = None) -> dict[str, Tensor]:
+        """Run the samples through a block and return H = 2 X^T X / n of each of its linear layers.
+
+        Blocks are asked for in order, each once.
+
+        Args:
+            block: index of the decoder block.
+            edit: given H, returns weights of the block that change; it runs again with them, so that the blocks above
+                see the edit.
+
+        Returns:
+            `[c, c]` float32 for each layer, by module name; layers that read the same input (q/k/v, gate/up) share one
+            tensor object.
+
+        Raises:
+            UserError: names the layer whose inputs hold NaN or Inf, or which sees no token.
+        """
+        if block != self._next:
+            raise ValueError(f"Block {self._next} comes next, not block {block}: the stream goes through each once.")
+        self._next += 1
+        load_into(self.model, self.weights, f"{self._prefix}.{block}.")
+        home = _device(self._blocks[block])
+        module = self._blocks[block].to(self.device)
+        layers = {name: self.model.get_submodule(name) for name in self.layers[block]}
+        sums: dict[str, Tensor] = {}
+        source: dict[str, str] = {}
+        for batch in self._batches:
+            args, kwargs = batch.calls[block]
+            with _accumulate(layers, batch.tokens, sums, source):
+                output = module(batch.hidden, *args, **kwargs)
+            if edit is None:
+                batch.hidden = _hidden(output)
+        for name in layers:
+            if name not in source:
+                raise UserError(f"Layer {name!r} sees no calibration token: its block never calls it.")
+            if not sums[source[name]].diagonal().isfinite().all():
+                raise UserError(f"The calibration activations that enter layer {name!r} hold NaN or Inf.")
+        for moments in sums.values():
+            moments.div_(self.tokens)
+        found = {name: sums[source[name]] for name in layers}
+        if edit is not None:
+            load_into(self.model, edit(found))
+            for batch in self._batches:
+                args, kwargs = batch.calls[block]
+                batch.hidden = _hidden(module(batch.hidden, *args, **kwargs))
+        module.to(home)
+        return found
+
+    @torch.no_grad()
+    def _enter(self, batch: Batch) -> _InFlight:
+        """Run the model with blocks that only note what they are called with and hand the hidden states on."""
+        home = _device(self.model)
+        inputs = {name: value.to(home) for name, value in batch.items() if name != "labels"}
+        hidden: list[Tensor] = []
+        calls: list[Call] = []
+
+        def note(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            hidden.append(hidden_states)
+            calls.append((args, kwargs))
+            return hidden_states
+
+        with _forward_replaced(self._blocks, note):
+            # The base model stops before the head, whose logits over every position would be the largest tensor of all.
+            self.model.base_model(**inputs, use_cache=False)  # type: ignore[operator]
+        if len(hidden) != len(self._blocks) or any(entered is not hidden[0] for entered in hidden):
+            raise UserError(
+                f"{type(self.model).__name__} does more between its decoder blocks than hand on the hidden states;"
+                " calibration block by block does not support it."
+            )
+        mask = inputs.get("attention_mask", torch.ones(hidden[0].shape[:2]))
+        return _InFlight(_to(hidden[0], self.device), _to(calls, self.device), mask.bool().flatten().to(self.device))
+
+
+def save_moments(path: Path, moments: Mapping[str, Tensor]) -> None:
+    """Write what `second_moments` returned; a tensor that several layers share is written once."""
+    from safetensors.torch import save_file
+
+    first: dict[int, str] = {}
+    shared = {name: first.setdefault(id(h), name) for name, h in moments.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    save_file({name: moments[name] for name in first.values()}, partial, metadata=shared)
+    partial.replace(path)
+
+
+def load_moments(path: Path, device: str | torch.device) -> dict[str, Tensor]:
+    """Read what `save_moments` wrote; layers that shared a tensor share it again."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: tensors[source] for name, source in file.metadata().items() if source in tensors}
+
+
+@contextmanager
+def _accumulate(
+    layers: Mapping[str, nn.Module], tokens: Tensor, sums: dict[str, Tensor], source: dict[str, str]
+) -> Iterator[None]:
+    """Add 2 X^T X of one batch to `sums`, once per distinct input tensor, under the name of the first layer to read it.
+
+    Args:
+        layers: the layers to watch.
+        tokens: which rows of X count, bool `[rows]`.
+        sums: `[c, c]` by layer; added to.
+        source: for each layer, the one whose entry of `sums` it shares; filled.
+    """
+    # Holding on to every input keeps its id from being given to another.
+    seen: dict[int, tuple[str, Tensor]] = {}
+
+    def watch(name: str, inputs: Tensor) -> None:
+        first, _ = seen.setdefault(id(inputs), (name, inputs))
+        source[name] = first
+        if first == name:
+            x = inputs.flatten(0, -2)[tokens].float()
+            if name not in sums:
+                sums[name] = x.new_zeros(x.shape[1], x.shape[1])
+            sums[name].addmm_(x.T, x, alpha=2)
+
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, name=name: watch(name, args[0]))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _forward_replaced(modules: nn.ModuleList, forward: Any) -> Iterator[None]:
+    """Let every module run `forward` instead of its own for a while."""
+    own = [module.__dict__.get("forward") for module in modules]
+    for module in modules:
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, instance_forward in zip(modules, own, strict=True):
+            if instance_forward is None:
+                del module.forward
+            else:
+                module.forward = instance_forward
+
+
+def _hidden(output: Any) -> Tensor:
+    """Return the hidden states of a block's output, which may hold more."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """Move every tensor of nested tuples, lists and dicts to a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_to(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: _to(item, device) for key, item in value.items()}
+    return value

@@ -1,0 +1,80 @@
+"""LoRA adapters (peft) as methods see them: attached to chosen layers, and their factors while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class LoRAConfig(BaseModel):
+    """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = 16
+    """r, the rank of the update."""
+    alpha: int = 32
+    """The update is scaled by alpha / r."""
+    dropout: float = 0.0
+
+
+class Factors(NamedTuple):
+    """The adapter of one linear layer, whose merged update is `scale * b @ a`."""
+
+    name: str
+    """The layer's module name in the model; its weight is `<name>.weight`."""
+    a: Tensor
+    """A `[r, in_features]`, the trained parameter itself."""
+    b: Tensor
+    """B `[out_features, r]`, the trained parameter itself."""
+    scale: float
+    """alpha / r."""
+
+    def update(self) -> Tensor:
+        """Return the merged update `scale * B A` `[out_features, in_features]`, with its gradient."""
+        return self.scale * (self.b @ self.a)
+
+
+def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full: Sequence[str] = ()) -> nn.Module:
+    """Return the model with a fresh adapter (A Kaiming uniform, B zero) on the named linear layers, all else frozen.
+
+    Args:
+        model: a Hugging Face model.
+        lora: the adapter's size.
+        layers: module names.
+        full: the last parts of the names of modules that are trained in full beside it (peft's `modules_to_save`).
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
+    if full:
+        config.modules_to_save = list(full)
+        ends = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+        named = [module for name, module in model.named_modules() if name.rpartition(".")[2] in full]
+        config.ensure_weight_tying = ends[0].weight is ends[1].weight and any(module in ends for module in named)
+    wrapped = get_peft_model(model, config)  # type: ignore[arg-type]
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            # peft keeps modules in full in the model's dtype, in which small steps of an optimiser are rounded away.
+            parameter.data = parameter.data.float()
+    return wrapped
+
+
+def lora_factors(model: nn.Module) -> Iterator[Factors]:
+    """Yield the factors of every adapted layer of a model that `attach_lora` returned, in the model's order."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            (adapter,) = module.active_adapters
+            yield Factors(
+                name.removeprefix("base_model.model."),
+                module.lora_A[adapter].weight,  # type: ignore[arg-type]
+                module.lora_B[adapter].weight,  # type: ignore[arg-type]
+                module.scaling[adapter],
+            )

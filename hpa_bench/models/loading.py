@@ -1,0 +1,165 @@
+"""Load a checkpoint: from a folder or the hub, the model and its processor (tokenizer, images, chat template)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench.errors import UserError
+from hpa_bench.machine.device import explained_shortage
+from hpa_bench.models.weights import BESIDE_WEIGHTS
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_processor(path: str | Path, chat_template: str | Path | None = None) -> Any:
+    """Return the processor of a checkpoint.
+
+    Args:
+        path: a folder, or a name on the Hugging Face hub.
+        chat_template: a Jinja file that takes the place of the checkpoint's own chat template.
+
+    Raises:
+        UserError: the template cannot be read.
+    """
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
+
+    kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path)), None)
+    if kind is not None and "video_processor" in kind.get_attributes() and not is_torchvision_available():
+        processor = _without_videos(kind, path)
+    else:
+        processor = AutoProcessor.from_pretrained(path)
+    if chat_template is not None:
+        processor.chat_template = read_chat_template(chat_template)
+    return processor
+
+
+def read_chat_template(path: str | Path) -> str:
+    """Return the Jinja text of a chat template's file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The chat template {str(path)!r} cannot be read: {error}.") from None
+
+
+def _without_videos(kind: Any, path: str | Path) -> Any:
+    """Load a processor but for its video half, which needs torchvision and which nothing here uses."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    parts: dict[str, Any] = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
+    names = kind.get_attributes()
+    kept = [name for name in names if name in parts]
+    images_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: kept)})
+    settings, _ = images_only.get_processor_dict(path)
+    settings.pop("video_processor", None)
+    arguments = [parts[name].from_pretrained(path) if name in parts else None for name in names]
+    processor = images_only.from_args_and_dict(arguments, settings)
+    # SmolVLM asks for these while it renders its chat template.
+    processor.video_processor = SimpleNamespace(num_frames=None, fps=None)
+    return processor
+
+
+def checkpoint_folder(name: str) -> Path:
+    """Return the folder of a checkpoint: a path, or a name on the Hugging Face hub, fetched if it is not here yet.
+
+    Raises:
+        UserError: there is no such folder, and no such name on the hub or no way to get at it.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")) or len(folder.parts) != 2:
+        raise UserError(f"There is no model folder {name!r}: expected a folder with config.json and safetensors.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *BESIDE_WEIGHTS]))
+    except GatedRepoError:
+        reason = "its owner must grant you access first: ask for it on its page, then run `hf auth login`"
+    except (RepositoryNotFoundError, HFValidationError):
+        reason = "there is no such public model (for a private one, run `hf auth login`)"
+    except LocalEntryNotFoundError:
+        reason = "it is not in the local cache, and the hub is out of reach or switched off (HF_HUB_OFFLINE)"
+    except HfHubHTTPError as error:
+        reason = f"the hub answers {' '.join(str(error).split())}"
+    raise UserError(
+        f"The model {name!r} is no folder here and cannot be had from the Hugging Face hub: {reason}; give a folder, or"
+        " the name of a model as on huggingface.co."
+    )
+
+
+def load_model(
+    path: str | Path,
+    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    chat_template: str | Path | None = None,
+) -> tuple[Any, Any]:
+    """Return `(model, processor)` of a checkpoint, the model in eval mode.
+
+    The processor of a causal language model, which reads text alone, is its tokenizer.
+
+    Args:
+        path: a folder, or a name on the Hugging Face hub.
+        device: a torch device.
+        dtype: a torch dtype or its name.
+        chat_template: a Jinja file that takes the place of the checkpoint's own chat template.
+
+    Raises:
+        UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read,
+            or the model does not fit the GPU.
+    """
+    from transformers import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
+    folder = checkpoint_folder(str(path))
+    with _quiet():
+        try:
+            sees = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            processor = load_processor(folder, chat_template)
+            kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            model = kind.from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
+                f" expected config.json, safetensors and a processor that transformers can load ({reason})."
+            ) from error
+    with explained_shortage(f"loading {folder}"):
+        return model.to(device).eval(), processor  # type: ignore[arg-type]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and the torchvision hints of loading."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,224 @@
+"""Weights as read-only mappings from parameter name to tensor: read, merged and written one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Weights = Mapping[str, Tensor]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
+"""What a checkpoint has beside its safetensors: configuration, processor, tokenizer. Weights in other formats, as some
+folders hold them too, are neither fetched nor copied."""
+
+
+class Checkpoint(Mapping[str, "Tensor"]):
+    """A Hugging Face checkpoint by the parameter names of its model; a tensor is read when it is asked for.
+
+    Files may use other names than the model's modules (`language_model.model.layers` for what the model calls
+    `model.language_model.layers`): the model's own renaming rules translate.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module) -> None:
+        """Open a checkpoint.
+
+        Args:
+            folder: holds safetensors, in one file or with an index.
+            model: what the checkpoint is of; only its names are used.
+
+        Raises:
+            UserError: the folder holds no safetensors checkpoint, or one of another model.
+        """
+        self.folder = folder
+        stored = _stored_files(folder)
+        known = set(model.state_dict())
+        # Transformers writes published names, but reads the modules' own names just as well.
+        published = {} if known >= stored.keys() else _published_names(model)
+        strangers = [name for name in stored if name not in known and name not in published]
+        if strangers:
+            raise UserError(
+                f"The checkpoint {folder} is of another model: {type(model).__name__} has no {strangers[0]!r}."
+            )
+        self.places = {published.get(name, name): (file, name) for name, file in stored.items()}
+        """The file, and the name in it, of each parameter."""
+        self._open: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        file, stored_name = self.places[name]
+        if file not in self._open:
+            self._open[file] = safe_open(self.folder / file, framework="pt").__enter__()
+        return self._open[file].get_tensor(stored_name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of its safetensors files."""
+        return sum((self.folder / file).stat().st_size for file in {file for file, _ in self.places.values()})
+
+
+def _stored_files(folder: Path) -> dict[str, str]:
+    """Return the file of each tensor of a checkpoint folder, by the name in the file."""
+    if (folder / INDEX).exists():
+        return json.loads((folder / INDEX).read_text())["weight_map"]
+    if (folder / SINGLE).exists():
+        from safetensors import safe_open
+
+        with safe_open(folder / SINGLE, framework="pt") as file:
+            return dict.fromkeys(file.keys(), SINGLE)
+    raise UserError(f"No checkpoint in {folder}: expected {SINGLE} or {INDEX}.")
+
+
+def _published_names(model: nn.Module) -> dict[str, str]:
+    """Return the module's name of each parameter by the name under which transformers publishes it."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return {
+        published: name
+        for name, tensor in model.state_dict().items()
+        for published in revert_weight_conversion(model, {name: tensor})  # type: ignore[arg-type]
+    }
+
+
+class Merged(Mapping[str, "Tensor"]):
+    """`before` with a saved LoRA adapter merged in: `W + (alpha / r) B A`, in float32, cast to W's dtype.
+
+    Merging in float32 keeps the rounding of T merges from adding up. Modules that the adapter trained in full replace
+    those of `before`.
+    """
+
+    _PREFIX = "base_model.model."
+
+    def __init__(self, before: Weights, adapter: Path) -> None:
+        """Read an adapter.
+
+        Args:
+            before: theta_{t-1}.
+            adapter: a folder as peft's `save_pretrained` writes it.
+        """
+        from safetensors.torch import load_file
+
+        self.before = before
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        self.scale: float = config["lora_alpha"] / config["r"]
+        tensors = load_file(adapter / "adapter_model.safetensors")
+        self._a: dict[str, Tensor] = {}
+        self._b: dict[str, Tensor] = {}
+        self._full: dict[str, Tensor] = {}
+        for key, tensor in tensors.items():
+            name = key.removeprefix(self._PREFIX)
+            if ".lora_A." in name:
+                self._a[name.replace(".lora_A.", ".")] = tensor
+            elif ".lora_B." in name:
+                self._b[name.replace(".lora_B.", ".")] = tensor
+            elif name in before or not config.get("ensure_weight_tying"):
+                # Of two tied modules, a checkpoint holds one and peft saves both.
+                self._full[name] = tensor
+        strangers = [name for name in [*self._a, *self._full] if name not in before]
+        if strangers:
+            raise UserError(f"The adapter in {adapter} changes {strangers[0]!r}, which the checkpoint does not have.")
+
+    def update(self, name: str) -> Tensor:
+        """Return `(alpha / r) B A` [out_features, in_features] in float32 for an adapted weight."""
+        return self.scale * (self._b[name].float() @ self._a[name].float())
+
+    @property
+    def adapted(self) -> list[str]:
+        """Names of the weights that carry an adapter."""
+        return list(self._a)
+
+    def unrounded(self, name: str) -> Tensor:
+        """Return a weight as merged in float32, before it is rounded to the checkpoint's dtype."""
+        if name in self._full:
+            return self._full[name]
+        weight = self.before[name]
+        return weight.float() + self.update(name).to(weight.device) if name in self._a else weight
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.unrounded(name).to(self.before[name].dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.before)
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+
+def unrounded(weights: Weights, name: str) -> Tensor:
+    """Return a weight for a method to edit: of a merge, in float32.
+
+    In bfloat16 a weight moves in steps of 1/256 to 1/128 of itself. Whoever edits a rounded weight by less than half of
+    that, and rounds again, changes nothing at all.
+    """
+    return weights.unrounded(name) if isinstance(weights, Merged) else weights[name]
+
+
+def overlaid(changes: Weights, base: Weights) -> Weights:
+    """Return `base` with the weights in `changes` in place of its own."""
+    return ChainMap(changes, base)  # type: ignore[arg-type]
+
+
+def load_into(model: nn.Module, weights: Weights, prefix: str = "") -> None:
+    """Copy every weight whose name starts with `prefix` into the model, in place.
+
+    Raises:
+        UserError: the model has no parameter of that name; the checkpoint was saved by another version or class.
+    """
+    import torch
+
+    targets = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    with torch.no_grad():
+        for name in weights:
+            if name.startswith(prefix):
+                if name not in targets:
+                    raise UserError(
+                        f"{type(model).__name__} has no parameter {name!r}: save the checkpoint again with this"
+                        " version of transformers (from_pretrained, then save_pretrained)."
+                    )
+                targets[name].copy_(weights[name])
+
+
+def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_template: str | None = None) -> None:
+    """Write weights as a Hugging Face checkpoint with the files, configuration and processor of `like`.
+
+    One file's tensors are in memory at a time.
+
+    Args:
+        folder: where to; created.
+        like: the checkpoint whose layout is followed.
+        weights: a tensor for each name of `like`.
+        chat_template: Jinja text that takes the place of the chat template of `like`.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    files: dict[str, dict[str, str]] = {}
+    for name, (file, stored_name) in like.places.items():
+        files.setdefault(file, {})[stored_name] = name
+    for file, names in files.items():
+        tensors = {stored_name: weights[name].contiguous() for stored_name, name in names.items()}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    for extra in sorted(like.folder.iterdir()):
+        if extra.is_file() and any(extra.match(pattern) for pattern in BESIDE_WEIGHTS):
+            shutil.copyfile(extra, folder / extra.name)
+    if chat_template is not None:
+        # Where older checkpoints keep theirs, which would be read in preference.
+        (folder / "chat_template.json").unlink(missing_ok=True)
+        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")

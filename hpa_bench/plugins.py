@@ -1,0 +1,29 @@
+"""The doors for strangers' code: every kind that an entry point or a file given by `--plugin` may add to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.engines.base import engines
+from hpa_bench.errors import UserError
+from hpa_bench.judges.base import judges
+from hpa_bench.method import methods
+from hpa_bench.registry import Registry
+
+DOORS: tuple[Registry[Any], ...] = (methods, engines, judges)
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Register what files given by `--plugin` define.
+
+    Raises:
+        UserError: a file is missing, raises on import, or defines none.
+    """
+    for path in paths:
+        if not sum(registry.add_file(path) for registry in DOORS):
+            raise UserError(
+                f"The plugin {path} defines no method, engine or judge: expected a class that derives from"
+                " hpa_bench.Method and has a `name`."
+            )

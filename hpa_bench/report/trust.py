@@ -1,0 +1,108 @@
+"""How far to trust the safety numbers: the judges on reference answers, against one another, and harm by harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hpa_bench.report.groups import Condition, short_names
+from hpa_bench.report.tables import Row, about, shown, values
+from hpa_bench.results.agreement import CALIBRATED
+from hpa_bench.results.measures import ALL, Cell, Series
+
+
+def calibration_row(condition: Condition, columns: Sequence[Series]) -> list[dict[str, Any]] | str:
+    """Return the cells of a judge's table for the sets' own reference answers, or the reason why none has a number."""
+    found = [condition.calibration(series) if series.metric in CALIBRATED else "-" for series in columns]
+    reasons = {cell for cell in found if cell != "-"}
+    if len(reasons) == 1 and isinstance(reason := reasons.pop(), str):
+        return reason
+    # No run, so no seeds: n stands where the sd over seeds would.
+    return [shown(cell) | ({"sd": f"n = {cell.n}"} if isinstance(cell, Cell) else {}) for cell in found]
+
+
+def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
+    """Return, for each two judges, kappa and agreement of each method after the last stage: all sets, then each."""
+    short = short_names(condition.safety_sets)
+    found = {}
+    for pair in condition.pairs:
+        rows = []
+        sizes: dict[str, int] = {}
+        for group in condition.main:
+            cells = []
+            for name in (ALL, *condition.safety_sets):
+                kappa, agreed = (group.final(Series(name, "safety", pair, metric)) for metric in ("kappa", "agreement"))
+                cells.append((shown(kappa, digits=2), shown(agreed)))
+                if isinstance(agreed, Cell):
+                    sizes[name] = agreed.n
+            rows.append((group.label, group.seeds, cells))
+        head = [
+            ("all sets" if name == ALL else short[name], f"n = {sizes[name]}" if name in sizes else "")
+            for name in (ALL, *condition.safety_sets)
+        ]
+        found[pair] = {"head": head, "rows": rows}
+    return found
+
+
+def category_table(condition: Condition, name: str, judge: str) -> dict[str, Any]:
+    """Return the ASR of each category of a set by one judge: of the aligned model, then of each method of the figures.
+
+    Returns:
+        `methods`, and as `rows` the category, its n, the aligned model's cell, and for each method its final cell and
+        its change since stage 0.
+    """
+    rows = []
+    for category in condition.categories[name]:
+        series = Series(f"{name}/{category}", "safety", judge, "category_asr")
+        aligned = condition.reference.cell(0, series)
+        finals = [
+            (shown(group.final(series)), shown(group.final(series._replace(metric="category_change")), signed=True))
+            for group in condition.shown
+        ]
+        rows.append((category, aligned.n if isinstance(aligned, Cell) else "", shown(aligned), finals))
+    return {"methods": [group.label for group in condition.shown], "rows": rows}
+
+
+def calibration(condition: Condition) -> list[Row]:
+    """Return every judge's numbers on the sets' own reference answers."""
+    columns = [series for judge in condition.judges for series in condition.safety(judge)]
+    return [
+        {"condition": condition.title} | series._asdict() | _calibrated(condition.calibration(series))
+        for series in columns
+        if series.metric in CALIBRATED
+    ]
+
+
+def agreement(condition: Condition) -> list[Row]:
+    """Return how far each two judges agree on each method's responses after the last stage."""
+    return [
+        about(condition, group, series) | values(group.final(series), group)
+        for group in condition.groups
+        for pair in condition.pairs
+        for name in (ALL, *condition.safety_sets)
+        for metric in ("agreement", "kappa")
+        for series in [Series(name, "safety", pair, metric)]
+    ]
+
+
+def categories(condition: Condition) -> list[Row]:
+    """Return the ASR of each harm category, before tuning and after the last stage, and its change; every judge."""
+    rows = []
+    for group in condition.groups:
+        wanted = [(0, "category_asr")]
+        wanted += [(group.last, metric) for metric in ("category_asr", "category_change")] if group.last else []
+        for judge in condition.judges:
+            for name, listed in condition.categories.items():
+                for category in listed:
+                    for stage, metric in wanted:
+                        series = Series(f"{name}/{category}", "safety", judge, metric)
+                        row = {"stage": stage, "category": category} | about(condition, group, series) | {"set": name}
+                        rows.append(row | values(group.cell(stage, series), group))
+    return rows
+
+
+def _calibrated(cell: Cell | str) -> Row:
+    if isinstance(cell, str):
+        return {"n": "", "value": "", "low": "", "high": "", "missing": "not defined" if cell == "-" else cell}
+    numbers = {name: round(getattr(cell, name), 4) + 0.0 for name in ("value", "low", "high")}
+    return {"n": cell.n} | numbers | {"missing": ""}

@@ -1,0 +1,1 @@
+"""Results: the run folder, and every number that is computed from it."""

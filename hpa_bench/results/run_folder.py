@@ -1,0 +1,310 @@
+"""The run directory: everything that a run leaves behind, and the only thing that a report reads.
+
+```
+runs/<suite>/<method>-<config hash>/seed<k>/
+  manifest.json                    what was run: suite, config, seed, versions, hardware, hash of the data
+  calibration/safety.jsonl         safety calibration samples, answered by the aligned model
+  references/judgements/<judge>/<set>.jsonl   verdicts on the sets' own reference answers: id, verdict
+  thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (`data:` URLs)
+  stage<t>/                        t = 0 is the aligned model, before any tuning
+    adapter/  weights/  state/     what a later step or stage needs
+    responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
+    judgements/<judge>/<set>.jsonl one row a sample: id, verdict; or <set>.MISSING, one sentence
+    scores.json  cost.json  DONE
+```
+
+Files and folders are written under a temporary name and renamed, so what has its final name is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+
+MANIFEST = "manifest.json"
+FAILED = "FAILED"
+FORMAT = 1
+_NOTHING = 2**16
+"""Free bytes that are as good as none."""
+
+
+class Judged:
+    """Answers that judges have given verdicts: a stage's responses, or the sets' own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def judges(self) -> list[str]:
+        """Return the judges that were asked, by the names that they are stored under."""
+        return sorted(path.name for path in (self.path / "judgements").glob("*"))
+
+    def judgements(self, judge: str, name: str) -> dict[str, str]:
+        """Return the verdict of each sample id of a safety or benign set.
+
+        Raises:
+            FileNotFoundError: the judge has not judged the set.
+        """
+        return {row["id"]: row["verdict"] for row in read_jsonl(self._judgement(judge, name, "jsonl"))}
+
+    def is_judged(self, judge: str, name: str) -> bool:
+        """Whether a judge has judged a set."""
+        return self._judgement(judge, name, "jsonl").exists()
+
+    def write_judgements(self, judge: str, name: str, verdicts: Mapping[str, str]) -> None:
+        """Write the verdict of each sample id; the set is no longer missing."""
+        rows = [{"id": sample, "verdict": verdict} for sample, verdict in verdicts.items()]
+        write_jsonl(self._judgement(judge, name, "jsonl"), rows)
+        self._judgement(judge, name, "MISSING").unlink(missing_ok=True)
+
+    def missing_judgement(self, judge: str, name: str) -> str:
+        """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
+        path = self._judgement(judge, name, "MISSING")
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def write_missing_judgement(self, judge: str, name: str, reason: str) -> None:
+        """Leave the reason, one sentence, where the verdicts would stand."""
+        with atomic(self._judgement(judge, name, "MISSING")) as partial:
+            partial.write_text(reason, encoding="utf-8")
+
+    def drop_judgements(self) -> None:
+        """Remove all verdicts, when there are new responses."""
+        remove(self.path / "judgements")
+
+    def _judgement(self, judge: str, name: str, suffix: str) -> Path:
+        return self.path / "judgements" / judge / f"{name}.{suffix}"
+
+
+class StageFolder(Judged):
+    """One stage of a run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.adapter = path / "adapter"
+        self.adapter_state = self.adapter / "method"
+        """What the method remembers between training and `adapt`."""
+        self.weights = path / "weights"
+        self.state = path / "state"
+        self.trainer = path / f"trainer{PARTIAL}"
+
+    def drop_weights(self) -> None:
+        """Remove what only the next stage needed."""
+        for path in (self.adapter, self.weights, self.state):
+            remove(path)
+
+    def drop_adapter_state(self) -> None:
+        """Remove what the stage's own state has taken the place of."""
+        remove(self.adapter_state)
+
+    def drop_trainer(self) -> None:
+        """Remove the checkpoints of a training that is finished."""
+        remove(self.trainer)
+
+    @property
+    def done(self) -> bool:
+        """Whether every step of the stage is finished."""
+        return (self.path / "DONE").exists()
+
+    def finish(self) -> None:
+        """Mark every step of the stage as finished."""
+        with atomic(self.path / "DONE") as partial:
+            partial.touch()
+
+    def responses(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a task or safety set (see `hpa_bench.runner.evaluation.Response`)."""
+        return read_jsonl(self.path / "responses" / f"{name}.jsonl")
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Seconds by step, peak memory, sizes; empty where the stage has none yet."""
+        path = self.path / "cost.json"
+        return read_json(path) if path.exists() else {}
+
+    def add_cost(self, **values: Any) -> None:
+        """Add to the stage's costs; `seconds` is merged step by step, so that a resumed run keeps what it spent."""
+        cost = self.cost
+        seconds = cost.get("seconds", {})
+        for step, spent in values.pop("seconds", {}).items():
+            seconds[step] = round(seconds.get(step, 0.0) + spent, 3)
+        write_json(self.path / "cost.json", cost | {"seconds": seconds} | values)
+
+
+class RunFolder:
+    """One run (suite, method, config, seed) on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._recording = False
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run."""
+        return read_json(self.path / MANIFEST)
+
+    def stage(self, index: int) -> StageFolder:
+        """Return the folder of a stage, existing or not; stage 0 is the aligned model."""
+        return StageFolder(self.path / f"stage{index}")
+
+    @property
+    def references(self) -> Judged:
+        """The sets' own reference answers, as the judges see them."""
+        return Judged(self.path / "references")
+
+    def reference_judgements(self, judge: str, name: str) -> dict[str, str] | None:
+        """Return the verdict on each reference answer of a set by sample id; None where a judge has given none."""
+        return self.references.judgements(judge, name) if self.references.is_judged(judge, name) else None
+
+    def thumbnails(self, name: str) -> dict[str, list[str]]:
+        """Return the small images of the samples of a set that may stand as examples, by id; empty where none."""
+        path = self.path / "thumbnails" / f"{name}.jsonl"
+        return {row["id"]: row["images"] for row in read_jsonl(path)} if path.exists() else {}
+
+    def finished_stages(self) -> list[StageFolder]:
+        """Return the finished stages, from stage 0 up to the first that is not finished."""
+        stages: list[StageFolder] = []
+        while (stage := self.stage(len(stages))).done:
+            stages.append(stage)
+        return stages
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            UserError: another live run holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise UserError(
+                    f"{self.path} is in use by another run (process {holder}): wait for it, or choose another --out."
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            self._remove_partial()
+            yield
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Keep the reason of a failure in the FAILED file, which a report shows in place of what is missing.
+
+        Raises:
+            UserError: the disk is full, in place of whatever could not be written.
+        """
+        (self.path / FAILED).unlink(missing_ok=True)
+        self._recording = True
+        try:
+            yield
+        except Exception as error:
+            full = self._disk_full(error)
+            reason = full or (str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            self.note_failure(reason)
+            if full:
+                raise UserError(full) from error
+            raise
+        finally:
+            self._recording = False
+
+    def note_failure(self, reason: str) -> None:
+        """Write the FAILED file, where failures are being recorded and there is room for it."""
+        if self._recording:
+            try:
+                with atomic(self.path / FAILED) as partial:
+                    partial.write_text(reason, encoding="utf-8")
+            except OSError:
+                self._remove_partial()
+
+    def _disk_full(self, error: Exception) -> str:
+        """Return what to say where an error comes of a full disk, after removing what is half written; else ""."""
+        told = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+        # Torch's writer of checkpoints does not tell why it failed.
+        if not told and shutil.disk_usage(self.path).free >= _NOTHING:
+            return ""
+        self._remove_partial()
+        return (
+            f"The disk of {self.path} is full: free some space; the same command goes on from the last finished step."
+        )
+
+    def _remove_partial(self) -> None:
+        """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
+        for partial in self.path.rglob(f"*{PARTIAL}"):
+            if partial.name != f"trainer{PARTIAL}":
+                remove(partial)
+
+    def record_failure(self, planned: Mapping[str, Any], reason: str) -> None:
+        """Leave the reason in the folder of a run that ended before it could, so that a report shows it.
+
+        Args:
+            planned: the manifest as far as it is known; used where the run wrote none, and replaced once one does.
+            reason: one sentence; used where the run left none.
+        """
+        if not (self.path / MANIFEST).exists():
+            write_json(self.path / MANIFEST, {**planned, "planned": True})
+        if not (self.path / FAILED).exists():
+            with atomic(self.path / FAILED) as partial:
+                partial.write_text(reason, encoding="utf-8")
+
+    def claim(self, manifest: Mapping[str, Any], identity: Iterable[str]) -> None:
+        """Write the manifest, or check that the folder was made by the same run.
+
+        Args:
+            manifest: what is to be run.
+            identity: the manifest's keys that make it the same run; others, such as versions, may differ.
+
+        Raises:
+            UserError: the folder belongs to another run; the message names the first key that differs.
+        """
+        if not (self.path / MANIFEST).exists():
+            foreign = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
+            if foreign:
+                raise UserError(
+                    f"{self.path} is not empty and holds no {MANIFEST} (it has {foreign[0]!r}): choose another --out."
+                )
+        existing = self.manifest if (self.path / MANIFEST).exists() else {"planned": True}
+        if existing.get("planned"):
+            write_json(self.path / MANIFEST, manifest)
+            return
+        for key in identity:
+            difference = _difference(existing.get(key), manifest[key], key)
+            if difference:
+                raise UserError(
+                    f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
+                )
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found = _difference(old.get(key), new.get(key), f"{name}.{key}")
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{name} is {old!r} there and {new!r} here"
+
+
+def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
+    """Return every run at or below the given folders, sorted by path.
+
+    Raises:
+        UserError: a folder does not exist or holds no run.
+    """
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        manifests = sorted(path.rglob(MANIFEST)) if path.is_dir() else []
+        if not manifests:
+            raise UserError(f"No run in {path}: expected a folder with a {MANIFEST} at or below it.")
+        found.update((manifest.parent.resolve(), RunFolder(manifest.parent)) for manifest in manifests)
+    return [found[path] for path in sorted(found)]

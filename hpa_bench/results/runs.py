@@ -1,0 +1,228 @@
+"""Results of runs, read from their run directories and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench import metrics
+from hpa_bench.errors import UserError
+from hpa_bench.metrics import Floats
+from hpa_bench.results import agreement as verdicts
+from hpa_bench.results.measures import ALL, Key, Measure, Series, combine, measures_of, samples_of
+from hpa_bench.results.run_folder import FAILED, RunFolder, StageFolder, find_runs
+from hpa_bench.results.stage_data import StageData, judges_of, read_stage
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class Run:
+    """One run's results; `label` is its method, with the changed config."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.manifest = folder.manifest
+        self.tasks: list[str] = self.manifest["tasks"]
+        self.curriculum: list[list[str]] = self.manifest["stages"]
+        self.seed: int = self.manifest["seed"]
+        self.stages = folder.finished_stages()
+        self.judges = judges_of(self.stages, self.manifest)
+        self.label = _label(self.manifest)
+
+    @property
+    def variant(self) -> tuple[str, str]:
+        """The method and its whole config: what runs of several seeds share."""
+        return self.manifest["method"], json.dumps(self.manifest["config"], sort_keys=True)
+
+    @property
+    def last(self) -> int:
+        """The last stage of the finished run; 0 for zero-shot."""
+        return len(self.curriculum)
+
+    @property
+    def missing(self) -> str:
+        """Why the run is not complete; empty where it is."""
+        if len(self.stages) > self.last:
+            return ""
+        failed = self.folder.path / FAILED
+        why = ": " + " ".join(failed.read_text(encoding="utf-8").split()) if failed.exists() else ""
+        done = len(self.stages) - 1
+        return (f"stopped after stage {done} of {self.last}" if self.stages else "no stage finished") + why
+
+    def trained(self, stage: int) -> int:
+        """Return the number of tasks trained by a stage."""
+        return len({task for group in self.curriculum[:stage] for task in group})
+
+    @cached_property
+    def data(self) -> list[StageData]:
+        """The finished stages' samples.
+
+        Raises:
+            UserError: a stage was tested on other samples than stage 0.
+        """
+        data = [read_stage(stage, self.manifest) for stage in self.stages]
+        for stage, later in zip(self.stages[1:], data[1:], strict=True):
+            for name, ids in later.ids.items():
+                if ids != data[0].ids[name]:
+                    odd = sorted(set(ids) ^ set(data[0].ids[name]), key=str)[0]
+                    lacks, has = ("it", "stage 0") if odd not in ids else ("stage 0", "it")
+                    path = stage.path / "responses" / f"{name}.jsonl"
+                    raise UserError(f"{path} does not match stage 0: {lacks} lacks the id {odd!r}, which {has} has.")
+        return data
+
+    @cached_property
+    def samples(self) -> dict[Series, Floats]:
+        """Per-sample values in percent, [finished stages, n], in the order of `data[0].ids`; NaN where not judged."""
+        return samples_of(self.data, self.manifest, self.judges)
+
+    @cached_property
+    def measures(self) -> dict[Key, Measure]:
+        """Every number of this run."""
+        return measures_of(self.samples, self.tasks, self.curriculum, self.data[0].clusters if self.data else {})
+
+    @cached_property
+    def details(self) -> dict[Key, Measure]:
+        """What the verdicts of stage 0 and of the last stage say beyond scores (see `hpa_bench.results.agreement`)."""
+        data = {stage: self.data[stage] for stage in (0, self.last) if stage < len(self.stages)}
+        sets = self.manifest["safety_sets"]
+        if not data:
+            return {}
+        return verdicts.agreement(data, sets, self.judges) | verdicts.by_category(data, sets, self.judges)
+
+    @cached_property
+    def calibration(self) -> dict[Key, Measure]:
+        """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
+        sets = [*self.manifest["safety_sets"], *self.manifest["benign_sets"]]
+        pairs = [(judge, name) for judge in self.judges for name in sets]
+        found = {pair: given for pair in pairs if (given := self.folder.reference_judgements(*pair))}
+        return verdicts.on_references(found, self.manifest, self.judges) if found else {}
+
+    def uncalibrated(self, series: Series) -> str:
+        """Return what stands in the place of a judge's number on reference answers, where there is none."""
+        for name in [series.set] if series.set != ALL else self.manifest[f"{series.kind}_sets"]:
+            if not self.stages or not any(row.get("target") for row in self.stages[0].responses(name)):
+                return "no reference answers"
+            if self.folder.reference_judgements(series.judge, name) is None:
+                reason = self.folder.references.missing_judgement(series.judge, name)
+                return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
+        return "-"
+
+    def measure(self, key: Key) -> Measure | None:
+        """Return a number of this run, or None where it has none (see `absence`)."""
+        return self.measures.get(key) or self.details.get(key)
+
+    def absence(self, key: Key) -> str:
+        """Return what stands in the place of a number that this run does not have.
+
+        Returns:
+            "-" where it does not exist, "undefined: reason" where these data do not define it, or "missing: reason".
+        """
+        stage, (name, kind, judge, metric) = key
+        undefined = metric in metrics.CONTINUAL and metric not in metrics.defined_metrics(self.curriculum, self.tasks)
+        if stage > self.last or undefined:
+            return "-"
+        if stage >= len(self.stages):
+            return f"missing: {self.missing}"
+        sets = [name.partition("/")[0]] if name != ALL else self.manifest.get(f"{kind}_sets", [])
+        for one in judge.split(verdicts.VERSUS) if judge else ():
+            # A change since stage 0 lacks stage 0's verdicts as well.
+            for index in (0, stage) if metric in ("dasr", "category_change") else (stage,):
+                unjudged = [part for part in sets if (one, part) not in self.data[index].verdicts]
+                if unjudged:
+                    reasons = (self.stages[index].missing_judgement(one, part) for part in unjudged)
+                    where = "" if index == stage else "stage 0 "
+                    return f"missing: {next(filter(None, reasons), f'{where}not judged by {one}')}"
+        return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
+
+
+def stage_scores(stage: StageFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a stage's scores.json, from its responses and judgements.
+
+    Returns:
+        One row a number: set ("all" for the mean over sets), kind (task, safety, benign), judge ("" for tasks),
+        metric, value, n, low, high; percent, rounded to 4 decimals so that equal results are equal bytes.
+    """
+    data = read_stage(stage, manifest)
+    samples = samples_of([data], manifest, judges_of([stage], manifest))
+    measures = measures_of(samples, manifest["tasks"], None, data.clusters)
+    return [
+        key.series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}
+        for key, measure in measures.items()
+        for cell in [combine(key, [measure])]
+    ]
+
+
+def read_runs(folders: Iterable[RunFolder]) -> list[Run]:
+    """Read runs and give those of one method with different configs different labels."""
+    runs = [Run(folder) for folder in folders]
+    labels: dict[tuple[str, str], str] = {}
+    for run in runs:  # Setting a default explicitly changes nothing: the shortest label of one config is its label.
+        labels[run.variant] = min(labels.get(run.variant, run.label), run.label, key=len)
+    for run in runs:
+        run.label = labels[run.variant]
+        others = [flat(json.loads(config)) for (_, config), label in labels.items() if label == run.label]
+        if len(others) > 1:  # Their defaults differ, as between two versions of a method.
+            own = flat(run.manifest["config"])
+            differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
+            run.label = _labelled(run.manifest, differing)
+    return runs
+
+
+def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> DataFrame:
+    """Return the results of every run at or below one or several folders.
+
+    Args:
+        paths: run folders, or folders above them.
+
+    Returns:
+        One row per run, stage, set, judge and metric, measured numbers only (a stage that a run did not reach has no
+        rows; `missing` says why on every row of such a run). Columns: suite, order (tasks, comma-separated),
+        harmful_ratio, method, label (method with its changed config), seed, run (folder), missing, stage, set ("all"
+        for what averages over sets), kind (task, safety, benign), judge, metric, value, n, low, high. Values are in
+        percent with 95% intervals, but for kappa, which goes from -1 to 1; ap, bwt and the other continual metrics
+        stand at the last stage. Of the metrics of `hpa_bench.results.agreement`, which stand at stage 0 and the last
+        stage, `agreement` and `kappa` have a pair as judge ("a vs b"), `category_asr` and `category_change` a harm
+        category behind the set ("set/category").
+
+    Raises:
+        UserError: a folder holds no run, or a run's stages do not fit together.
+    """
+    from pandas import DataFrame
+
+    listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    columns = "suite order harmful_ratio method label seed run missing stage set kind judge metric value n low high"
+    rows = []
+    for run in read_runs(find_runs(Path(path) for path in listed)):
+        manifest = run.manifest
+        about = {"suite": manifest["suite"], "order": ",".join(run.tasks), "harmful_ratio": manifest["harmful_ratio"]}
+        about |= {"method": manifest["method"], "label": run.label, "seed": run.seed}
+        about |= {"run": str(run.folder.path), "missing": run.missing}
+        for key, measure in (run.measures | run.details).items():
+            cell = combine(key, [measure])
+            row = {"stage": key.stage, "value": cell.value, "n": cell.n, "low": cell.low, "high": cell.high}
+            rows.append(about | key.series._asdict() | row)
+    return DataFrame(rows, columns=columns.split())
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
+def _label(manifest: Mapping[str, Any]) -> str:
+    # What `--set` says of the suite is a condition of the run, not a variant of its method.
+    return _labelled(manifest, [key for key in flat(manifest["changed"] or {}) if key in flat(manifest["config"])])
+
+
+def _labelled(manifest: Mapping[str, Any], keys: Sequence[str]) -> str:
+    config = flat(manifest["config"])
+    settings = ", ".join(f"{key}={config[key]}" for key in keys)
+    return f"{manifest['method']} ({settings})" if settings else str(manifest["method"])

@@ -1,0 +1,76 @@
+"""One stage's samples as a run folder holds them, joined by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpa_bench.errors import UserError
+from hpa_bench.metrics import Floats, Ints
+from hpa_bench.results.coherence import incoherence
+from hpa_bench.results.run_folder import StageFolder
+
+
+class StageData(NamedTuple):
+    """One stage's samples, sorted by id."""
+
+    ids: dict[str, list[str]]
+    scores: dict[str, Floats]
+    verdicts: dict[tuple[str, str], list[str]]
+    """By judge and set; sets that a judge has not judged are absent."""
+    incoherent: dict[str, list[bool]]
+    """By safety and benign set: whether the response is incoherent (see `hpa_bench.results.coherence`)."""
+    categories: dict[str, list[str]]
+    """By safety and benign set that has categories."""
+    clusters: dict[str, Ints]
+    """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
+
+
+def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
+    """Read a stage's scores and verdicts, joined by sample id.
+
+    Raises:
+        UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
+    """
+    data = StageData({}, {}, {}, {}, {}, {})
+    judges = judges_of([stage], manifest)
+    for name in [*manifest["tasks"], *manifest["safety_sets"], *manifest["benign_sets"]]:
+        where = stage.path / "responses" / f"{name}.jsonl"
+        rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
+        ids = [row["id"] for row in rows]
+        if not ids:
+            raise UserError(f"{where} holds no responses.")
+        twice = next((first for first, second in pairwise(ids) if first == second), None)
+        if twice is not None:
+            raise UserError(f"{where} has two responses with the id {twice!r}.")
+        data.ids[name] = ids
+        if any("cluster" in row for row in rows):
+            names = [row.get("cluster", f"alone/{row['id']}") for row in rows]
+            data.clusters[name] = np.unique(names, return_inverse=True)[1]
+        if name in manifest["tasks"]:
+            unscored = next((row["id"] for row in rows if row["score"] is None), None)
+            if unscored is not None:
+                raise UserError(f"{where} has no score for the id {unscored!r}.")
+            data.scores[name] = np.array([row["score"] for row in rows], dtype=np.float64)
+            continue
+        data.incoherent[name] = [incoherence(row["response"]) != "" for row in rows]
+        if any("category" in row for row in rows):
+            data.categories[name] = [row.get("category", "none") for row in rows]
+        for judge in judges:
+            try:
+                verdicts = stage.judgements(judge, name)
+            except FileNotFoundError:
+                continue
+            left_out = next((sample for sample in ids if sample not in verdicts), None)
+            if left_out is not None:
+                raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")
+            data.verdicts[judge, name] = [verdicts[sample] for sample in ids]
+    return data
+
+
+def judges_of(stages: Iterable[StageFolder], manifest: Mapping[str, Any]) -> list[str]:
+    """Return the judges of the manifest, the first being the one of the main table, then those added later."""
+    return list(dict.fromkeys([*manifest["judges"], *(judge for stage in stages for judge in stage.judges())]))

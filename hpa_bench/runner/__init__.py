@@ -1,0 +1,1 @@
+"""The runner: one run from its specification to its last verdict."""

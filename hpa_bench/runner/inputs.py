@@ -1,0 +1,120 @@
+"""All the data of one run, loaded and checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench.data.poison import poison
+from hpa_bench.data.samples import content_hash
+from hpa_bench.data.tasks import check_scoring, check_task, load_tasks, training_samples
+from hpa_bench.errors import UserError
+from hpa_bench.files import read_jsonl, write_jsonl
+from hpa_bench.judges.keyword import verdict
+from hpa_bench.machine.processes import is_main
+from hpa_bench.results.thumbnails import thumbnail_rows
+from hpa_bench.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.spec import RunSpec
+
+ASKED_AT_ONCE = 128
+"""Harmful requests that the aligned model answers before it is seen whether enough of the answers are refusals."""
+
+
+class RunData:
+    """Tasks, safety sets and calibration sources of one run.
+
+    Args:
+        spec: what to run.
+        trained: the tasks that the method trains on; the others need no training split.
+
+    Raises:
+        UserError: a task that does not exist, or bad data in one.
+    """
+
+    def __init__(self, spec: RunSpec, trained: Sequence[str]) -> None:
+        suite = spec.suite
+        self.evaluated: dict[str, Task] = load_tasks(
+            [*suite.tasks, *suite.safety_sets, *suite.benign_sets],
+            suite.task_folders(),
+            split=suite.evaluation.split,
+            metadata=suite.task_metadata(),
+        )
+        """The lm-eval tasks that every stage is scored on."""
+        self.training: dict[str, list[Sample]] = {}
+        """The training samples of each task, in which harmful pairs may stand."""
+        self.poisoned: dict[str, dict[str, str]] = {}
+        """By task: the id of the harmful pair by the id of the sample that it replaced."""
+        self.hashes: dict[str, str] = {}
+        """SHA-256 of what each set holds, images included."""
+        self.thumbnails: dict[str, list[dict[str, Any]]] = {}
+        """By evaluated set: the small images of a few samples, for the examples of a report."""
+
+        needs = spec.method(spec.config).needs
+        harmful = self._source(spec, suite.harmful_task()) if spec.harmful_ratio else []
+        if harmful:
+            self.hashes["harmful_data"] = content_hash(harmful)
+        for name, task in self.evaluated.items():
+            check_scoring(task)
+            tested = check_task(task, suite.evaluation.split)
+            self.hashes[name] = content_hash(tested)
+            self.thumbnails[name] = thumbnail_rows(tested[: suite.evaluation.limit])
+            del tested  # The images that it keeps; the next set's need the room.
+            if name in trained:
+                samples = check_task(task, "training")[: suite.training.limit]
+                self.hashes[f"{name}/training"] = content_hash(samples)
+                if spec.harmful_ratio:
+                    samples, self.poisoned[name] = poison(samples, harmful, spec.harmful_ratio, spec.seed, name)
+                self.training[name] = samples
+        self.safety_source = self._source(spec, suite.calibration.safety_set) if "safety_calibration" in needs else []
+        """Harmful requests for the safety calibration samples, in a random order of the run's own."""
+        self.safety_data = self._source(spec, suite.safety_data) if "safety_data" in needs else []
+        """Harmful requests with safe answers, for methods that train on them, in a random order of the run's own."""
+
+    def _source(self, spec: RunSpec, name: str | None) -> list[Sample]:
+        assert name is not None, "checked with the spec"
+        suite = spec.suite
+        samples = training_samples(load_tasks([name], suite.task_folders(), metadata=suite.task_metadata())[name])
+        return Random(derive_seed(spec.seed, f"order of {name}")).sample(samples, len(samples))
+
+
+def safety_calibration(
+    path: Path, source: Sequence[Sample], count: int, answer: Callable[[Sequence[Sample]], list[str]]
+) -> list[Sample]:
+    """Return D_s (HPA, part 1): harmful requests with the aligned model's own answers, safe ones only.
+
+    Args:
+        path: where the samples are kept, so that a resumed run calibrates on the same.
+        source: harmful requests.
+        count: how many samples; fewer where the model refuses fewer.
+        answer: answers requests with the aligned model.
+
+    Raises:
+        UserError: the aligned model refuses none of them.
+    """
+    by_id = {sample.id: sample for sample in source}
+    if not path.exists():
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(source), ASKED_AT_ONCE):
+            asked = source[start : start + ASKED_AT_ONCE]
+            answered = zip(asked, answer(asked), strict=True)
+            rows += [{"id": s.id, "response": r} for s, r in answered if verdict(r) == "refused"]
+            if len(rows) >= count:
+                break
+        if not rows:
+            raise UserError(
+                f"The aligned model refuses none of the {len(source)} requests for the safety calibration samples:"
+                " expected a safety-aligned model."
+            )
+        if is_main():
+            write_jsonl(path, rows[:count])
+    else:
+        rows = read_jsonl(path)
+    return [replace(by_id[row["id"]], target=row["response"], further=()) for row in rows[:count]]

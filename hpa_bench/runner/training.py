@@ -1,0 +1,221 @@
+"""Fine-tune one stage: Hugging Face Trainer on what the method wrapped, with the method's penalty added to the loss."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from hpa_bench.errors import UserError
+from hpa_bench.machine.device import explained_shortage
+from hpa_bench.machine.processes import barrier, is_main, processes
+from hpa_bench.method import Method
+from hpa_bench.models.prompts import IGNORED, training_batch
+from hpa_bench.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import ProcessorMixin, TrainerControl, TrainerState
+
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.suite import TrainingConfig
+
+logger = logging.getLogger(__name__)
+# peft still reads a property that transformers renamed; nobody here can do anything about it.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+# Its new name came after the oldest transformers that this package takes.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able", category=FutureWarning)
+
+_WHOLE = "WHOLE"
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+
+def train(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    *,
+    method: Method,
+    processor: ProcessorMixin,
+    config: TrainingConfig,
+    seed: int,
+    folder: Path,
+    where: str,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Train a wrapped model in place, going on from the last checkpoint in `folder` if there is one.
+
+    Args:
+        model: what the method's `wrap` returned.
+        samples: the stage's training samples.
+        method: gives the penalty.
+        processor: of the model.
+        config: the suite's recipe.
+        seed: of the data order.
+        folder: where checkpoints of the unfinished training are kept.
+        where: the stage, for messages.
+        progress: called after every optimiser step.
+
+    Returns:
+        The number of optimiser steps of the whole stage.
+
+    Raises:
+        UserError: the loss became NaN or infinite; the message says at which step. Or a GPU's memory is full.
+    """
+    on_gpu = next(model.parameters()).is_cuda
+    batch_size, accumulation = share_of_step(config)
+    workers = min(4, os.cpu_count() or 1) if on_gpu else 0
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        seed=derive_seed(seed, "data order") % 2**31,
+        use_cpu=not on_gpu,
+        bf16=config.precision("cuda" if on_gpu else "cpu") == "bfloat16",
+        # A method may train experts that a batch does not reach.
+        ddp_find_unused_parameters=True,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        dataloader_num_workers=workers if config.workers is None else config.workers,
+    )
+    if arguments.n_gpu > 1:
+        # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.
+        arguments._n_gpu = 1
+    trainer = _StageTrainer(
+        method=method,
+        where=where,
+        model=model,
+        args=arguments,
+        train_dataset=samples,  # type: ignore[arg-type]
+        data_collator=partial(training_batch, processor),
+        callbacks=[_Report(progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
+    whole = sorted(folder.glob(f"checkpoint-*/{_WHOLE}"), key=lambda mark: int(mark.parent.name.split("-")[1]))
+    checkpoint = str(whole[-1].parent) if whole else None
+    if checkpoint:
+        logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
+    with (
+        _recomputing(model, config.gradient_checkpointing),
+        explained_shortage(f"the training of {where}", _less(config)),
+    ):
+        return trainer.train(resume_from_checkpoint=checkpoint).global_step
+
+
+def _less(config: TrainingConfig) -> str:
+    """Return what makes a training need less memory."""
+    smaller = (
+        "halve training.batch_size and double training.gradient_accumulation, which takes the same optimiser steps"
+        " and is a run of its own"
+    )
+    if config.gradient_checkpointing:
+        return smaller
+    return f"go on with training.gradient_checkpointing=true, or {smaller}"
+
+
+def share_of_step(config: TrainingConfig) -> tuple[int, int]:
+    """Return `(batch size, accumulation)` of this process, so that all together take one optimiser step's samples.
+
+    Raises:
+        UserError: the samples of a step cannot be shared equally.
+    """
+    samples = config.batch_size * config.gradient_accumulation
+    own, rest = divmod(samples, processes())
+    if rest:
+        raise UserError(
+            f"{processes()} processes cannot share the {samples} samples of an optimiser step (training.batch_size"
+            f" {config.batch_size} x training.gradient_accumulation {config.gradient_accumulation}) equally: launch a"
+            " number of processes that divides it."
+        )
+    size = max(size for size in range(1, min(config.batch_size, own) + 1) if own % size == 0)
+    return size, own // size
+
+
+@contextmanager
+def _recomputing(model: Any, on: bool) -> Iterator[None]:
+    """Let the model keep no activations inside its blocks for a while (gradient checkpointing)."""
+    if not on:
+        yield
+        return
+    if not hasattr(model, "gradient_checkpointing_enable"):
+        raise UserError(
+            f"training.gradient_checkpointing: {type(model).__name__}, which the method trains, has no"
+            " gradient_checkpointing_enable(); let it pass that of the model on, or switch it off."
+        )
+    # The reentrant kind gives no gradients where the embeddings are frozen, as they are under LoRA.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
+
+
+class _StageTrainer(Trainer):
+    def __init__(self, *, method: Method, where: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._method = method
+        self._where = where
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        bare = self.accelerator.unwrap_model(model)
+        # Where the task loss is already a mean over the whole accumulation window, Trainer does not divide it: an
+        # undivided penalty would count once for every micro-batch.
+        whole_window = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        if (penalty := self._method.penalty(bare, inputs, outputs)) is not None:
+            loss = loss + (penalty / self.current_gradient_accumulation_steps if whole_window else penalty)
+        if (summed := self._method.token_penalty(bare, inputs, outputs)) is not None:
+            tokens: Any = num_items_in_batch if whole_window else (inputs["labels"] != IGNORED).sum()
+            # The count is over all processes, whose gradients are then averaged.
+            loss = loss + summed / tokens * (self.accelerator.num_processes if whole_window else 1)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        loss = super().training_step(*arguments, **keywords)
+        if not torch.isfinite(loss):
+            step, steps = self.state.global_step + 1, self.state.max_steps
+            raise UserError(
+                f"The training loss became {loss.item()} at step {step} of {steps} in {self._where}:"
+                " the stages before it are kept; lower training.learning_rate or check the data."
+            )
+        return loss
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        barrier()  # Every process saves its random state.
+        if is_main():
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress(state.global_step, state.max_steps)
