@@ -53,7 +53,7 @@ def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage:
 def test_an_engine_of_one_process_is_refused_before_anything_is_read(suite: Path, tmp_path: Path) -> None:
     engine = tmp_path / "alone.py"
     engine.write_text(
-        "from hpa_bench.engines import Engine\n\n\n"
+        "from hpa_bench import Engine\n\n\n"
         "class Alone(Engine):\n"
         "    name = 'alone'\n\n"
         "    def generate(self, requests, on_progress=None):\n"

@@ -204,7 +204,7 @@ def test_the_same_judge_twice_is_refused(tmp_path: Path) -> None:
 def test_judge_lets_go_of_what_its_judges_loaded_also_when_it_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     released = tmp_path / "released"
     (tmp_path / "heavy.py").write_text(
-        "from pathlib import Path\n\nfrom hpa_bench.judges import Judge\n\nclass Heavy(Judge):\n    name = 'heavy'\n\n"
+        "from pathlib import Path\n\nfrom hpa_bench import Judge\n\nclass Heavy(Judge):\n    name = 'heavy'\n\n"
         "    def verdicts(self, rows):\n        return ['safe' for _ in rows]\n\n"
         f"    def release(self):\n        Path({str(released)!r}).touch()\n"
     )
@@ -219,7 +219,7 @@ def test_judge_lets_go_of_what_its_judges_loaded_also_when_it_is_refused(folder:
 
 def test_make_judge_reaches_plugins(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from hpa_bench.judges import Judge\n\nclass Mine(Judge):\n    name = 'my_judge'\n\n"
+        "from hpa_bench import Judge\n\nclass Mine(Judge):\n    name = 'my_judge'\n\n"
         "    def verdicts(self, rows):\n        return ['refused' for _ in rows]\n"
     )
     from hpa_bench.plugins import load_plugins
