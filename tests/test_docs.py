@@ -94,6 +94,27 @@ def test_names_in_the_package_exist(page: Path) -> None:
     assert sorted(name for name in names if not resolves(name)) == []
 
 
+def test_the_architecture_names_every_module_in_its_room() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (top|`\w+/`)[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    named = [
+        room.strip("`").replace("top", "") + file for room, files in rows for file in re.findall(r"`(\w+)`", files)
+    ]
+    package = ROOT / "hpa_bench"
+    files = [file.relative_to(package).with_suffix("").as_posix() for file in package.rglob("*.py")]
+    inner = {file for file in files if not file.endswith("/__init__")}
+
+    assert sorted(named) == sorted(inner)
+
+
+def test_a_flow_visits_no_file_twice() -> None:
+    flows = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("\n### ")[1:]
+    visited = {flow.partition("\n")[0]: re.findall(r"^\d+\. `([^`]*)`", flow, re.MULTILINE) for flow in flows}
+
+    assert len([flow for flow in visited.values() if flow]) == 6
+    assert [name for name, files in visited.items() if len(set(files)) != len(files)] == []
+
+
 def test_a_moved_module_would_be_noticed() -> None:
     assert resolves("hpa_bench.metrics.continual_metrics") and resolves("hpa_bench.Method.adapt")
     assert not resolves("hpa_bench.nowhere.thing") and not resolves("hpa_bench.metrics.nothing")
