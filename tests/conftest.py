@@ -1,7 +1,26 @@
-"""What all tests share: no hub, and one thread a process, since several may run."""
+"""What all tests share: no hub, one thread a process, since several may run, and the word `slow`, kept honest."""
 
 import os
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+NAMED, FAILED = 5, 60
+"""Seconds from which on a test that is not marked `slow` is named at the end, and from which on it fails."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(FAILED))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    long = [one for one in reports if isinstance(one, pytest.TestReport) and "slow" not in one.keywords]
+    for report in sorted(long, key=lambda report: -report.duration):
+        if report.duration > NAMED:
+            terminalreporter.line(f"{report.duration:.0f} s, and not marked slow: {report.nodeid} ({report.when})")

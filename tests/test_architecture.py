@@ -75,6 +75,7 @@ def test_a_model_without_blocks_beside_its_embeddings_names_the_lists_it_has() -
         decoder_blocks(Odd())
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_edits_the_suites_layers_alone(tmp_path: Path) -> None:
     suite = write_suite(
         tmp_path,

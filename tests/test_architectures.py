@@ -28,6 +28,8 @@ from tests.architectures import ARCHITECTURES, LAYERS, Architecture, save
 from tests.simulated_gpu import simulated_gpu
 from tests.suites import REFUSAL, teach, write_suite
 
+pytestmark = pytest.mark.slow
+
 LINEAR = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 IMAGES = [Image.new("RGB", size, "red") for size in ((30, 24), (70, 20), (10, 13), (90, 110))]
 

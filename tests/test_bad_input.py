@@ -51,6 +51,7 @@ def test_a_model_folder_without_a_model(tmp_path: Path) -> None:
     assert "is no checkpoint of an image-text-to-text model" in refused(path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_missing_task(tmp_path: Path) -> None:
     path = write_suite(tmp_path, tasks=["colours", "shadez"])
     message = refused(path, tmp_path / "run")
@@ -95,6 +96,7 @@ def test_too_small_a_harmful_ratio(suite: Path, tmp_path: Path) -> None:
     assert "is less than one sample: use at least 0.0833" in message
 
 
+@pytest.mark.slow
 def test_a_model_that_refuses_nothing_has_no_safety_calibration(tmp_path: Path) -> None:
     path = write_suite(tmp_path, calibration={"safety_set": "harm"})
 
@@ -109,6 +111,7 @@ def test_a_folder_that_a_live_run_holds(suite: Path, tmp_path: Path) -> None:
     assert f"in use by another run (process {os.getpid()})" in message
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_configuration_keeps_its_run(suite: Path, tmp_path: Path) -> None:
     first = run(str(suite), "seqft", out=tmp_path / "run")
     scores = (first.stage(2).path / "scores.json").read_bytes()

@@ -19,6 +19,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_script_runs(name: str) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split()]
@@ -27,6 +28,7 @@ def test_a_script_runs(name: str) -> None:
     assert any(character.isdigit() for character in result.stdout)
 
 
+@pytest.mark.slow
 def test_passes_are_counted() -> None:
     alone = passes("seqft", 0)
     with_replay = passes("replay", 0)

@@ -39,6 +39,7 @@ def test_the_corpus_figure_is_not_the_mean_of_the_captions() -> None:
     assert not math.isclose(bleu_rouge_cider(ITEMS), sum(own) / 3, rel_tol=1e-3)
 
 
+@pytest.mark.slow
 @needs_java
 def test_the_headline_is_that_of_cocoevalcap() -> None:
     from pycocoevalcap.bleu.bleu import Bleu

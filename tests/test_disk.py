@@ -53,6 +53,7 @@ class Peak(Progress):
         self.bytes = max(self.bytes, sum(file.stat().st_size for file in files if file.is_file()))
 
 
+@pytest.mark.slow
 def test_a_run_takes_about_what_was_counted(tmp_path: Path) -> None:
     training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "save_steps": 1}
     suite = write_suite(tmp_path, training=training, lora={"rank": 16, "alpha": 16})
@@ -119,6 +120,7 @@ class Filler(Progress):
             full.write_bytes(bytes(free - self.leave))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "leave"), [("train", 0), ("adapt", 200_000), ("evaluate", 0)])
 def test_a_disk_that_fills_up_loses_nothing(
     step: str, leave: int, tmp_path: Path, small_disk: Callable[[int], Path]

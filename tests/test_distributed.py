@@ -50,6 +50,7 @@ def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage:
     assert rest.norm() < 1e-3 * update.norm()
 
 
+@pytest.mark.slow
 def test_an_engine_of_one_process_is_refused_before_anything_is_read(suite: Path, tmp_path: Path) -> None:
     engine = tmp_path / "alone.py"
     engine.write_text(
@@ -68,6 +69,7 @@ def test_an_engine_of_one_process_is_refused_before_anything_is_read(suite: Path
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_path: Path) -> None:
     one = run(str(suite), "hpa", out=tmp_path / "one")
     two = RunFolder(tmp_path / "two")
@@ -94,6 +96,7 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
         assert len(two.stage(2).responses(name)) == len(one.stage(2).responses(name))
 
 
+@pytest.mark.slow
 def test_one_process_that_fails_ends_both_with_its_sentence_once(suite: Path, tmp_path: Path) -> None:
     one = run(str(suite), "seqft", out=tmp_path / "one", settings=["tasks=[colours]"])
     plugin = ["--plugin", fails_elsewhere.__file__, "--method", "fails_elsewhere"]
@@ -150,6 +153,7 @@ def test_compare_cannot_be_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(result.exception, UserError) and "cannot be launched as 2 processes" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_two_processes_align_like_one(suite: Path, tmp_path: Path) -> None:
     arguments = ["align", "--device", "cpu", "--model", str(suite.parent / "unaligned"), "--data", "refusals"]
     arguments += ["--include-path", str(suite.parent / "tasks"), "--set", "training.batch_size=4"]

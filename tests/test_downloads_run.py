@@ -45,6 +45,7 @@ def start(root: Path, out: Path, tasks: str, *settings: str, method: str = "seqf
     )
 
 
+@pytest.mark.slow
 def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
     assert scores["all", "masr"] == pytest.approx(sum(asr) / 3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_captions_have_scores_of_their_own_and_a_corpus_figure(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
 
@@ -86,6 +88,7 @@ def test_captions_that_cannot_be_scored_are_found_before_anything_runs(
     assert not RunFolder(tmp_path / "run").finished_stages()
 
 
+@pytest.mark.slow
 def test_what_is_kept_in_memory_changes_no_number(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = start(root, tmp_path / "kept", "dcl_ad")
     monkeypatch.setattr(images, "HELD_BYTES", 0)
@@ -94,6 +97,7 @@ def test_what_is_kept_in_memory_changes_no_number(root: Path, tmp_path: Path, mo
     assert kept.finished_stages()[-1].responses("dcl_ad") == read.finished_stages()[-1].responses("dcl_ad")
 
 
+@pytest.mark.slow
 def test_harmful_pairs_from_a_file_are_recorded(root: Path, tmp_path: Path) -> None:
     pairs = str(root / "pairs" / "pairs.json")
 
@@ -127,6 +131,7 @@ def test_harmful_data_that_cannot_be_used(root: Path, tmp_path: Path, options: d
         start(root, tmp_path / "run", "dcl_ad", **options)
 
 
+@pytest.mark.slow
 def test_a_torn_image_stops_training_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "HELD_BYTES", 0)
     save_random_llava(tmp_path / "model")

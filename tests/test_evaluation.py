@@ -98,6 +98,7 @@ def test_quiet_but_for_progress(tasks, engine, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_lm_eval_itself_agrees(folder, tmp_path, engine):
     """`lm_eval run --model hpa-bench` on the same folder gives our scores."""
     from lm_eval.tasks import TaskManager

@@ -65,6 +65,7 @@ def weights(done: RunFolder, stage: int) -> dict[str, torch.Tensor]:
     return load_file(done.stage(stage).weights / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_run_computes_what_it_computes_on_a_cpu(suite: str, tmp_path: Path) -> None:
     on_cpu = run(suite, "hpa", settings=[FLOAT32], out=tmp_path / "cpu", device="cpu")
     with simulated_gpu():
@@ -79,6 +80,7 @@ def test_a_run_computes_what_it_computes_on_a_cpu(suite: str, tmp_path: Path) ->
     assert [done.manifest["hardware"]["device"] for done in (on_gpu, on_cpu)] == ["simulated GPU", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_gpu_is_found_and_trains_in_bfloat16(
     suite: str, tmp_path: Path, gpu: SimulatedGPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_gpu_is_found_and_trains_in_bfloat16(
     assert all(tensor.dtype == torch.float32 for tensor in weights(done, 2).values()), "as the checkpoint has them"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_in_training_ends_like_an_unbroken_one(
     suite: str, tmp_path: Path, gpu: SimulatedGPU, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_run_that_was_stopped_in_training_ends_like_an_unbroken_one(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_full_gpu_is_one_sentence_and_the_same_run_goes_on_in_less(suite: str, tmp_path: Path) -> None:
     def train(name: str, recomputing: str) -> RunFolder:
         settings = [
@@ -144,6 +148,7 @@ def test_a_gpu_that_is_too_small_is_one_sentence(capacity: int, sentence: str, s
         run(suite, "seqft", out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_aligned_model_is_made_on_it(suite: str, tmp_path: Path, gpu: SimulatedGPU) -> None:
     folder = Path(suite).parent
     options: dict[str, Any] = {"include_paths": [folder / "tasks"], "settings": ["training.epochs=2", "lora.rank=2"]}

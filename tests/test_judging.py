@@ -149,6 +149,7 @@ def test_a_run_that_is_held_or_has_no_stage_is_refused(folder: RunFolder, tmp_pa
         judge_run(write_run(tmp_path / "other", finished=-1), [Guard()])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_past_a_judge_that_is_down_and_judge_finishes_it(tmp_path: Path) -> None:
     suite = write_suite(tmp_path)
     with serving(sensible) as endpoint:

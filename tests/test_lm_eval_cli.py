@@ -21,6 +21,7 @@ def lm_eval(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["tasks", "safety_sets"])
 def test_every_yaml_is_valid(folder: str) -> None:
     names = [path.stem for path in (ROOT / folder).rglob("*.yaml")]
@@ -29,6 +30,7 @@ def test_every_yaml_is_valid(folder: str) -> None:
     assert "valid" in lm_eval("validate", "--tasks", ",".join(names), "--include_path", folder)
 
 
+@pytest.mark.slow
 def test_a_stock_model_class_runs_a_task(tmp_path: Path) -> None:
     model = ["--model", "hf-multimodal", "--model_args", f"pretrained={BUNDLED / 'tiny' / 'aligned'},dtype=float32"]
     what = ["--include_path", "tasks", "--tasks", "tiny_ad", "--limit", "4", "--apply_chat_template"]
@@ -38,6 +40,7 @@ def test_a_stock_model_class_runs_a_task(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("results_*.json"))
 
 
+@pytest.mark.slow
 def test_a_users_download_is_given_as_metadata(tmp_path: Path) -> None:
     write_dcl(tmp_path)
     metadata = json.dumps({"data_root": str(tmp_path), "rules": "strict"})

@@ -211,6 +211,7 @@ def test_seed_weights_are_shares():
     np.testing.assert_array_equal(seed_resamples(1), np.ones((1, REPLICATES)))
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     trials = 300

@@ -129,6 +129,7 @@ def test_a_model_without_a_template_names_the_option_before_anything_runs(tmp_pa
     assert not (tmp_path / "run" / "manifest.json").exists(), "the same folder takes the run once the option is given"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_template_of_the_users_writes_it_into_its_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

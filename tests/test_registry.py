@@ -82,6 +82,7 @@ def test_a_plugin_without_a_method_is_refused(tmp_path: Path, content: str | Non
         load_plugins([path])
 
 
+@pytest.mark.slow
 def test_an_installed_stranger_is_listed(stranger: dict[str, str]) -> None:
     result = hpa_bench("list", "methods", env=stranger)
 

@@ -73,6 +73,7 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "_plugins", {"unchanged": Unchanged, "watcher": Watcher})
 
 
+@pytest.mark.slow
 def test_small_images_of_every_set_are_kept(seqft: RunFolder) -> None:
     for name in ("colours", "shades", "harm", "harmless"):
         kept = seqft.thumbnails(name)
@@ -105,6 +106,7 @@ def test_a_second_call_changes_nothing(seqft: RunFolder, suite: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in seqft.path.glob("stage*/*") if file.name != "cost.json"} == before
 
 
+@pytest.mark.slow
 def test_starting_again_gives_the_same_scores(seqft: RunFolder, suite: Path, tmp_path: Path) -> None:
     again = run(str(suite), "seqft", out=tmp_path / "again")
     again = run(str(suite), "seqft", out=tmp_path / "again", resume=False)
@@ -115,6 +117,7 @@ def test_starting_again_gives_the_same_scores(seqft: RunFolder, suite: Path, tmp
         ).read_bytes()
 
 
+@pytest.mark.slow
 def test_seeds_differ_after_training_and_not_before(seqft: RunFolder, suite: Path, tmp_path: Path) -> None:
     other = run(str(suite), "seqft", 1, out=tmp_path / "run")
 
@@ -130,6 +133,7 @@ def test_zero_shot_is_stage_zero_of_every_other_method(seqft: RunFolder, suite: 
         assert zero.stage(0).responses(name) == seqft.stage(0).responses(name)
 
 
+@pytest.mark.slow
 def test_joint_trains_once_on_the_union(suite: Path, tmp_path: Path) -> None:
     joint = run(str(suite), "joint", out=tmp_path / "run")
 
@@ -137,6 +141,7 @@ def test_joint_trains_once_on_the_union(suite: Path, tmp_path: Path) -> None:
     assert joint.stage(1).cost["steps"] == 6, "24 samples in batches of 4"
 
 
+@pytest.mark.slow
 def test_with_one_task_joint_is_seqft(suite: Path, tmp_path: Path) -> None:
     one = ["tasks=[colours]"]
     joint, seqft = (run(str(suite), name, out=tmp_path / name, settings=one) for name in ("joint", "seqft"))
@@ -144,6 +149,7 @@ def test_with_one_task_joint_is_seqft(suite: Path, tmp_path: Path) -> None:
     assert all(torch.equal(weights(joint, 1)[name], tensor) for name, tensor in weights(seqft, 1).items())
 
 
+@pytest.mark.slow
 def test_what_adapt_yields_is_handed_on(suite: Path, tmp_path: Path) -> None:
     unchanged = run(str(suite), "unchanged", out=tmp_path / "run")
     start = load_file(suite.parent / "model" / "model.safetensors")
@@ -151,6 +157,7 @@ def test_what_adapt_yields_is_handed_on(suite: Path, tmp_path: Path) -> None:
     assert all(torch.equal(start[name], tensor) for name, tensor in weights(unchanged).items())
 
 
+@pytest.mark.slow
 def test_method_state_survives_and_the_scored_model_may_differ(
     seqft: RunFolder, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +174,7 @@ def test_method_state_survives_and_the_scored_model_may_differ(
     assert all(torch.equal(weights(seqft)[name], tensor) for name, tensor in weights(watcher).items())
 
 
+@pytest.mark.slow
 def test_poisoned_samples_are_recorded_and_trained_on(seqft: RunFolder, suite: Path, tmp_path: Path) -> None:
     poisoned = run(str(suite), "seqft", out=tmp_path / "run", harmful_ratio=0.25)
     replaced = poisoned.manifest["poisoned"]
@@ -176,6 +184,7 @@ def test_poisoned_samples_are_recorded_and_trained_on(seqft: RunFolder, suite: P
     assert any(not torch.equal(a, b) for a, b in zip(weights(poisoned).values(), weights(seqft).values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["seqft", "moelora", "l2"])
 def test_recomputed_activations_train_the_same(method: str, suite: Path, tmp_path: Path) -> None:
     kept, recomputed = (

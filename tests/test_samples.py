@@ -30,6 +30,7 @@ def test_validation_can_stand_in_for_test(tmp_path):
     assert [doc["id"] for doc in load(tmp_path, split="validation").eval_docs] == ["r1"]
 
 
+@pytest.mark.slow
 def test_unknown_task_names_the_nearest(tmp_path):
     write_task(tmp_path, "colours", {"test": [row(1)]})
 

@@ -71,6 +71,7 @@ class CountedRidge(Ridge):
         return super().penalty(model, batch, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Method(), Ridge()], ids=["task loss", "task loss and penalty"])
 def test_accumulating_eight_batches_of_one_is_one_batch_of_eight(method: Method, tmp_path: Path) -> None:
     data = samples(8)
@@ -83,6 +84,7 @@ def test_accumulating_eight_batches_of_one_is_one_batch_of_eight(method: Method,
         torch.testing.assert_close(eight[name], one[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_trained(tmp_path: Path) -> None:
     method = CountedRidge()
     plain = trained(tmp_path / "a", samples(8), learning_rate=1e-2, batch_size=4, epochs=3)
@@ -103,18 +105,21 @@ def test_without_a_learning_rate_nothing_changes(tmp_path: Path) -> None:
             assert torch.equal(adapter[name], tensor)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_bits(tmp_path: Path) -> None:
     first, second = (trained(tmp_path / name, samples(8), batch_size=2) for name in "ab")
 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_samples_that_other_processes_read_ahead_train_the_same_bits(tmp_path: Path) -> None:
     alone, ahead = (trained(tmp_path / str(workers), samples(8), batch_size=2, workers=workers) for workers in (0, 2))
 
     assert all(torch.equal(alone[name], ahead[name]) for name in alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Method(), Ridge(), LwF()], ids=["task loss", "penalty", "distillation"])
 def test_recomputed_activations_train_the_same(method: Method, tmp_path: Path) -> None:
     kept, recomputed = (
@@ -126,6 +131,7 @@ def test_recomputed_activations_train_the_same(method: Method, tmp_path: Path) -
         torch.testing.assert_close(recomputed[name], kept[name], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_recomputed_activations_are_not_kept(tmp_path: Path) -> None:
     def bytes_for_backward(on: bool) -> int:
         total = 0
@@ -177,6 +183,7 @@ class Stopped(Exception):
     """Stands for the process being stopped."""
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
     options: dict[str, Any] = {"batch_size": 2, "epochs": 2, "save_steps": 3}
     unbroken = trained(tmp_path / "unbroken", samples(8), **options)

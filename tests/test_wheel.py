@@ -40,12 +40,14 @@ def run(installed: Path, cwd: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=cwd, env=environment, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "-c", "import hpa_bench.baselines.seqft as m; print(m.__file__)")
 
     assert where.startswith(str(installed))
 
 
+@pytest.mark.slow
 def test_the_main_job_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
     small = ["tasks=[tiny_ad]", "training.limit=16", "evaluation.limit=2", "calibration.task_samples=4"]
     settings = [part for setting in small for part in ("--set", setting)]

@@ -127,6 +127,7 @@ def test_every_method_is_either_neutral_somewhere_or_has_a_reason() -> None:
     assert sorted([*NEUTRAL, *NOT_NEUTRAL]) == methods.names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NEUTRAL) - {"seqft"}))
 def test_at_its_neutral_setting_a_method_is_seqft_bit_for_bit(
     name: str, suite: str, seqft: RunFolder, tmp_path: Path
@@ -137,6 +138,7 @@ def test_at_its_neutral_setting_a_method_is_seqft_bit_for_bit(
     assert differing(weights_and_responses(neutral.path), weights_and_responses(seqft.path)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - {"zero_shot"}))
 def test_a_killed_run_ends_like_an_unbroken_one(name: str, suite: str, seqft: RunFolder, tmp_path: Path) -> None:
     settings = offered(suite, name, SMALL.get(name, []))
@@ -185,6 +187,7 @@ def bfloat16_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return suite
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - {"zero_shot"}))
 def test_in_bfloat16_a_method_trains_edits_and_hands_on_bfloat16(
     name: str, bfloat16_suite: Path, tmp_path: Path
@@ -205,6 +208,7 @@ def test_in_bfloat16_a_method_trains_edits_and_hands_on_bfloat16(
     assert handed_on == (name != "ties"), "ties starts every task from theta_0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL}))
 def test_a_gpu_that_holds_the_model_twice_is_enough(
     name: str, deep_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

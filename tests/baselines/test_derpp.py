@@ -145,6 +145,7 @@ def trained(folder: Path, method: Method, ctx: StageContext, **config: Any) -> l
     return [tensor.detach() for tensor in wrapped.parameters() if tensor.requires_grad]
 
 
+@pytest.mark.slow
 def test_accumulating_eight_batches_of_one_is_one_batch_of_eight(tmp_path: Path) -> None:
     method, ctx, _ = second_stage(tmp_path, alpha=0.5, beta=1.0)
     one = trained(tmp_path / "one", method, ctx, batch_size=8)

@@ -90,6 +90,7 @@ def test_no_strength_is_no_penalty(tmp_path: Path) -> None:
     assert LwF(LwFConfig(strength=0)).token_penalty(model, batch, model(**batch)) is None
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing_though_answers_differ_in_length(tmp_path: Path) -> None:
     method = LwF(LwFConfig(strength=2.0))
     whole = trained(tmp_path / "whole", samples(8), method, batch_size=8, epochs=3)

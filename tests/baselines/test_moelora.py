@@ -311,6 +311,7 @@ def carried(folder: Path, stage: int) -> dict[str, Tensor]:
     return load_file(folder / f"stage{stage}" / "state" / "state.safetensors")
 
 
+@pytest.mark.slow
 def test_a_run_keeps_no_weights_and_trains_one_adapter_on(finished: RunFolder, killed: Path) -> None:
     assert len(finished.finished_stages()) == 3
     assert not list(finished.path.glob("stage*/weights"))

@@ -190,6 +190,7 @@ def trained(folder: Path, method: Method, **config: Any) -> dict[str, Tensor]:
     return {layer.name: layer.a.detach() for layer in factors}
 
 
+@pytest.mark.slow
 def test_in_training_the_penalty_counts_once_a_step_and_lowers_the_overlap(tmp_path: Path) -> None:
     _, factors = adapter(tmp_path)
     old = random_a(factors, 1)

@@ -162,6 +162,7 @@ def trained(folder: Path, method: SEFE, **config: Any) -> list[Factors]:
     return factors
 
 
+@pytest.mark.slow
 def test_in_training_the_penalty_counts_once_a_step_and_keeps_the_marked_entries_small(tmp_path: Path) -> None:
     # Of a size with the task loss, so that a penalty counted eight times would show; Adam hides a common factor.
     one = trained(tmp_path / "one", after_stages(tmp_path, (1,), strength=10), batch_size=8)

@@ -184,6 +184,7 @@ def test_one_harmless_sample_is_no_pair(tmp_path: Path) -> None:
         SPPFT(SPPFTConfig(layers="localise")).frozen(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], ["layers=localise", "calibration.safety_set=refusals"]])
 def test_in_a_run_the_frozen_blocks_keep_the_aligned_weights_bit_for_bit(settings: list[str], tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite", aligned=bool(settings))

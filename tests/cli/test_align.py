@@ -24,6 +24,8 @@ from hpa_bench.suite import BUNDLED
 from tests.lmeval_tasks import rows, write_task
 from tests.suites import write_suite
 
+pytestmark = pytest.mark.slow
+
 RECIPE = ("training.learning_rate=2e-2", "training.epochs=15", "training.batch_size=8", "lora.rank=8", "lora.alpha=16")
 
 

@@ -62,6 +62,7 @@ def no_plugin_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "_plugins", {})
 
 
+@pytest.mark.slow
 def test_compare_goes_on_past_a_method_that_fails(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
     plugin = tmp_path / "failing.py"
@@ -82,6 +83,7 @@ def test_compare_goes_on_past_a_method_that_fails(tmp_path: Path) -> None:
     assert "2 runs, 2 finished before." in again.output
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_start_is_a_row_with_the_reason_until_it_can(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
     plugin = tmp_path / "needy.py"
@@ -119,6 +121,7 @@ def test_a_method_that_cannot_start_is_a_row_with_the_reason_until_it_can(tmp_pa
     assert "needy" in set(load_runs(tmp_path / "runs").query("metric == 'ap'")["method"])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
     plugin = tmp_path / "killed.py"
@@ -130,6 +133,7 @@ def test_a_run_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
     assert "killed, seed 0: missing: stopped after stage 0 of 2: ended by signal 9" in result.output
 
 
+@pytest.mark.slow
 def test_every_order_is_run_with_every_share_of_harmful_data(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
     arguments = ["compare", "--suite", str(suite), "--methods", "zero_shot", "--seeds", "0"]

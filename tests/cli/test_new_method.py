@@ -28,6 +28,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(BIN / first), *rest], cwd=folder, capture_output=True, text=True, env=dict(os.environ))
 
 
+@pytest.mark.slow
 def test_what_is_written_passes_its_own_test_and_is_listed(tmp_path: Path) -> None:
     new_method("half_of_it", "--out", str(tmp_path))
 
@@ -38,6 +39,7 @@ def test_what_is_written_passes_its_own_test_and_is_listed(tmp_path: Path) -> No
     assert "2 passed" in tested.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_formula_fails_the_written_test(tmp_path: Path) -> None:
     new_method("half_of_it", "--out", str(tmp_path))
     plugin = tmp_path / "half_of_it.py"
@@ -48,6 +50,7 @@ def test_a_wrong_formula_fails_the_written_test(tmp_path: Path) -> None:
     assert tested.returncode == 1, tested.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_that_it_prints_run(tmp_path: Path) -> None:
     said = new_method("half_of_it", "--out", str(tmp_path / "mine"))
     test, compare = (line.strip() for line in said.splitlines() if line.startswith("  "))

@@ -121,6 +121,7 @@ def test_alignment_data_can_be_named(root: Path, tmp_path: Path) -> None:
     assert "test samples of dcl_ad that stand in the training data of aligned: 4" in output
 
 
+@pytest.mark.slow
 def test_the_embedded_suite_leaks_nothing() -> None:
     result = CliRunner().invoke(app, ["validate"])
 

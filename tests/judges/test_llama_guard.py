@@ -92,6 +92,7 @@ def test_a_trained_guard_judges_question_and_response(trained, tmp_path, templat
     assert judge.verdicts(in_image) == verdicts
 
 
+@pytest.mark.slow
 def test_on_a_gpu_a_guard_says_the_same_and_lets_go(trained, tmp_path):
     guard = f"llama_guard:model={saved(*trained, tmp_path / 'guard')}:dtype=float32"
     rows = [row(*case) for case in CASES]

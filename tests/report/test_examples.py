@@ -46,6 +46,7 @@ def pixels(url):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
+@pytest.mark.slow
 def test_no_file_of_a_report_holds_what_harms(run, tmp_path):
     page = write_report(read_runs([run]), tmp_path)
 
@@ -58,6 +59,7 @@ def test_no_file_of_a_report_holds_what_harms(run, tmp_path):
     assert "harmful request, 3 words, hidden" in text and "response, 3 words, hidden" in text
 
 
+@pytest.mark.slow
 def test_show_unsafe_shows_it_in_the_page_alone(run, tmp_path):
     result = CliRunner().invoke(app, ["report", str(run.path), "--out", str(tmp_path), "--show-unsafe"])
 

@@ -35,6 +35,7 @@ def setting(root, seed=0, forget=0.25, unsafe=0.2, **changed):
     return write_run(root, "hpa", seed, config=HPA | changed, changed=changed, forget=forget, unsafe=unsafe, n=40)
 
 
+@pytest.mark.slow
 def test_best_and_second_are_marked_where_they_are_told_apart(tmp_path):
     runs = [write_run(tmp_path, f"m{i}", forget=0.2 * i, unsafe=0.1 + 0.3 * i, n=300) for i in range(4)]
     condition = condition_of(runs)
@@ -66,6 +67,7 @@ def test_best_of_two_is_marked_and_the_last_is_no_second(tmp_path):
     assert condition.marks(AP, condition.main) == {"b": "best"}
 
 
+@pytest.mark.slow
 def test_best_must_differ_from_all_below_not_from_the_next_alone(tmp_path):
     good = [write_run(tmp_path, "good", seed, forget=0.1, n=300) for seed in range(3)]
     near = [write_run(tmp_path, "near", seed, forget=0.3, n=300) for seed in range(3)]
@@ -78,6 +80,7 @@ def test_best_must_differ_from_all_below_not_from_the_next_alone(tmp_path):
     assert condition.marks(AP, condition.main) == {}
 
 
+@pytest.mark.slow
 def test_references_are_neither_ranked_nor_marked(tmp_path):
     runs = [write_run(tmp_path, "zero_shot", stages=[], n=300), write_run(tmp_path, "joint", stages=[TASKS], n=300)]
     runs += [write_run(tmp_path, "seqft", forget=0.8, unsafe=0.9, n=300), write_run(tmp_path, "hpa", forget=0.3, n=300)]
@@ -87,6 +90,7 @@ def test_references_are_neither_ranked_nor_marked(tmp_path):
     assert condition.marks(MASR, condition.main) == {"hpa": "best"}
 
 
+@pytest.mark.slow
 def test_method_that_failed_is_not_ranked(tmp_path):
     runs = [write_run(tmp_path, "a", forget=0.0, n=300), write_run(tmp_path, "b", forget=0.8, n=300)]
     condition = condition_of([*runs, write_run(tmp_path, "broken", finished=1, n=300)])
@@ -94,6 +98,7 @@ def test_method_that_failed_is_not_ranked(tmp_path):
     assert condition.marks(AP, condition.main) == {"a": "best"}
 
 
+@pytest.mark.slow
 def test_marks_reach_every_form_of_the_main_table(tmp_path):
     runs = read_runs([write_run(tmp_path, f"m{i}", forget=0.2 * i, unsafe=0.1 + 0.3 * i, n=300) for i in range(4)])
     page = write_report(runs, tmp_path / "report")
@@ -141,6 +146,7 @@ def test_settings_without_a_default_stay_in_the_main_table(tmp_path):
     assert condition.settings == {} and len(condition.main) == 4
 
 
+@pytest.mark.slow
 def test_section_of_settings_shows_differences_to_the_default(tmp_path):
     runs = [setting(tmp_path, seed) for seed in (0, 1)]
     for changed in ({"p_max": 5.0}, {"p_max": 30.0, "p_min": 10.0}, {"selection": "none"}):
@@ -164,6 +170,7 @@ def test_section_of_settings_shows_differences_to_the_default(tmp_path):
     assert not (page.parent / "figures" / "accuracy-matrix-hpa-p-max-5-0.svg").exists()
 
 
+@pytest.mark.slow
 def test_keep_rate_is_drawn_from_three_rates_on(tmp_path):
     changes = [{"orthogonal": False}, {"p_max": 20.0}, {"selection": "none"}]
     runs = [setting(tmp_path), *(setting(tmp_path, **changed) for changed in changes)]

@@ -23,6 +23,7 @@ def condition_of(*runs):
     return condition
 
 
+@pytest.mark.slow
 def test_tables_and_page(tmp_path):
     runs = [write_run(tmp_path, name, unsafe=0.7, categories=True) for name in ("seqft", "hpa")]
     write_references(runs[1], "keyword", SAFETY[0], ["refused"] * 9 + ["not_refused"])
@@ -51,6 +52,7 @@ def test_tables_and_page(tmp_path):
     assert "no reference answers" in text
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_what_is_not_there(tmp_path):
     run = write_run(tmp_path, manifest={"judges": ["keyword"]})
 
@@ -61,6 +63,7 @@ def test_nothing_is_said_of_what_is_not_there(tmp_path):
     assert not (page.parent / "tables" / "categories.csv").exists()
 
 
+@pytest.mark.slow
 def test_undefined_kappa_is_a_dash_with_its_reason(tmp_path):
     run = write_run(tmp_path, unsafe=-1)
 
@@ -107,6 +110,7 @@ def test_category_table_compares_with_stage_0(tmp_path):
     assert float(change["text"].replace("−", "-")) == pytest.approx(after - before, abs=0.11)
 
 
+@pytest.mark.slow
 def test_unfinished_runs_say_why_in_every_table(tmp_path):
     runs = [write_run(tmp_path, "seqft", categories=True), write_run(tmp_path, "hpa", finished=1, categories=True)]
 

@@ -23,6 +23,8 @@ from hpa_bench.results.run_folder import MANIFEST, RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
 from tests.run_folders import SAFETY, TASKS, write_run, write_thumbnails
 
+pytestmark = pytest.mark.slow
+
 BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'
 AP = Series(ALL, "task", "", "ap")
 MASR = Series(ALL, "safety", "keyword", "masr")

@@ -12,6 +12,8 @@ from hpa_bench.results.run_folder import RunFolder
 from tests.safety_sets.downloads import write_all
 from tests.suites import write_suite
 
+pytestmark = pytest.mark.slow
+
 SAFETY = ["vlguard_unsafes", "figstep", "xstest_unsafe"]
 BENIGN = ["vlguard_safe_safes", "xstest_safe"]
 

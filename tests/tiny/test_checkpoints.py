@@ -31,6 +31,7 @@ def all_rows():
     yield from safety.harmful_rows()
 
 
+@pytest.mark.slow
 def test_every_word_of_every_row_is_known(processor):
     texts = [f"{row['question']} {row['answer']}" for row in (*all_rows(), *lessons.alignment_rows())]
 
@@ -71,6 +72,7 @@ def test_a_checkpoint_loads_and_its_tensors_are_named_as_its_parameters(name):
     assert stored == {name for name, _ in model.named_parameters()}  # the tied output layer is stored once
 
 
+@pytest.mark.slow
 def test_the_aligned_checkpoint_was_made_from_the_unaligned_one_and_todays_rows():
     manifest = json.loads((FOLDER / "aligned" / MANIFEST).read_text())
     rows = training_samples(load_tasks(["tiny_alignment"], package_task_folders())["tiny_alignment"])

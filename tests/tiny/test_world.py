@@ -56,6 +56,7 @@ def test_labels_that_follow_from_others():
     assert {"highest": "green", "lowest": "blue", "trend": "up"}.items() <= world.labels(chart).items()
 
 
+@pytest.mark.slow
 def test_digits_are_those_of_scikit_learn():
     datasets = pytest.importorskip("sklearn.datasets")
     images, classes = world._digits()
