@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-NAMED, FAILED = 5, 60
+NAMED, FAILED = 5, 300
 """Seconds from which on a test that is not marked `slow` is named at the end, and from which on it fails."""
 
 

@@ -269,6 +269,7 @@ class Stopped(Exception):
     """Stands for the process being stopped."""
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
     options: dict[str, Any] = {"batch_size": 2, "epochs": 2, "save_steps": 3}
     unbroken = trained(tmp_path / "unbroken", **options)
@@ -321,6 +322,7 @@ def test_a_run_keeps_no_weights_and_trains_one_adapter_on(finished: RunFolder, k
     assert finished.stage(2).cost["trainable_parameters"] == sum(tensor.numel() for tensor in second.values())
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_like_an_unbroken_one(suite: Path, finished: RunFolder, killed: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(killed, tmp_path / "run"))
 
