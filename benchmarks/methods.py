@@ -24,8 +24,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from hpa_bench import run
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import MANIFEST, RunFolder
-from hpa_bench.runner import run as runner
-from hpa_bench.runner.progress import Progress
+from hpa_bench.runner.events import Event, Observer, Saved, StageStarted
 from hpa_bench.spec import make_spec
 
 COUNTED_STAGE = 2
@@ -43,41 +42,33 @@ def seconds(name: str, runs: Path, seed: int) -> tuple[float, float]:
     return train, adapt
 
 
-class StageWatch(Progress):
-    """Knows the stage at work."""
+class StageWatch(Observer):
+    """Knows whether a stage is training or editing: from its beginning until its state is saved."""
 
-    index = 0
+    stage = 0
+    """The stage that is; 0 where none."""
 
-    def stage(self, index: int, title: str) -> None:
-        self.index = index
-        super().stage(index, title)
+    def observe(self, event: Event) -> None:
+        match event:
+            case StageStarted():
+                self.stage = event.stage
+            case Saved(what="state"):
+                self.stage = 0
 
 
 @contextmanager
 def counting(watch: StageWatch) -> Iterator[Counter[str]]:
     """Count calls of a decoder block's MLP, a sample each, in training and edit of one stage."""
     counts: Counter[str] = Counter()
-    generate = runner._Run._generate
-    generating = False
 
     def count(module: torch.nn.Module, inputs: Any) -> None:
-        if isinstance(module, LlamaMLP) and watch.index == COUNTED_STAGE and not generating:
+        if isinstance(module, LlamaMLP) and watch.stage == COUNTED_STAGE:
             counts["with gradient" if torch.is_grad_enabled() else "without"] += len(inputs[0])
 
-    def generate_uncounted(self: Any, *arguments: Any) -> Any:
-        nonlocal generating
-        generating = True
-        try:
-            return generate(self, *arguments)
-        finally:
-            generating = False
-
     hook = register_module_forward_pre_hook(count)
-    runner._Run._generate = generate_uncounted  # type: ignore[method-assign]
     try:
         yield counts
     finally:
-        runner._Run._generate = generate  # type: ignore[method-assign]
         hook.remove()
 
 
@@ -87,7 +78,7 @@ def passes(name: str, seed: int) -> Counter[str]:
     settings = [f"tasks=[{', '.join(tasks)}]", "evaluation.limit=1"]
     watch = StageWatch()
     with tempfile.TemporaryDirectory() as folder, counting(watch) as counts:
-        run("tiny", name, seed, settings=settings, out=Path(folder) / "run", progress=watch)
+        run("tiny", name, seed, settings=settings, out=Path(folder) / "run", observers=[watch])
     return counts
 
 

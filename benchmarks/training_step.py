@@ -21,7 +21,7 @@ from hpa_bench.method import Method
 from hpa_bench.models.decoder import linear_layers
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Training, train
 from hpa_bench.spec import make_spec
 
 STEPS = 40
@@ -47,7 +47,11 @@ def main() -> None:
     def ours(folder: Path) -> float:
         model, processor = wrapped()
         started = time.perf_counter()
-        train(model, batches, method=Method(), processor=processor, config=config, seed=0, folder=folder, where="here")
+        train(
+            model,
+            batches,
+            Training(method=Method(), processor=processor, config=config, seed=0, folder=folder, where="here"),
+        )
         return time.perf_counter() - started
 
     def plain(folder: Path) -> float:

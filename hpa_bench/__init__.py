@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
     from hpa_bench.models.weights import load_into, unrounded
     from hpa_bench.results.runs import load_runs
+    from hpa_bench.runner.events import Event, Observer
 
 _HOME = {
     "ActivationStream": "models.activations",
     "Engine": "engines.base",
+    "Event": "runner.events",
     "Judge": "judges.base",
     "JudgeConfig": "judges.base",
     "LoRAConfig": "models.adapters",
     "Method": "method",
     "MethodConfig": "method",
+    "Observer": "runner.events",
     "Request": "engines.base",
     "StageContext": "method",
     "UserError": "errors",
@@ -39,11 +42,13 @@ _HOME = {
 __all__ = [
     "ActivationStream",
     "Engine",
+    "Event",
     "Judge",
     "JudgeConfig",
     "LoRAConfig",
     "Method",
     "MethodConfig",
+    "Observer",
     "Request",
     "StageContext",
     "UserError",

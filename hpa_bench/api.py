@@ -14,7 +14,7 @@ from hpa_bench.results.run_folder import MANIFEST, RunFolder
 from hpa_bench.spec import make_spec
 
 if TYPE_CHECKING:
-    from hpa_bench.runner.progress import Progress
+    from hpa_bench.runner.events import Observer
 
 RUNS = Path("runs")
 
@@ -34,7 +34,7 @@ def run(
     out: Path | None = None,
     resume: bool = True,
     device: str = "auto",
-    progress: Progress | None = None,
+    observers: Sequence[Observer] = (),
 ) -> RunFolder:
     """Train a method across a suite's tasks and score it after every stage; go on with a run that was stopped.
 
@@ -52,7 +52,7 @@ def run(
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
         device: cpu, cuda, or "auto" for a GPU where there is one.
-        progress: where progress is shown.
+        observers: are told what happens in this run, beside those that are registered.
 
     Returns:
         The finished run on disk.
@@ -74,4 +74,4 @@ def run(
     if not resume and is_main() and (folder / MANIFEST).exists():
         with RunFolder(folder).locked():
             shutil.rmtree(folder)
-    return execute(spec, folder, device, progress)
+    return execute(spec, folder, device, observers)

@@ -11,8 +11,9 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges.base import judges
 from hpa_bench.method import methods
 from hpa_bench.registry import Registry
+from hpa_bench.runner.events import observers
 
-DOORS: tuple[Registry[Any], ...] = (methods, engines, judges)
+DOORS: tuple[Registry[Any], ...] = (methods, engines, judges, observers)
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
@@ -24,6 +25,6 @@ def load_plugins(paths: Iterable[Path]) -> None:
     for path in paths:
         if not sum(registry.add_file(path) for registry in DOORS):
             raise UserError(
-                f"The plugin {path} defines no method, engine or judge: expected a class that derives from"
+                f"The plugin {path} defines no method, engine, judge or observer: expected a class that derives from"
                 " hpa_bench.Method and has a `name`."
             )

@@ -6,11 +6,9 @@ import gc
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 from typing import Any, Literal
 
-from hpa_bench.runner import run as runner
-from hpa_bench.runner.progress import Progress
+from hpa_bench.runner.events import Event, Observer, Saved, Trained, TrainStep
 
 Place = Literal["training", "edited", "adapted"]
 """Where a process is killed: `training`: after the third optimiser step; `edited`: after `edit_adapter`, before the
@@ -41,29 +39,25 @@ def _run(place: Place | None, stage: int, arguments: tuple[Any, ...], options: d
 
     # Trainer collects garbage after every training; without this it walks through every module that is imported.
     gc.freeze()
-    save_state = runner._Run._save_state
-
-    def save_state_or_die(self: Any, folder: Path) -> None:
-        if (place, folder.name) in (("edited", "method"), ("adapted", "state")) and f"stage{stage}" in folder.parts:
-            _die()
-        save_state(self, folder)
-
-    runner._Run._save_state = save_state_or_die  # type: ignore[method-assign]
-    run(*arguments, **options, progress=_Deadly(place == "training", stage))
+    run(*arguments, **options, observers=[_Deadly(place, stage)])
 
 
-class _Deadly(Progress):
-    """Kills the process at the end of the third training step of a stage."""
+class _Deadly(Observer):
+    """Kills the process at a place of a stage."""
 
-    def __init__(self, armed: bool, stage: int) -> None:
-        super().__init__()
-        self._armed = armed
-        self._deadly = stage
+    def __init__(self, place: Place | None, stage: int) -> None:
+        self._place = place
+        self._stage = stage
 
-    def step(self, name: str, done: int, total: int) -> None:
-        if self._armed and (name, done, self._index) == ("train", 3, self._deadly):
-            _die()
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    def observe(self, event: Event) -> None:
+        match event:
+            case TrainStep(done=3):
+                here = "training"
+            case Trained():
+                here = "edited"
+            case Saved(what="weights"):
+                here = "adapted"
+            case _:
+                return
+        if (here, event.stage) == (self._place, self._stage):
+            os.kill(os.getpid(), signal.SIGKILL)

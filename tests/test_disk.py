@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from hpa_bench import run
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import check_space, peak_bytes
-from hpa_bench.runner.progress import Progress
+from hpa_bench.runner.events import Adapting, Event, Generating, Observer, TrainStep
 from tests.suites import write_suite
 
 
@@ -39,15 +39,14 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", str(path)], check=True)
 
 
-class Peak(Progress):
+class Peak(Observer):
     """Notes the most that a run's weights, adapters and trainer checkpoints ever take."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
         self.folder = folder
         self.bytes = 0
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def observe(self, event: Event) -> None:
         kinds = ("weights", "adapter", "trainer.partial")
         files = [file for kind in kinds for file in self.folder.glob(f"stage*/{kind}/**/*")]
         self.bytes = max(self.bytes, sum(file.stat().st_size for file in files if file.is_file()))
@@ -58,7 +57,7 @@ def test_a_run_takes_about_what_was_counted(tmp_path: Path) -> None:
     training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "save_steps": 1}
     suite = write_suite(tmp_path, training=training, lora={"rank": 16, "alpha": 16})
     watch = Peak(tmp_path / "run")
-    done = run(str(suite), "seqft", out=tmp_path / "run", progress=watch)
+    done = run(str(suite), "seqft", out=tmp_path / "run", observers=[watch])
     checkpoint = (tmp_path / "model" / "model.safetensors").stat().st_size
 
     counted = peak_bytes(checkpoint, done.stage(1).cost["trainable_parameters"], stages=2)
@@ -106,24 +105,23 @@ def test_a_run_on_a_small_disk_is_refused_before_it_trains(tmp_path: Path, small
     assert not list(out.glob("stage*"))
 
 
-class Filler(Progress):
-    """Fills the disk up, but for some bytes, when a stage's step begins."""
+class Filler(Observer):
+    """Fills the disk up, but for some bytes, at the first event of a kind in stage 1."""
 
-    def __init__(self, disk: Path, step: str, leave: int) -> None:
-        super().__init__()
-        self.disk, self.at, self.leave = disk, step, leave
+    def __init__(self, disk: Path, at: type[Event], leave: int) -> None:
+        self.disk, self.at, self.leave = disk, at, leave
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def observe(self, event: Event) -> None:
         full = self.disk / "full"
-        if (self._index, name) == (1, self.at) and not full.exists():
+        if isinstance(event, self.at) and event.stage == 1 and not full.exists():  # type: ignore[attr-defined]
             free = os.statvfs(self.disk).f_bavail * os.statvfs(self.disk).f_frsize
             full.write_bytes(bytes(free - self.leave))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "leave"), [("train", 0), ("adapt", 200_000), ("evaluate", 0)])
+@pytest.mark.parametrize(("at", "leave"), [(TrainStep, 0), (Adapting, 200_000), (Generating, 0)])
 def test_a_disk_that_fills_up_loses_nothing(
-    step: str, leave: int, tmp_path: Path, small_disk: Callable[[int], Path]
+    at: type[Event], leave: int, tmp_path: Path, small_disk: Callable[[int], Path]
 ) -> None:
     training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "save_steps": 2}
     suite = write_suite(tmp_path, tasks=["colours"], training=training)
@@ -131,9 +129,9 @@ def test_a_disk_that_fills_up_loses_nothing(
     disk = small_disk(40_000_000)
 
     with pytest.raises(UserError, match=r"The disk of .* is full: free some space; the same command goes on"):
-        run(str(suite), "seqft", out=disk / "run", progress=Filler(disk, step, leave))
+        run(str(suite), "seqft", out=disk / "run", observers=[Filler(disk, at, leave)])
     assert not [path for path in (disk / "run").rglob("*.partial") if path.name != "trainer.partial"]
-    assert (disk / "run" / "stage1" / "weights").exists() == (step == "evaluate")
+    assert (disk / "run" / "stage1" / "weights").exists() == (at is Generating)
     (disk / "full").unlink()
     finished = run(str(suite), "seqft", out=disk / "run")
 

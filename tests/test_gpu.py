@@ -7,7 +7,7 @@ import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,29 +15,29 @@ from safetensors.torch import load_file
 
 from hpa_bench import run
 from hpa_bench.errors import UserError
+from hpa_bench.hpa import HPA
+from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.runner import run as runner
-from hpa_bench.runner.alignment import align
-from hpa_bench.runner.progress import Progress
+from hpa_bench.runner.alignment import Alignment, align
+from hpa_bench.runner.events import Event, Observer, TrainStep
 from tests.simulated_gpu import SimulatedGPU, simulated_gpu
 from tests.suites import write_suite
 
 FLOAT32 = "training.dtype=float32"
 
 
-class Stop(Exception):
+class Stop(BaseException):
     """Stands for whatever ends a run."""
 
 
-class StopAt(Progress):
+class StopAt(Observer):
     """Ends a run in the middle of training a stage."""
 
     def __init__(self, step: int) -> None:
-        super().__init__()
         self.at = step
 
-    def step(self, what: str, done: int, total: int) -> None:
-        if what == "train" and done == self.at:
+    def observe(self, event: Event) -> None:
+        if isinstance(event, TrainStep) and event.done == self.at:
             raise Stop
 
 
@@ -84,18 +84,20 @@ def test_a_run_computes_what_it_computes_on_a_cpu(suite: str, tmp_path: Path) ->
 def test_a_gpu_is_found_and_trains_in_bfloat16(
     suite: str, tmp_path: Path, gpu: SimulatedGPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = set()
+    class Watched(HPA):
+        """HPA, whose wrapped model is looked at in training."""
 
-    def train(model: torch.nn.Module, *arguments: Any, **keywords: Any) -> int:
-        seen.update((tensor.device.type, tensor.requires_grad, tensor.dtype) for tensor in model.parameters())
-        return trained(model, *arguments, **keywords)
+        name = "watched"
+        seen: ClassVar[set[tuple[str, bool, torch.dtype]]] = set()
 
-    trained = runner.train
-    monkeypatch.setattr(runner, "train", train)
-    done = run(suite, "hpa", out=tmp_path / "run")
+        def penalty(self, model: torch.nn.Module, batch: Any, outputs: Any) -> None:
+            self.seen.update((one.device.type, one.requires_grad, one.dtype) for one in model.parameters())
+
+    monkeypatch.setattr(methods, "_plugins", {"watched": Watched})
+    done = run(suite, "watched", out=tmp_path / "run")
 
     assert done.manifest["hardware"]["device"] == "simulated GPU"
-    assert seen == {("cuda", False, torch.bfloat16), ("cuda", True, torch.float32)}, "adapters train in float32"
+    assert Watched.seen == {("cuda", False, torch.bfloat16), ("cuda", True, torch.float32)}, "adapters train in float32"
     assert all(tensor.dtype == torch.float32 for tensor in weights(done, 2).values()), "as the checkpoint has them"
 
 
@@ -105,7 +107,7 @@ def test_a_run_that_was_stopped_in_training_ends_like_an_unbroken_one(
 ) -> None:
     unbroken = run(suite, "ewc", out=tmp_path / "unbroken")
     with pytest.raises(Stop):
-        run(suite, "ewc", out=tmp_path / "broken", progress=StopAt(3))
+        run(suite, "ewc", out=tmp_path / "broken", observers=[StopAt(3)])
     with caplog.at_level("INFO"):
         broken = run(suite, "ewc", out=tmp_path / "broken")
 
@@ -152,7 +154,7 @@ def test_a_gpu_that_is_too_small_is_one_sentence(capacity: int, sentence: str, s
 def test_an_aligned_model_is_made_on_it(suite: str, tmp_path: Path, gpu: SimulatedGPU) -> None:
     folder = Path(suite).parent
     options: dict[str, Any] = {"include_paths": [folder / "tasks"], "settings": ["training.epochs=2", "lora.rank=2"]}
-    align(str(folder / "model"), ["refusals"], tmp_path / "aligned", **options)
+    align(Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path / "aligned", **options))
 
     manifest = json.loads((tmp_path / "aligned" / "alignment.json").read_text())
     assert manifest["hardware"]["device"] == "simulated GPU"

@@ -13,7 +13,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
 from hpa_bench.models.decoder import linear_layers
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.models import random_llava
 
@@ -40,12 +40,14 @@ def trained(folder: Path, data: list[Sample], method: Method | None = None, **co
     train(
         model,
         data,
-        method=method or Method(),
-        processor=random_llava()[1],
-        config=TrainingConfig(**{"learning_rate": 1e-3, **config}),
-        seed=0,
-        folder=folder,
-        where="stage 2 (colours)",
+        Training(
+            method=method or Method(),
+            processor=random_llava()[1],
+            config=TrainingConfig(**{"learning_rate": 1e-3, **config}),
+            seed=0,
+            folder=folder,
+            where="stage 2 (colours)",
+        ),
     )
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters() if tensor.requires_grad}
 
@@ -154,12 +156,7 @@ def test_recomputing_ends_with_the_training(tmp_path: Path) -> None:
     train(
         model,
         samples(4),
-        method=Method(),
-        processor=random_llava()[1],
-        config=config,
-        seed=0,
-        folder=tmp_path,
-        where="stage 1",
+        Training(method=Method(), processor=random_llava()[1], config=config, seed=0, folder=tmp_path, where="stage 1"),
     )
 
     assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
@@ -170,12 +167,14 @@ def test_a_wrapper_that_cannot_recompute_is_refused(tmp_path: Path) -> None:
         train(
             nn.Linear(2, 2),
             samples(4),
-            method=Method(),
-            processor=random_llava()[1],
-            config=TrainingConfig(gradient_checkpointing=True),
-            seed=0,
-            folder=tmp_path,
-            where="stage 1",
+            Training(
+                method=Method(),
+                processor=random_llava()[1],
+                config=TrainingConfig(gradient_checkpointing=True),
+                seed=0,
+                folder=tmp_path,
+                where="stage 1",
+            ),
         )
 
 
@@ -189,22 +188,24 @@ def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Pa
     unbroken = trained(tmp_path / "unbroken", samples(8), **options)
     steps: list[int] = []
 
-    def stop_at_five(done: int, total: int) -> None:
-        steps.append(done)
-        if done == 5 and len(steps) == 5:
+    def stop_at_five(step: Step) -> None:
+        steps.append(step.done)
+        if step.done == 5 and len(steps) == 5:
             raise Stopped
 
     def resumable(model: nn.Module) -> nn.Module:
         train(
             model,
             samples(8),
-            method=Method(),
-            processor=random_llava()[1],
-            config=TrainingConfig(learning_rate=1e-3, **options),
-            seed=0,
-            folder=tmp_path / "broken",
-            where="stage 1",
-            progress=stop_at_five,
+            Training(
+                method=Method(),
+                processor=random_llava()[1],
+                config=TrainingConfig(learning_rate=1e-3, **options),
+                seed=0,
+                folder=tmp_path / "broken",
+                where="stage 1",
+            ),
+            stop_at_five,
         )
         return model
 

@@ -31,25 +31,26 @@ def align(
 
     from hpa_bench.cli.console import make_console
     from hpa_bench.machine.processes import is_main
-    from hpa_bench.runner import alignment
+    from hpa_bench.runner.alignment import Alignment
+    from hpa_bench.runner.alignment import align as align_model
 
+    asked = Alignment(
+        model=model,
+        data=data.split(","),
+        out=out,
+        settings=settings,
+        seed=seed,
+        data_root=data_root,
+        include_paths=include_path,
+        device=device,
+        command=shlex.join(["hpa-bench", *sys.argv[1:]]),
+    )
     console = make_console()
     main = is_main()
     columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (main and console.is_terminal)) as bar:
         steps = bar.add_task("align", total=None)
-        made = alignment.align(
-            model,
-            data.split(","),
-            out,
-            settings=settings,
-            seed=seed,
-            data_root=data_root,
-            include_paths=include_path,
-            device=device,
-            command=shlex.join(["hpa-bench", *sys.argv[1:]]),
-            progress=lambda done, total: bar.update(steps, completed=done, total=total),
-        )
+        made = align_model(asked, lambda step: bar.update(steps, completed=step.done, total=step.total))
     if not main:
         return
     rows = ", ".join(f"{count} rows of {name}" for name, count in made["samples"].items())

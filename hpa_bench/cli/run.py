@@ -50,7 +50,7 @@ def run(
         out=out,
         resume=resume,
         device=device,
-        progress=Progress(console if is_main() else None),
+        observers=[Progress(console)] if is_main() else [],
     )
     if not is_main():
         return

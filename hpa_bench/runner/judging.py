@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpa_bench.errors import UserError
-from hpa_bench.files import write_json
+from hpa_bench.files import read_json, write_json
 from hpa_bench.judges.base import Judge
-from hpa_bench.results.run_folder import Judged, RunFolder
+from hpa_bench.results.measures import ALL
+from hpa_bench.results.run_folder import Judged, RunFolder, StageFolder
 from hpa_bench.results.runs import stage_scores
 
 log = logging.getLogger(__name__)
@@ -131,3 +132,17 @@ def _verdicts(judge: Judge, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]
     if odd:
         raise UserError(f"Judge {judge.name!r} gave the verdict {odd[0]!r}: expected a word.")
     return {row["id"]: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+
+
+def headline(stage: StageFolder, judges: Sequence[str]) -> dict[str, float]:
+    """Return a stage's mean accuracy over its tasks and MASR by the first judge, in percent, each where there is one.
+
+    Args:
+        stage: its scores are written.
+        judges: the names that verdicts are stored under.
+    """
+    rows = read_json(stage.path / "scores.json")
+    wanted = {("accuracy", ""), ("masr", next(iter(judges), ""))}
+    return {
+        row["metric"]: row["value"] for row in rows if row["set"] == ALL and (row["metric"], row["judge"]) in wanted
+    }

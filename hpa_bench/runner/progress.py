@@ -1,91 +1,100 @@
-"""Live progress of a run: the stage, the step and the time left."""
+"""Live progress of a run on the terminal: the stage, the step and the time left."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from hpa_bench.runner.events import (
+    Adapting,
+    Event,
+    Failed,
+    Finished,
+    Generating,
+    Observer,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TrainStep,
+    Warned,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from hpa_bench.results.run_folder import StageFolder
 
 STEP_SHARE = {"train": 0.45, "adapt": 0.1, "evaluate": 0.45}
 """Rough share of a stage's time that each step takes; it only steers the estimate of the time left."""
 
 
-class Progress:
-    """Shows a bar on a terminal, and one line a stage elsewhere; silent without a console."""
+class Progress(Observer):
+    """Shows a bar on a terminal, and one line a stage elsewhere."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    name = "progress"
+
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._bar: Any = None
-        self._stages = 1
-        self._done = 0.0
-        self._started = time.perf_counter()
 
-    @contextmanager
-    def showing(self, stages: int, done: int) -> Iterator[None]:
-        """Show progress while the block runs.
+    def observe(self, event: Event) -> None:
+        """Show what has changed."""
+        match event:
+            case RunStarted():
+                self._say(f"engine {event.engine} ({event.why})", "dim")
+                self._stages = len(event.stages)
+                if self._console.is_terminal:
+                    self._open_bar(event.finished)
+            case StageStarted():
+                self._stage, self._title = event.stage, " + ".join(event.tasks) or "aligned model"
+                self._stage_started = time.perf_counter()
+            case TrainStep():
+                self._show("train", event.done, event.total)
+            case Adapting():
+                self._show("adapt", 0, 1)
+            case Generating():
+                self._show("evaluate", event.done, event.total)
+            case Warned():
+                self._say(event.text, "red")
+            case StageFinished():
+                self._sum_up(event)
+            case Finished() | Failed():
+                self._close_bar()
 
-        Args:
-            stages: how many stages there are, stage 0 included.
-            done: how many were finished before.
-        """
-        self._stages = stages
-        self._started = time.perf_counter()
-        if self._console is None or not self._console.is_terminal:
-            yield
-            return
+    def _sum_up(self, event: StageFinished) -> None:
+        """Say in one line where a stage's time went."""
+        from rich.markup import escape
+
+        spent = time.perf_counter() - self._stage_started
+        left = self._stages - event.stage
+        eta = f", ETA {left * spent:.0f} s" if left else ""
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in event.seconds.items() if seconds >= 0.05)
+        self._console.print(
+            f"stage {event.stage}/{self._stages} {escape(self._title)}: {spent:.1f} s [dim]({steps}{eta})[/dim]",
+            highlight=False,
+        )
+
+    def _say(self, text: str, style: str) -> None:
+        self._console.print(text, style=style, highlight=False, markup=False)
+
+    def _open_bar(self, finished: int) -> None:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("ETA"))
-        with Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True) as bar:
-            self._bar = bar
-            self._task = bar.add_task("starting", total=stages, completed=done)
-            yield
-        self._bar = None
+        self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+        self._task = self._bar.add_task("starting", total=self._stages + 1, completed=finished)
+        self._bar.start()
 
-    def note(self, text: str) -> None:
-        """Say something about the whole run in one line."""
-        if self._console is not None:
-            self._console.print(text, style="dim", highlight=False, markup=False)
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def stage(self, index: int, title: str) -> None:
-        """Begin a stage."""
-        self._index, self._title, self._done = index, title, 0.0
-        self._stage_started = time.perf_counter()
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """Report `done` of `total` units of a step of the stage: train, adapt or evaluate."""
+    def _show(self, step: str, done: int, total: int) -> None:
+        """Move the bar to `done` of `total` units of a step of the stage."""
         if self._bar is None:
             return
-        earlier = 0.0
-        for step, share in STEP_SHARE.items():
-            if step == name:
-                break
-            earlier += share
-        within = earlier + STEP_SHARE[name] * done / max(total, 1)
-        text = f"stage {self._index}/{self._stages - 1} {self._title} · {name} {done}/{total}"
-        self._bar.update(self._task, completed=self._index + within, description=text)
-
-    def warn(self, text: str) -> None:
-        """Say what goes wrong without ending the run."""
-        if self._console is not None:
-            self._console.print(text, style="red", highlight=False, markup=False)
-
-    def stage_done(self, stage: StageFolder) -> None:
-        """End a stage with one line that says where its time went."""
-        if self._console is None:
-            return
-        spent = time.perf_counter() - self._stage_started
-        left = self._stages - 1 - self._index
-        eta = f", ETA {left * spent:.0f} s" if left else ""
-        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in stage.cost["seconds"].items() if seconds >= 0.05)
-        self._console.print(
-            f"stage {self._index}/{self._stages - 1} {self._title}: {spent:.1f} s [dim]({steps}{eta})[/dim]",
-            highlight=False,
-        )
+        names = list(STEP_SHARE)
+        earlier = sum(STEP_SHARE[name] for name in names[: names.index(step)])
+        within = earlier + STEP_SHARE[step] * done / max(total, 1)
+        text = f"stage {self._stage}/{self._stages} {self._title} · {step} {done}/{total}"
+        self._bar.update(self._task, completed=self._stage + within, description=text)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from hpa_bench.errors import UserError
@@ -36,34 +38,45 @@ warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able
 
 _WHOLE = "WHOLE"
 
-Progress = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
+
+class Step(NamedTuple):
+    """An optimiser step that was taken."""
+
+    done: int
+    total: int
+    loss: float
+    """Of the step's samples, with the method's penalty."""
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, beside the model and the samples."""
+
+    method: Method
+    """Gives the penalty."""
+    processor: ProcessorMixin
+    config: TrainingConfig
+    seed: int
+    """Of the data order."""
+    folder: Path
+    """Where checkpoints of the unfinished training are kept."""
+    where: str
+    """What it is a training of, for messages."""
 
 
 def train(
-    model: nn.Module,
-    samples: Sequence[Sample],
-    *,
-    method: Method,
-    processor: ProcessorMixin,
-    config: TrainingConfig,
-    seed: int,
-    folder: Path,
-    where: str,
-    progress: Progress = lambda done, total: None,
+    model: nn.Module, samples: Sequence[Sample], training: Training, on_step: Callable[[Step], None] = lambda step: None
 ) -> int:
-    """Train a wrapped model in place, going on from the last checkpoint in `folder` if there is one.
+    """Train a wrapped model in place, going on from the last checkpoint of this training if there is one.
 
     Args:
         model: what the method's `wrap` returned.
         samples: the stage's training samples.
-        method: gives the penalty.
-        processor: of the model.
-        config: the suite's recipe.
-        seed: of the data order.
-        folder: where checkpoints of the unfinished training are kept.
-        where: the stage, for messages.
-        progress: called after every optimiser step.
+        training: how.
+        on_step: called after every optimiser step.
 
     Returns:
         The number of optimiser steps of the whole stage.
@@ -71,11 +84,34 @@ def train(
     Raises:
         UserError: the loss became NaN or infinite; the message says at which step. Or a GPU's memory is full.
     """
-    on_gpu = next(model.parameters()).is_cuda
+    trainer = _StageTrainer(
+        training,
+        model=model,
+        args=_arguments(training, on_gpu=next(model.parameters()).is_cuda),
+        train_dataset=samples,
+        data_collator=partial(training_batch, training.processor),
+    )
+    trainer.add_callback(_Report(trainer, on_step))
+    trainer.remove_callback(PrinterCallback)
+    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
+    marks = training.folder.glob(f"checkpoint-*/{_WHOLE}")
+    whole = sorted(marks, key=lambda mark: int(mark.parent.name.split("-")[1]))
+    checkpoint = str(whole[-1].parent) if whole else None
+    if checkpoint:
+        logger.info("%s: training goes on from %s", training.where, Path(checkpoint).name)
+    with (
+        _recomputing(model, training.config.gradient_checkpointing),
+        explained_shortage(f"the training of {training.where}", _less(training.config)),
+    ):
+        return trainer.train(resume_from_checkpoint=checkpoint).global_step
+
+
+def _arguments(training: Training, on_gpu: bool) -> TrainingArguments:
+    config = training.config
     batch_size, accumulation = share_of_step(config)
     workers = min(4, os.cpu_count() or 1) if on_gpu else 0
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(training.folder),
         learning_rate=config.learning_rate,
         num_train_epochs=config.epochs,
         per_device_train_batch_size=batch_size,
@@ -86,7 +122,7 @@ def train(
         max_grad_norm=config.max_grad_norm,
         save_steps=config.save_steps,
         save_total_limit=1,
-        seed=derive_seed(seed, "data order") % 2**31,
+        seed=derive_seed(training.seed, "data order") % 2**31,
         use_cpu=not on_gpu,
         bf16=config.precision("cuda" if on_gpu else "cpu") == "bfloat16",
         # A method may train experts that a batch does not reach.
@@ -101,26 +137,7 @@ def train(
     if arguments.n_gpu > 1:
         # Not launched: Trainer would split every batch over all the GPUs that it sees, by nn.DataParallel.
         arguments._n_gpu = 1
-    trainer = _StageTrainer(
-        method=method,
-        where=where,
-        model=model,
-        args=arguments,
-        train_dataset=samples,  # type: ignore[arg-type]
-        data_collator=partial(training_batch, processor),
-        callbacks=[_Report(progress)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
-    whole = sorted(folder.glob(f"checkpoint-*/{_WHOLE}"), key=lambda mark: int(mark.parent.name.split("-")[1]))
-    checkpoint = str(whole[-1].parent) if whole else None
-    if checkpoint:
-        logger.info("%s: training goes on from %s", where, Path(checkpoint).name)
-    with (
-        _recomputing(model, config.gradient_checkpointing),
-        explained_shortage(f"the training of {where}", _less(config)),
-    ):
-        return trainer.train(resume_from_checkpoint=checkpoint).global_step
+    return arguments
 
 
 def _less(config: TrainingConfig) -> str:
@@ -172,10 +189,12 @@ def _recomputing(model: Any, on: bool) -> Iterator[None]:
 
 
 class _StageTrainer(Trainer):
-    def __init__(self, *, method: Method, where: str, **arguments: Any) -> None:
+    def __init__(self, training: Training, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._method = method
-        self._where = where
+        self._method = training.method
+        self._where = training.where
+        self.window_loss = 0.0
+        """The sum of what the micro-batches of the step at work have contributed to its loss."""
 
     def compute_loss(
         self,
@@ -199,7 +218,8 @@ class _StageTrainer(Trainer):
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         loss = super().training_step(*arguments, **keywords)
-        if not torch.isfinite(loss):
+        self.window_loss += loss.item()
+        if not math.isfinite(self.window_loss):
             step, steps = self.state.global_step + 1, self.state.max_steps
             raise UserError(
                 f"The training loss became {loss.item()} at step {step} of {steps} in {self._where}:"
@@ -209,13 +229,28 @@ class _StageTrainer(Trainer):
 
 
 class _Report(TrainerCallback):
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, trainer: _StageTrainer, on_step: Callable[[Step], None]) -> None:
+        self._trainer = trainer
+        self._on_step = on_step
+        self._began = time.perf_counter()
+        self._rate = 0.0
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         barrier()  # Every process saves its random state.
         if is_main():
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
+    ) -> None:
+        self._rate = optimizer.param_groups[0]["lr"]
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._progress(state.global_step, state.max_steps)
+        now = time.perf_counter()
+        seconds, self._began = now - self._began, now
+        loss, self._trainer.window_loss = self._trainer.window_loss, 0.0
+        samples = args.train_batch_size * args.gradient_accumulation_steps * processes()
+        self._on_step(Step(state.global_step, state.max_steps, loss, self._rate, seconds, samples / max(seconds, 1e-9)))

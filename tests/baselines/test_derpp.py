@@ -12,7 +12,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
 from hpa_bench.models.weights import load_into
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage
@@ -135,12 +135,14 @@ def trained(folder: Path, method: Method, ctx: StageContext, **config: Any) -> l
     train(
         wrapped,
         ctx.samples("b"),
-        method=method,
-        processor=processor,
-        config=TrainingConfig(learning_rate=1e-3, epochs=3, scheduler="constant", **config),
-        seed=0,
-        folder=folder,
-        where="stage 2 (b)",
+        Training(
+            method=method,
+            processor=processor,
+            config=TrainingConfig(learning_rate=1e-3, epochs=3, scheduler="constant", **config),
+            seed=0,
+            folder=folder,
+            where="stage 2 (b)",
+        ),
     )
     return [tensor.detach() for tensor in wrapped.parameters() if tensor.requires_grad]
 

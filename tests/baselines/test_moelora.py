@@ -20,7 +20,7 @@ from hpa_bench.models.decoder import linear_layers
 from hpa_bench.models.loading import load_model
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.evaluation import Evaluator
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.interruptions import run_process
 from tests.models import random_llava
@@ -246,13 +246,15 @@ def trained(folder: Path, progress: Any = lambda done, total: None, **config: An
     train(
         model,
         coloured_samples(8),
-        method=MoELoRA(),
-        processor=random_llava()[1],
-        config=TrainingConfig(learning_rate=1e-3, scheduler="constant", max_grad_norm=1e9, **config),
-        seed=0,
-        folder=folder,
-        where="stage 2",
-        progress=progress,
+        Training(
+            method=MoELoRA(),
+            processor=random_llava()[1],
+            config=TrainingConfig(learning_rate=1e-3, scheduler="constant", max_grad_norm=1e9, **config),
+            seed=0,
+            folder=folder,
+            where="stage 2",
+        ),
+        progress,
     )
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 

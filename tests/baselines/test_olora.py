@@ -9,7 +9,7 @@ from torch import Tensor
 from hpa_bench.baselines.olora import OLoRA, OLoRAConfig
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage
@@ -186,7 +186,9 @@ def trained(folder: Path, method: Method, **config: Any) -> dict[str, Tensor]:
     model, factors = adapter(folder)
     recipe = TrainingConfig(learning_rate=1e-3, scheduler="constant", max_grad_norm=1e9, **config)
     data, processor = coloured_samples(8), random_llava()[1]
-    train(model, data, method=method, processor=processor, config=recipe, seed=0, folder=folder, where="stage 2")
+    train(
+        model, data, Training(method=method, processor=processor, config=recipe, seed=0, folder=folder, where="stage 2")
+    )
     return {layer.name: layer.a.detach() for layer in factors}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hpa_bench.baselines.sefe import SEFE, SEFEConfig, yes_or_no
 from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
-from hpa_bench.runner.training import train
+from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.models import random_llava
 from tests.stages import coloured_samples, random_stage
@@ -158,7 +158,9 @@ def trained(folder: Path, method: SEFE, **config: Any) -> list[Factors]:
     model, factors = adapter(folder, seed=5)
     recipe = TrainingConfig(learning_rate=1e-3, scheduler="constant", max_grad_norm=1e9, **config)
     data, processor = coloured_samples(8), random_llava()[1]
-    train(model, data, method=method, processor=processor, config=recipe, seed=0, folder=folder, where="stage 2")
+    train(
+        model, data, Training(method=method, processor=processor, config=recipe, seed=0, folder=folder, where="stage 2")
+    )
     return factors
 
 

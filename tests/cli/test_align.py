@@ -19,7 +19,8 @@ from hpa_bench.models.decoder import linear_layers
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner import alignment
-from hpa_bench.runner.alignment import align
+from hpa_bench.runner.alignment import Alignment, align
+from hpa_bench.runner.training import Step
 from hpa_bench.suite import BUNDLED
 from tests.lmeval_tasks import rows, write_task
 from tests.suites import write_suite
@@ -80,21 +81,23 @@ def test_the_manifest_says_what_it_was_made_from(folder: Path) -> None:
 def killed_and_finished(folder: Path, out: Path, *less: str) -> list[int]:
     """Return the steps that an alignment takes after it was killed in its eighth, with further settings."""
 
-    def killed(done: int, total: int) -> None:
-        if done == 8:
+    def killed(step: Step) -> None:
+        if step.done == 8:
             raise KeyboardInterrupt
 
     settings = [*RECIPE, "training.save_steps=5"]
     options = {"seed": 3, "include_paths": [folder / "tasks"]}
     with pytest.raises(KeyboardInterrupt):
-        align(str(folder / "model"), ["refusals"], out, settings=settings, progress=killed, **options)
+        align(Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=settings, **options), killed)
     assert not out.exists()
     taken: list[int] = []
 
-    def note(done: int, total: int) -> None:
-        taken.append(done)
+    def note(step: Step) -> None:
+        taken.append(step.done)
 
-    align(str(folder / "model"), ["refusals"], out, settings=[*settings, *less], progress=note, **options)
+    align(
+        Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=[*settings, *less], **options), note
+    )
     return taken
 
 
@@ -119,11 +122,13 @@ def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(fol
     settings = ["training.limit=2", "lora.rank=2"]
 
     made = align(
-        str(folder / "model"),
-        ["refusals", "VLGuard"],
-        tmp_path / "out",
-        settings=settings,
-        include_paths=[folder / "tasks"],
+        Alignment(
+            model=str(folder / "model"),
+            data=["refusals", "VLGuard"],
+            out=tmp_path / "out",
+            settings=settings,
+            include_paths=[folder / "tasks"],
+        )
     )
 
     assert made["samples"] == {"refusals": 2, "vlguard_alignment": 2}
@@ -141,7 +146,15 @@ def test_what_is_trained_of_a_bfloat16_model_is_float32(folder: Path, tmp_path: 
     stored = {name: tensor.bfloat16() for name, tensor in load_file(base / "model.safetensors").items()}
     save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
     settings = [*RECIPE, "training.dtype=bfloat16", "full=[embed_tokens,multi_modal_projector]"]
-    align(str(base), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
+    align(
+        Alignment(
+            model=str(base),
+            data=["refusals"],
+            out=tmp_path / "out",
+            settings=settings,
+            include_paths=[folder / "tasks"],
+        )
+    )
 
     assert loss_on_refusals(folder, tmp_path / "out") < 0.5
     written = load_file(tmp_path / "out" / "model.safetensors")
@@ -163,7 +176,15 @@ def test_modules_are_trained_in_full_where_asked_for(
 ) -> None:
     base = BUNDLED / "tiny" / "unaligned" if tied else folder / "model"
     settings = ["lora.rank=2", "training.epochs=3", f"full={full}"]
-    align(str(base), ["refusals"], tmp_path / "out", settings=settings, include_paths=[folder / "tasks"])
+    align(
+        Alignment(
+            model=str(base),
+            data=["refusals"],
+            out=tmp_path / "out",
+            settings=settings,
+            include_paths=[folder / "tasks"],
+        )
+    )
     start, end = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
 
     assert end.keys() == start.keys()
@@ -194,7 +215,7 @@ def test_bad_input_is_one_sentence_and_trains_nothing(
     arguments = {"model": str(folder / "model"), "data": ["refusals"], "include_paths": [folder / "tasks"], **change}
 
     with pytest.raises(UserError) as caught:
-        align(out=out, **arguments)  # type: ignore[arg-type]
+        align(Alignment(out=out, **arguments))  # type: ignore[arg-type]
 
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -204,18 +225,22 @@ def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Pat
     (tmp_path / "mine.txt").write_text("precious")
 
     with pytest.raises(UserError, match="is there already"):
-        align(str(folder / "model"), ["refusals"], tmp_path, include_paths=[folder / "tasks"])
+        align(Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path, include_paths=[folder / "tasks"]))
 
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
 def test_another_alignment_does_not_go_on_from_what_is_there(folder: Path, tmp_path: Path) -> None:
-    def killed(done: int, total: int) -> None:
+    def killed(step: Step) -> None:
         raise KeyboardInterrupt
 
-    arguments = {"include_paths": [folder / "tasks"], "progress": killed}
+    arguments = {"include_paths": [folder / "tasks"]}
     with pytest.raises(KeyboardInterrupt):
-        align(str(folder / "model"), ["refusals"], tmp_path / "out", seed=1, **arguments)  # type: ignore[arg-type]
+        align(
+            Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path / "out", seed=1, **arguments), killed
+        )  # type: ignore[arg-type]
 
     with pytest.raises(UserError, match="seed is 1 there and 2 here"):
-        align(str(folder / "model"), ["refusals"], tmp_path / "out", seed=2, **arguments)  # type: ignore[arg-type]
+        align(
+            Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path / "out", seed=2, **arguments), killed
+        )  # type: ignore[arg-type]

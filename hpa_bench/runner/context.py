@@ -1,0 +1,94 @@
+"""What a method sees of a stage: weights, samples and calibration data, each made when it is asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.method import StageContext
+from hpa_bench.models.loading import checkpoint_folder
+from hpa_bench.models.weights import Checkpoint, load_into
+from hpa_bench.runner.inputs import safety_calibration
+from hpa_bench.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.models.prompts import Batch
+    from hpa_bench.models.weights import Weights
+    from hpa_bench.runner.setup import Setup
+
+CALIBRATION_BATCH = 16
+"""Calibration samples of one forward pass."""
+
+
+class Contexts:
+    """Makes the context of each stage of a run."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._suite = setup.spec.suite
+        self._base = setup.base
+
+    def of(self, index: int) -> StageContext:
+        """Return a stage's context; stage 0 is the aligned model."""
+        setup = self._setup
+        before = setup.run.stage(index - 1).weights
+        seen = {task for tasks in setup.stages[:index] for task in tasks}
+        return StageContext(
+            stage=index,
+            stages=len(setup.stages),
+            tasks=tuple(setup.stages[index - 1]) if index else (),
+            seed=setup.spec.seed,
+            device=setup.device,
+            lora=self._suite.lora,
+            model=self._base.model,
+            layers=self._base.layers,
+            start=self._base.start,
+            before=Checkpoint(before, self._base.model) if before.exists() else self._base.start,
+            unaligned=self._unaligned,
+            folder=setup.run.path / "method",
+            safety_calibration=lambda: self._batches(self._safety_samples),
+            task_calibration=lambda: self._batches(self._task_samples(index)),
+            samples={task: setup.data.training[task] for task in seen}.__getitem__,
+            safety_data=lambda: setup.data.safety_data,
+            collate=self._batch,
+        )
+
+    def training_samples(self, index: int) -> list[Sample]:
+        """Return the training samples of a stage's tasks, in the order of its tasks."""
+        tasks = self._setup.stages[index - 1] if index else ()
+        return [sample for task in tasks for sample in self._setup.data.training[task]]
+
+    @cached_property
+    def _unaligned(self) -> Weights | None:
+        name = self._suite.unaligned_model
+        return Checkpoint(checkpoint_folder(self._suite.model_path(name)), self._base.model) if name else None
+
+    @cached_property
+    def _safety_samples(self) -> list[Sample]:
+        setup, base = self._setup, self._base
+        # By Hugging Face whatever the engine: what is trained must not depend on who generates in evaluation.
+        engine = HFEngine(base.model, base.processor, batch_size=self._suite.evaluation.batch_size)
+
+        def answer_as_aligned(samples: Sequence[Sample]) -> list[str]:
+            load_into(base.model, base.start)
+            return setup.evaluator.answer(engine, samples)
+
+        path = setup.run.path / "calibration" / "safety.jsonl"
+        count = self._suite.calibration.safety_samples
+        return safety_calibration(path, setup.data.safety_source, count, answer_as_aligned)
+
+    def _task_samples(self, index: int) -> list[Sample]:
+        samples = self.training_samples(index)
+        count = min(self._suite.calibration.task_samples, len(samples))
+        return random.Random(derive_seed(self._setup.spec.seed, f"task calibration/{index}")).sample(samples, count)
+
+    def _batches(self, samples: Sequence[Sample]) -> list[Batch]:
+        groups = [samples[at : at + CALIBRATION_BATCH] for at in range(0, len(samples), CALIBRATION_BATCH)]
+        return [self._batch(group) for group in groups]
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
+        return self._base.batch(samples, self._setup.device)

@@ -1,0 +1,194 @@
+"""Load and check everything that a run needs, before any time is spent on training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hpa_bench.engines.base import Engine, engines
+from hpa_bench.engines.choice import choose
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.errors import UserError
+from hpa_bench.judges.base import Judge, make_judge
+from hpa_bench.machine.disk import check_space, peak_bytes
+from hpa_bench.machine.processes import is_main, processes
+from hpa_bench.method import Method
+from hpa_bench.models.activations import ActivationStream
+from hpa_bench.models.decoder import linear_layers, set_decoder
+from hpa_bench.models.loading import checkpoint_folder, load_model
+from hpa_bench.models.prompts import check_template, training_batch
+from hpa_bench.models.weights import Checkpoint
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner.environment import IDENTITY, make_manifest
+from hpa_bench.runner.evaluation import Evaluator
+from hpa_bench.runner.inputs import RunData
+from hpa_bench.spec import RunSpec, engine_config
+
+if TYPE_CHECKING:
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.suite import DecoderConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that training starts from, loaded."""
+
+    model: Any
+    processor: Any
+    start: Checkpoint
+    """Its checkpoint: theta_0."""
+    layers: Sequence[Sequence[str]]
+    """Module names of the language model's linear layers, one list a decoder block."""
+    template: str | None
+    """The chat template that is written with every checkpoint, where it is not the model's own."""
+
+    def batch(self, samples: Sequence[Sample], device: str) -> dict[str, torch.Tensor]:
+        """Return model inputs of samples as one batch on a device, labels included."""
+        return {name: tensor.to(device) for name, tensor in training_batch(self.processor, samples).items()}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a run works with."""
+
+    spec: RunSpec
+    run: RunFolder
+    device: str
+    stages: Sequence[Sequence[str]]
+    """The tasks of stages 1, 2, ..."""
+    data: RunData
+    base: Base
+    engine: Engine
+    engine_name: str
+    why: str
+    """Why this engine."""
+    evaluator: Evaluator
+    judges: Sequence[Judge]
+
+    def new_method(self) -> Method:
+        """Return the method as it is before anything is remembered."""
+        return self.spec.method(self.spec.config)
+
+
+def load_base(
+    model: str, device: str, dtype: str, template: Path | None = None, decoder: DecoderConfig | None = None
+) -> Base:
+    """Load the model that a run or an alignment starts from, on a device, on as many threads as torch has.
+
+    Args:
+        model: a checkpoint folder, or a name on the Hugging Face hub.
+        device: a torch device.
+        dtype: of its weights.
+        template: a Jinja file in place of the model's own chat template.
+        decoder: where the language model's layers are, if they are not to be found.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    source = checkpoint_folder(model)
+    loaded, processor = load_model(source, device, dtype, template)
+    if decoder is not None:
+        set_decoder(loaded, decoder.blocks, decoder.layers)
+    written = processor.chat_template if template is not None else None
+    return Base(loaded, processor, Checkpoint(source, loaded), linear_layers(loaded), written)
+
+
+def limit_threads(device: str, threads: int | None) -> None:
+    """Let torch use so many threads on a CPU, or leave it as it is."""
+    if device == "cpu" and threads:
+        torch.set_num_threads(threads)
+
+
+def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
+    """Load and check everything; nothing is written before the folder is known to be this run's.
+
+    Raises:
+        UserError: bad input, or the folder belongs to another run.
+    """
+    started = time.perf_counter()
+    suite = spec.suite
+    limit_threads(device, suite.cpu_threads)
+    method = spec.method(spec.config)
+    stages = [tuple(tasks) for tasks in method.curriculum(suite.tasks)]
+    _check_engine(spec, method, device)
+    data = RunData(spec, [task for tasks in stages for task in tasks])
+    precision = suite.training.precision(device)
+    base = load_base(suite.model_path(), device, precision, suite.chat_template_path(), suite.decoder)
+    # A template that cannot be trained on is refused before any time is spent.
+    check_template(base.processor, chain(*data.training.values(), data.safety_data))
+    _check_calibration(base, data, method, device)
+    if is_main():
+        run.claim(make_manifest(spec, stages, data, device), IDENTITY)
+    name, why = _choose_engine(spec, method, base, device)
+    engine = engines.get(name).for_run(
+        base.model,
+        base.processor,
+        batch_size=suite.evaluation.batch_size,
+        config=engine_config(suite, name),
+        folder=run.path / "engine",
+    )
+    judges = [make_judge(judge) for judge in suite.judges]
+    evaluator = Evaluator(data.evaluated, limit=suite.evaluation.limit)
+    if is_main():
+        _check_space(spec, run, base, stages, method.mergeable)
+        run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+    return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges)
+
+
+def _check_engine(spec: RunSpec, method: Method, device: str) -> None:
+    """Refuse an engine of one process where several were launched, before anything is read."""
+    if processes() == 1:
+        return
+    asked = spec.suite.evaluation.engine
+    # Several processes decide `auto` whatever the model's size.
+    name, _ = choose(asked, mergeable=method.mergeable, device=device, parameters=0, processes=processes())
+    if not issubclass(engines.get(name), HFEngine):
+        raise UserError(
+            f"evaluation.engine={asked} generates in one process only and {processes()} were launched: launch one,"
+            " or set evaluation.engine=hf, which shares the requests out."
+        )
+
+
+def _choose_engine(spec: RunSpec, method: Method, base: Base, device: str) -> tuple[str, str]:
+    """Return the engine's name and the reason."""
+    asked = spec.suite.evaluation.engine
+    name, why = choose(
+        asked,
+        mergeable=method.mergeable,
+        device=device,
+        parameters=sum(tensor.numel() for tensor in base.model.parameters()),
+        processes=processes(),
+    )
+    if asked not in ("auto", name):
+        log.warning("%s generates with %s, not with %s: %s.", method.name, name, asked, why)
+    return name, why
+
+
+def _check_calibration(base: Base, data: RunData, method: Method, device: str) -> None:
+    """Refuse a model that cannot be calibrated block by block before any time is spent on training it."""
+    if {"task_calibration", "safety_calibration"} & method.needs:
+        samples = [sample for task in data.training.values() for sample in task]
+        with_image = next((sample for sample in samples if sample.images), samples[0])
+        ActivationStream(base.model, {}, [base.batch([with_image], device)])
+
+
+def _check_space(spec: RunSpec, run: RunFolder, base: Base, stages: Sequence[Sequence[str]], mergeable: bool) -> None:
+    """Check that the disk has room for what this run will write, less what an earlier attempt left."""
+    shapes = [base.model.get_submodule(name).weight.shape for block in base.layers for name in block]
+    needed = peak_bytes(
+        checkpoint=base.start.file_bytes,
+        trainable=sum(spec.suite.lora.rank * sum(shape) for shape in shapes),
+        stages=len(stages),
+        mergeable=mergeable,
+    )
+    folders = [run.stage(index) for index in range(1, len(stages) + 1)]
+    check_space(run.path, needed, [path for s in folders for path in (s.weights, s.adapter, s.trainer)])
