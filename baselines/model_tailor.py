@@ -52,7 +52,7 @@ class ModelTailor(Method):
         """Yield every linear layer's edited weight, one decoder block after another."""
         from hpa_bench.models.activations import ActivationStream
 
-        stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device)
+        stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device, ctx.decoder)
         for block, names in enumerate(ctx.layers):
             edited: dict[str, Tensor] = {}
 

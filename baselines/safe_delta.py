@@ -68,7 +68,7 @@ class SafeDelta(Method):
         if self.config.reference == "init" and all(path.exists() for path in cache):
             yield from (load_moments(path, ctx.device) for path in cache)
             return
-        stream = ActivationStream(ctx.model, reference, ctx.safety_calibration(), ctx.device)
+        stream = ActivationStream(ctx.model, reference, ctx.safety_calibration(), ctx.device, ctx.decoder)
         for block, path in enumerate(cache):
             moments = stream.second_moments(block)
             if self.config.reference == "init":

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 
 
 def kept(blocks: int, rank: int, tokens: int, recomputing: bool) -> int:
@@ -30,7 +30,7 @@ def kept(blocks: int, rank: int, tokens: int, recomputing: bool) -> int:
     model = model.to_empty(device="cpu")
     for tensor in (*model.parameters(), *model.buffers()):
         torch.nn.init.uniform_(tensor, -0.02, 0.02)
-    layers = [name for block in linear_layers(model) for name in block]
+    layers = find_decoder(model).linear_layers
     wrapped = attach_lora(model, LoRAConfig(rank=rank, alpha=2 * rank), layers)
     if recomputing:
         wrapped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

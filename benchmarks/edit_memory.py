@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.hpa_floor import stage_of
 from hpa_bench.method import methods
 from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Merged
 from tests.simulated_gpu import simulated_gpu
 
@@ -56,7 +56,7 @@ def main() -> None:
     for tensor in model.parameters():
         torch.nn.init.normal_(tensor, 0, 0.02)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    layers = linear_layers(model)
+    layers = find_decoder(model).layers
 
     def batches() -> list[dict[str, Tensor]]:
         return [{"input_ids": torch.randint(1000, (args.samples, args.tokens)).to("cuda")}]

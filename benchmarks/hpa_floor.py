@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hpa_bench.hpa import HPA
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import LoRAConfig
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
@@ -54,7 +54,7 @@ def stage_of(
         device=device,
         lora=LoRAConfig(),
         model=model,
-        layers=linear_layers(model),
+        decoder=find_decoder(model),
         start=before,
         before=before,
         unaligned=before,

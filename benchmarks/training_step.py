@@ -18,7 +18,7 @@ from transformers import Trainer, TrainingArguments
 
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.method import Method
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner.training import Training, train
@@ -40,7 +40,7 @@ def main() -> None:
 
     def wrapped() -> tuple[torch.nn.Module, object]:
         model, processor = load_model(suite.model_path())
-        targets = [name for block in linear_layers(model) for name in block]
+        targets = find_decoder(model).linear_layers
         lora = LoraConfig(r=suite.lora.rank, lora_alpha=suite.lora.alpha, target_modules=targets)
         return get_peft_model(model, lora), processor
 

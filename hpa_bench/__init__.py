@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hpa_bench.judges.base import Judge, JudgeConfig
     from hpa_bench.method import Method, MethodConfig, StageContext
     from hpa_bench.models.activations import ActivationStream
-    from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
+    from hpa_bench.models.adapters import attach_lora, lora_factors
+    from hpa_bench.models.config import LoRAConfig
     from hpa_bench.models.weights import load_into, unrounded
     from hpa_bench.results.runs import load_runs
     from hpa_bench.runner.events import Event, Observer
@@ -25,7 +26,7 @@ _HOME = {
     "Event": "runner.events",
     "Judge": "judges.base",
     "JudgeConfig": "judges.base",
-    "LoRAConfig": "models.adapters",
+    "LoRAConfig": "models.config",
     "Method": "method",
     "MethodConfig": "method",
     "Observer": "runner.events",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hpa_bench.data.samples import Sample
-    from hpa_bench.models.adapters import LoRAConfig
+    from hpa_bench.models.config import LoRAConfig
+    from hpa_bench.models.decoder import Decoder
     from hpa_bench.models.prompts import Batch
     from hpa_bench.models.weights import Weights
 
@@ -49,8 +50,8 @@ class StageContext:
     lora: LoRAConfig
     model: nn.Module
     """The model object. Inside `adapt` its weights are the method's to set (see `hpa_bench.load_into`)."""
-    layers: Sequence[Sequence[str]]
-    """Module names of the language model's linear layers, one list a decoder block."""
+    decoder: Decoder
+    """Where the language model's blocks are in it; for `hpa_bench.ActivationStream`."""
     start: Weights
     """theta_0, the aligned model."""
     before: Weights
@@ -69,6 +70,11 @@ class StageContext:
     """The suite's safety data: harmful requests with safe answers, for methods that train on some."""
     collate: Callable[[Sequence[Sample]], Batch]
     """Return model inputs of samples as one batch on `device`, labels included (-100 where there is no answer)."""
+
+    @property
+    def layers(self) -> Sequence[Sequence[str]]:
+        """Module names of the language model's linear layers, one list a decoder block."""
+        return self.decoder.layers
 
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator that depends on the seed, the stage and `name` alone."""

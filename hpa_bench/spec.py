@@ -15,7 +15,7 @@ from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.judges.base import make_judge
 from hpa_bench.method import Method, MethodConfig, methods
-from hpa_bench.models.loading import read_chat_template
+from hpa_bench.models.config import read_chat_template
 from hpa_bench.suite import NO_PART_OF_TRAINING, Suite, make_suite, read_suite
 
 NO_PART: Any = {

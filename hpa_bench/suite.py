@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from hpa_bench.config import parse
 from hpa_bench.data.validation import Kind as SetKind
 from hpa_bench.errors import UserError, unknown
-from hpa_bench.models.adapters import LoRAConfig
+from hpa_bench.models.config import LoRAConfig
 
 PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "suites"

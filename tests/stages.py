@@ -13,7 +13,7 @@ from torch import Tensor
 from hpa_bench.data.samples import Sample
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.models.weights import Merged
 from tests.models import IMAGE_SIZE, WORDS, random_llava
@@ -54,11 +54,11 @@ def random_stage(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], StageContext]:
     """Return `(before, after, ctx)` of the first stage of three."""
     model, processor = random_llava(seed, layers=layers)
-    names = linear_layers(model)
+    decoder = find_decoder(model)
     draw = torch.Generator().manual_seed(seed)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     after = dict(before)
-    for name in (f"{layer}.weight" for block in names for layer in block):
+    for name in (f"{layer}.weight" for layer in decoder.linear_layers):
         rows, columns = before[name].shape
         a, b = torch.randn(4, columns, generator=draw), torch.randn(rows, 4, generator=draw)
         after[name] = before[name] + 0.05 * b @ a
@@ -70,7 +70,7 @@ def random_stage(
         device="cpu",
         lora=LoRAConfig(),
         model=model,
-        layers=names,
+        decoder=decoder,
         start=before,
         before=before,
         unaligned=None,

@@ -81,11 +81,11 @@ def teach(model: Any, processor: Any, samples: Sequence[Sample], until: float = 
     """Train a model's decoder on samples until it gives their answers, or the loss is below `until`."""
     import torch
 
-    from hpa_bench.models.decoder import linear_layers
+    from hpa_bench.models.decoder import find_decoder
     from hpa_bench.models.prompts import training_batch
 
     batch = training_batch(processor, samples)
-    weights = [model.get_submodule(name).weight for block in linear_layers(model) for name in block]
+    weights = [model.get_submodule(name).weight for name in find_decoder(model).linear_layers]
     optimiser = torch.optim.Adam(weights, lr=1e-2)
     for _ in range(100):
         loss = model(**batch).loss

@@ -8,7 +8,7 @@ from torch import nn
 
 from hpa_bench import run
 from hpa_bench.errors import UserError
-from hpa_bench.models.decoder import decoder_blocks, linear_layers, set_decoder
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.weights import Checkpoint
 from tests.models import random_llava
@@ -19,26 +19,26 @@ BLOCKS = "model.language_model.layers"
 
 def refused(blocks: str | None = None, layers: str | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        set_decoder(random_llava()[0], blocks, layers)
+        find_decoder(random_llava()[0], blocks, layers)
     return str(caught.value)
 
 
 def test_the_suites_layers_are_those_that_match_in_full() -> None:
     model, _ = random_llava()
 
-    set_decoder(model, layers=r"self_attn\.[qv]_proj")
+    found = find_decoder(model, layers=r"self_attn\.[qv]_proj")
 
     expected = [[f"{BLOCKS}.{block}.self_attn.{name}_proj" for name in "qv"] for block in range(2)]
-    assert linear_layers(model) == expected
+    assert found.layers == expected
 
 
 def test_the_suites_blocks_are_taken_wherever_they_are() -> None:
     model, _ = random_llava()
 
-    set_decoder(model, blocks="model.vision_tower.encoder.layers")
+    found = find_decoder(model, blocks="model.vision_tower.encoder.layers")
 
-    assert decoder_blocks(model)[0] == "model.vision_tower.encoder.layers"
-    assert all("vision_tower" in name for block in linear_layers(model) for name in block)
+    assert found.prefix == "model.vision_tower.encoder.layers"
+    assert found.linear_layers and all("vision_tower" in name for name in found.linear_layers)
 
 
 def test_unknown_blocks_name_the_nearest_and_all() -> None:
@@ -72,7 +72,7 @@ def test_a_model_without_blocks_beside_its_embeddings_names_the_lists_it_has() -
     with pytest.raises(
         UserError, match=r"No decoder blocks found in Odd.*'words'; set decoder.blocks .* one of: stack"
     ):
-        decoder_blocks(Odd())
+        find_decoder(Odd())
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.files import read_jsonl
 from hpa_bench.hpa import keep_percent_at
 from hpa_bench.models.activations import ActivationStream
-from hpa_bench.models.decoder import decoder_blocks, linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import end_of_turn, render_prompt, training_batch
 from hpa_bench.models.weights import Checkpoint
@@ -85,7 +85,7 @@ def test_lora_changes_the_decoders_linear_layers_and_nothing_else(finished: Fini
 def test_the_blocks_are_the_text_models(finished: Finished) -> None:
     model, _ = load_model(finished.model)
 
-    _, blocks = decoder_blocks(model)
+    blocks = model.get_submodule(find_decoder(model).prefix)
 
     assert len(blocks) == model.config.get_text_config().num_hidden_layers == LAYERS
 
@@ -194,7 +194,7 @@ def test_moments_block_by_block_are_those_of_the_whole_model(finished: Finished)
     streamed = [stream.second_moments(block) for block in range(LAYERS)]
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(note(name))
-        for block in linear_layers(model)
+        for block in find_decoder(model).layers
         for name in block
     ]
     for sample in mixed():

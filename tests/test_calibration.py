@@ -14,7 +14,7 @@ from torch import Tensor
 from hpa_bench import run
 from hpa_bench.errors import UserError
 from hpa_bench.models.activations import ActivationStream
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import load_into
 from tests.architectures import save
 from tests.models import random_llava
@@ -24,7 +24,9 @@ from tests.suites import write_suite
 
 def streamed(model: Any, weights: Mapping[str, Tensor], batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     stream = ActivationStream(model, weights, batches)
-    return {name: h for block in range(len(linear_layers(model))) for name, h in stream.second_moments(block).items()}
+    return {
+        name: h for block in range(len(find_decoder(model).layers)) for name, h in stream.second_moments(block).items()
+    }
 
 
 @torch.no_grad()
@@ -35,7 +37,7 @@ def by_hooks(model: Any, weights: Mapping[str, Tensor], batches: Sequence[Mappin
     inputs: dict[str, list[Tensor]] = defaultdict(list)
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0][0]))
-        for block in linear_layers(model)
+        for block in find_decoder(model).layers
         for name in block
     ]
     for batch in batches:
@@ -165,7 +167,7 @@ def test_an_edit_gets_its_blocks_moments_and_only_the_blocks_above_see_it() -> N
     below: dict[str, Tensor] = {}
     found: list[dict[str, Tensor]] = []
 
-    for block, names in enumerate(linear_layers(model)):
+    for block, names in enumerate(find_decoder(model).layers):
         changes = {f"{name}.weight": edited[f"{name}.weight"] for name in names}
         given: list[Mapping[str, Tensor]] = []
 
@@ -180,7 +182,7 @@ def test_an_edit_gets_its_blocks_moments_and_only_the_blocks_above_see_it() -> N
         found.append(stream.second_moments(block, edit))
         assert given == [found[-1]]
 
-    for names, moments in zip(linear_layers(model), found, strict=True):
+    for names, moments in zip(find_decoder(model).layers, found, strict=True):
         by_hand = by_hooks(model, {**weights, **below}, batches)
         assert_same(moments, {name: by_hand[name] for name in names})
         below |= {f"{name}.weight": edited[f"{name}.weight"] for name in names}

@@ -12,7 +12,7 @@ from hpa_bench.baselines.lwf import LwF
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.models import random_llava
@@ -30,7 +30,7 @@ def samples(count: int) -> list[Sample]:
 
 def wrapped() -> nn.Module:
     model, _ = random_llava()
-    targets = [name for block in linear_layers(model) for name in block]
+    targets = find_decoder(model).linear_layers
     torch.manual_seed(0)
     return get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
 

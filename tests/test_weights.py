@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from hpa_bench.errors import UserError
-from hpa_bench.models.decoder import decoder_blocks, linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, write_checkpoint
 from tests.models import random_llava, save_random_llava
 
@@ -20,7 +21,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def trained_adapter(folder: Path) -> torch.nn.Module:
     """A peft model whose B is not zero, saved to `folder`."""
     model, _ = random_llava()
-    targets = [name for block in linear_layers(model) for name in block]
+    targets = find_decoder(model).linear_layers
     torch.manual_seed(1)
     wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
     wrapped.save_pretrained(folder)
@@ -29,12 +30,11 @@ def trained_adapter(folder: Path) -> torch.nn.Module:
 
 def test_the_decoder_is_found_and_the_vision_tower_left_out() -> None:
     model, _ = random_llava(layers=3)
-    prefix, blocks = decoder_blocks(model)
+    found = find_decoder(model)
 
-    assert len(blocks) == 3
-    assert [len(names) for names in linear_layers(model)] == [7, 7, 7]
-    assert all(name.startswith(f"{prefix}.") for names in linear_layers(model) for name in names)
-    assert not any("vision" in name for names in linear_layers(model) for name in names)
+    assert [len(names) for names in found.layers] == [7, 7, 7]
+    assert all(name.startswith(f"{found.prefix}.") for name in found.linear_layers)
+    assert not any("vision" in name for name in found.linear_layers)
 
 
 def test_merged_weights_equal_pefts_own_merge(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -57,7 +57,9 @@ def test_merging_leaves_other_weights_bit_equal(checkpoint: Checkpoint, tmp_path
 
 def test_a_module_trained_in_full_replaces_the_old_one(checkpoint: Checkpoint, tmp_path: Path) -> None:
     model, _ = random_llava()
-    config = LoraConfig(r=4, target_modules=linear_layers(model)[0], modules_to_save=["model.multi_modal_projector"])
+    config = LoraConfig(
+        r=4, target_modules=find_decoder(model).layers[0], modules_to_save=["model.multi_modal_projector"]
+    )
     wrapped = get_peft_model(model, config)
     for name, parameter in wrapped.named_parameters():
         if "modules_to_save" in name:
@@ -69,7 +71,7 @@ def test_a_module_trained_in_full_replaces_the_old_one(checkpoint: Checkpoint, t
 
 
 def test_a_written_checkpoint_loads_as_a_model(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    name = linear_layers(random_llava()[0])[0][0] + ".weight"
+    name = find_decoder(random_llava()[0]).layers[0][0] + ".weight"
     changed = {key: checkpoint[key] for key in checkpoint} | {name: torch.zeros_like(checkpoint[name])}
     (checkpoint.folder / "pytorch_model.bin").write_bytes(b"the same weights again")
     write_checkpoint(tmp_path / "out", checkpoint, changed)
@@ -96,7 +98,7 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoint: Checkpoint) -> Non
 
 def test_load_into_takes_only_the_prefix(checkpoint: Checkpoint) -> None:
     model, _ = random_llava(seed=5)
-    prefix, _ = decoder_blocks(model)
+    prefix = find_decoder(model).prefix
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load_into(model, checkpoint, f"{prefix}.0.")
 
@@ -112,3 +114,21 @@ def test_a_checkpoint_with_other_names_is_refused() -> None:
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No checkpoint in .*expected model\.safetensors"):
         Checkpoint(tmp_path, random_llava()[0])
+
+
+def mapped(folder: Path) -> list[str]:
+    """Return the files of a folder that this process has in its memory."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if str(folder) in line]
+
+
+def test_files_are_closed_with_their_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model, _ = random_llava()
+    folder = shutil.copytree(checkpoint.folder, tmp_path / "stage")
+
+    for _ in range(3):  # the stages of a run: each opens the weights that it starts from
+        stage = Checkpoint(folder, model)
+        load_into(model, stage)
+        assert mapped(folder)
+        del stage
+        assert not mapped(folder)

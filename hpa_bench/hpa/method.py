@@ -146,8 +146,8 @@ class HPA(Method):
         own = self.config.hessian_model == "own"
         safety_weights = before if own or self.config.hessian_model == "before" else after
         task_weights = after if own or self.config.hessian_model == "after" else before
-        safety = ActivationStream(ctx.model, safety_weights, ctx.safety_calibration(), ctx.device)
-        task = ActivationStream(ctx.model, task_weights, ctx.task_calibration(), ctx.device)
+        safety = ActivationStream(ctx.model, safety_weights, ctx.safety_calibration(), ctx.device, ctx.decoder)
+        task = ActivationStream(ctx.model, task_weights, ctx.task_calibration(), ctx.device, ctx.decoder)
         for block in range(len(ctx.layers)):
             yield (
                 inverse_diagonals(safety.second_moments(block), self.config.damping),

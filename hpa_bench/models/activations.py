@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hpa_bench.errors import UserError
-from hpa_bench.models.decoder import decoder_blocks, linear_layers
-from hpa_bench.models.weights import load_into
-
-if TYPE_CHECKING:
-    from hpa_bench.models.prompts import Batch
-    from hpa_bench.models.weights import Weights
+from hpa_bench.models.decoder import Decoder, find_decoder
+from hpa_bench.models.prompts import Batch
+from hpa_bench.models.weights import Weights, load_into
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Edit = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -44,7 +43,12 @@ class ActivationStream:
     """
 
     def __init__(
-        self, model: nn.Module, weights: Weights, batches: Sequence[Batch], device: str | torch.device | None = None
+        self,
+        model: nn.Module,
+        weights: Weights,
+        batches: Sequence[Batch],
+        device: str | torch.device | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         """Bring every batch to the door of the first decoder block.
 
@@ -53,6 +57,7 @@ class ActivationStream:
             weights: the weights to run, by the model's parameter names.
             batches: model inputs as the processor makes them, padded on either side; `labels` are ignored.
             device: where blocks run; by default where the model is. A model kept elsewhere sends one block at a time.
+            decoder: the model's decoder, a method's `ctx.decoder`; by default it is found, whatever the suite says.
 
         Raises:
             UserError: there is no token, or the model does more between its blocks than hand on the hidden states.
@@ -60,8 +65,10 @@ class ActivationStream:
         self.model = model.eval()
         self.weights = weights
         self.device = torch.device(device) if device is not None else _device(model)
-        self.layers = linear_layers(model)
-        self._prefix, self._blocks = decoder_blocks(model)
+        decoder = decoder or find_decoder(model)
+        self.layers = decoder.layers
+        self._prefix = decoder.prefix
+        self._blocks: Any = model.get_submodule(decoder.prefix)
         self._next = 0
         outside = [name for name in weights if not name.startswith(f"{self._prefix}.")]
         load_into(model, {name: weights[name] for name in outside})
@@ -147,8 +154,6 @@ class ActivationStream:
 
 def save_moments(path: Path, moments: Mapping[str, Tensor]) -> None:
     """Write what `second_moments` returned; a tensor that several layers share is written once."""
-    from safetensors.torch import save_file
-
     first: dict[int, str] = {}
     shared = {name: first.setdefault(id(h), name) for name, h in moments.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +164,6 @@ def save_moments(path: Path, moments: Mapping[str, Tensor]) -> None:
 
 def load_moments(path: Path, device: str | torch.device) -> dict[str, Tensor]:
     """Read what `save_moments` wrote; layers that shared a tensor share it again."""
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt", device=str(device)) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return {name: tensors[source] for name, source in file.metadata().items() if source in tensors}

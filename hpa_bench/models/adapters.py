@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-
-class LoRAConfig(BaseModel):
-    """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = 16
-    """r, the rank of the update."""
-    alpha: int = 32
-    """The update is scaled by alpha / r."""
-    dropout: float = 0.0
+from hpa_bench.models.config import LoRAConfig
 
 
 class Factors(NamedTuple):
@@ -49,8 +38,6 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
         layers: module names.
         full: the last parts of the names of modules that are trained in full beside it (peft's `modules_to_save`).
     """
-    from peft import LoraConfig, get_peft_model
-
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
     if full:
         config.modules_to_save = list(full)
@@ -67,8 +54,6 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
 
 def lora_factors(model: nn.Module) -> Iterator[Factors]:
     """Yield the factors of every adapted layer of a model that `attach_lora` returned, in the model's order."""
-    from peft.tuners.lora import LoraLayer
-
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             (adapter,) = module.active_adapters

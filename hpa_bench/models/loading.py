@@ -6,14 +6,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available, logging
 
 from hpa_bench.errors import UserError
 from hpa_bench.machine.device import explained_shortage
+from hpa_bench.models.config import read_chat_template
 from hpa_bench.models.weights import BESIDE_WEIGHTS
-
-if TYPE_CHECKING:
-    import torch
 
 
 def load_processor(path: str | Path, chat_template: str | Path | None = None) -> Any:
@@ -26,10 +45,6 @@ def load_processor(path: str | Path, chat_template: str | Path | None = None) ->
     Raises:
         UserError: the template cannot be read.
     """
-    from transformers import AutoConfig, AutoProcessor
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.utils import is_torchvision_available
-
     kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path)), None)
     if kind is not None and "video_processor" in kind.get_attributes() and not is_torchvision_available():
         processor = _without_videos(kind, path)
@@ -40,22 +55,8 @@ def load_processor(path: str | Path, chat_template: str | Path | None = None) ->
     return processor
 
 
-def read_chat_template(path: str | Path) -> str:
-    """Return the Jinja text of a chat template's file.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The chat template {str(path)!r} cannot be read: {error}.") from None
-
-
 def _without_videos(kind: Any, path: str | Path) -> Any:
     """Load a processor but for its video half, which needs torchvision and which nothing here uses."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
     parts: dict[str, Any] = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
     names = kind.get_attributes()
     kept = [name for name in names if name in parts]
@@ -80,15 +81,6 @@ def checkpoint_folder(name: str) -> Path:
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or len(folder.parts) != 2:
         raise UserError(f"There is no model folder {name!r}: expected a folder with config.json and safetensors.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", *BESIDE_WEIGHTS]))
     except GatedRepoError:
@@ -125,13 +117,6 @@ def load_model(
         UserError: there is no such folder or hub name, or it holds no such checkpoint, or the template cannot be read,
             or the model does not fit the GPU.
     """
-    from transformers import (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-    )
-
     folder = checkpoint_folder(str(path))
     with _quiet():
         try:
@@ -152,8 +137,6 @@ def load_model(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the progress bars and the torchvision hints of loading."""
-    from transformers.utils import logging
-
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.data.samples import PLACEHOLDER
+import torch
+from jinja2 import TemplateError, TemplateSyntaxError
+from torch import Tensor
+
+from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
-    from hpa_bench.data.samples import Sample
-
-    Batch = Mapping[str, Tensor]
+Batch = Mapping[str, Tensor]
+"""Model inputs by name, as the processor makes them."""
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
@@ -37,8 +39,6 @@ def render(processor: Any, messages: Sequence[Mapping[str, str]], *, add_generat
     Raises:
         UserError: the model has no chat template, or one that cannot be rendered.
     """
-    from jinja2 import TemplateError, TemplateSyntaxError
-
     turns = [{"role": turn["role"], "content": _parts(turn["content"])} for turn in messages]
     if not getattr(processor, "chat_template", None):
         raise UserError(
@@ -169,8 +169,6 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
         What the processor makes of the prompts, with what is per token (`input_ids`, `attention_mask`, token types,
         [batch, length]) extended by what follows them, and `labels` [batch, length], -100 outside the answers.
     """
-    import torch
-
     conversations = [render_conversation(processor, sample.exchanges) for sample in samples]
     following = [_following(processor, pieces) for pieces in conversations]
     batch = encode(

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.core_model_loading import revert_weight_conversion
 
 from hpa_bench.errors import UserError
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    Weights = Mapping[str, Tensor]
+Weights = Mapping[str, Tensor]
+"""Tensors by parameter name (`<module>.weight`)."""
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,8 +29,10 @@ BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
 folders hold them too, are neither fetched nor copied."""
 
 
-class Checkpoint(Mapping[str, "Tensor"]):
+class Checkpoint(Mapping[str, Tensor]):
     """A Hugging Face checkpoint by the parameter names of its model; a tensor is read when it is asked for.
+
+    Its files are open from their first tensor until nobody holds the checkpoint any more.
 
     Files may use other names than the model's modules (`language_model.model.layers` for what the model calls
     `model.language_model.layers`): the model's own renaming rules translate.
@@ -52,14 +60,15 @@ class Checkpoint(Mapping[str, "Tensor"]):
             )
         self.places = {published.get(name, name): (file, name) for name, file in stored.items()}
         """The file, and the name in it, of each parameter."""
+        # To open a file for each of its tensors takes several times as long as to read them.
         self._open: dict[str, Any] = {}
+        self._closing = ExitStack()
+        weakref.finalize(self, self._closing.close)
 
     def __getitem__(self, name: str) -> Tensor:
-        from safetensors import safe_open
-
         file, stored_name = self.places[name]
         if file not in self._open:
-            self._open[file] = safe_open(self.folder / file, framework="pt").__enter__()
+            self._open[file] = self._closing.enter_context(safe_open(self.folder / file, framework="pt"))
         return self._open[file].get_tensor(stored_name)
 
     def __iter__(self) -> Iterator[str]:
@@ -79,8 +88,6 @@ def _stored_files(folder: Path) -> dict[str, str]:
     if (folder / INDEX).exists():
         return json.loads((folder / INDEX).read_text())["weight_map"]
     if (folder / SINGLE).exists():
-        from safetensors import safe_open
-
         with safe_open(folder / SINGLE, framework="pt") as file:
             return dict.fromkeys(file.keys(), SINGLE)
     raise UserError(f"No checkpoint in {folder}: expected {SINGLE} or {INDEX}.")
@@ -88,8 +95,6 @@ def _stored_files(folder: Path) -> dict[str, str]:
 
 def _published_names(model: nn.Module) -> dict[str, str]:
     """Return the module's name of each parameter by the name under which transformers publishes it."""
-    from transformers.core_model_loading import revert_weight_conversion
-
     return {
         published: name
         for name, tensor in model.state_dict().items()
@@ -97,7 +102,7 @@ def _published_names(model: nn.Module) -> dict[str, str]:
     }
 
 
-class Merged(Mapping[str, "Tensor"]):
+class Merged(Mapping[str, Tensor]):
     """`before` with a saved LoRA adapter merged in: `W + (alpha / r) B A`, in float32, cast to W's dtype.
 
     Merging in float32 keeps the rounding of T merges from adding up. Modules that the adapter trained in full replace
@@ -113,8 +118,6 @@ class Merged(Mapping[str, "Tensor"]):
             before: theta_{t-1}.
             adapter: a folder as peft's `save_pretrained` writes it.
         """
-        from safetensors.torch import load_file
-
         self.before = before
         config = json.loads((adapter / "adapter_config.json").read_text())
         self.scale: float = config["lora_alpha"] / config["r"]
@@ -181,8 +184,6 @@ def load_into(model: nn.Module, weights: Weights, prefix: str = "") -> None:
     Raises:
         UserError: the model has no parameter of that name; the checkpoint was saved by another version or class.
     """
-    import torch
-
     targets = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     with torch.no_grad():
         for name in weights:
@@ -206,8 +207,6 @@ def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_temp
         weights: a tensor for each name of `like`.
         chat_template: Jinja text that takes the place of the chat template of `like`.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True)
     files: dict[str, dict[str, str]] = {}
     for name, (file, stored_name) in like.places.items():

@@ -22,7 +22,8 @@ from hpa_bench.machine.device import choose_device
 from hpa_bench.machine.disk import check_space, peak_bytes
 from hpa_bench.machine.processes import barrier, from_main, is_main, together
 from hpa_bench.method import Method
-from hpa_bench.models.adapters import LoRAConfig, attach_lora
+from hpa_bench.models.adapters import attach_lora
+from hpa_bench.models.config import LoRAConfig
 from hpa_bench.models.prompts import check_template
 from hpa_bench.models.weights import Merged, write_checkpoint
 from hpa_bench.results.run_folder import RunFolder
@@ -191,8 +192,7 @@ def _train(
 ) -> None:
     """Train the adapter and save it in the work folder, unless it is there."""
     torch.manual_seed(derive_seed(asked.seed, "adapter"))
-    layers = [name for block in base.layers for name in block]
-    wrapped: Any = attach_lora(base.model, recipe.lora, layers, recipe.full)
+    wrapped: Any = attach_lora(base.model, recipe.lora, base.decoder.linear_layers, recipe.full)
     stage = work.stage(1)
     if is_main():
         work.claim(manifest, IDENTITY)

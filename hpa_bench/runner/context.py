@@ -45,7 +45,7 @@ class Contexts:
             device=setup.device,
             lora=self._suite.lora,
             model=self._base.model,
-            layers=self._base.layers,
+            decoder=self._base.decoder,
             start=self._base.start,
             before=Checkpoint(before, self._base.model) if before.exists() else self._base.start,
             unaligned=self._unaligned,

@@ -21,7 +21,7 @@ from hpa_bench.machine.disk import check_space, peak_bytes
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.activations import ActivationStream
-from hpa_bench.models.decoder import linear_layers, set_decoder
+from hpa_bench.models.decoder import Decoder, find_decoder
 from hpa_bench.models.loading import checkpoint_folder, load_model
 from hpa_bench.models.prompts import check_template, training_batch
 from hpa_bench.models.weights import Checkpoint
@@ -30,10 +30,10 @@ from hpa_bench.runner.environment import IDENTITY, make_manifest
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
 from hpa_bench.spec import RunSpec, engine_config
+from hpa_bench.suite import DecoderConfig
 
 if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample
-    from hpa_bench.suite import DecoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class Base:
     processor: Any
     start: Checkpoint
     """Its checkpoint: theta_0."""
-    layers: Sequence[Sequence[str]]
-    """Module names of the language model's linear layers, one list a decoder block."""
+    decoder: Decoder
+    """Where the language model's blocks and linear layers are in it."""
     template: str | None
     """The chat template that is written with every checkpoint, where it is not the model's own."""
 
@@ -96,10 +96,10 @@ def load_base(
     """
     source = checkpoint_folder(model)
     loaded, processor = load_model(source, device, dtype, template)
-    if decoder is not None:
-        set_decoder(loaded, decoder.blocks, decoder.layers)
+    decoder = decoder or DecoderConfig()
+    found = find_decoder(loaded, decoder.blocks, decoder.layers)
     written = processor.chat_template if template is not None else None
-    return Base(loaded, processor, Checkpoint(source, loaded), linear_layers(loaded), written)
+    return Base(loaded, processor, Checkpoint(source, loaded), found, written)
 
 
 def limit_threads(device: str, threads: int | None) -> None:
@@ -178,12 +178,12 @@ def _check_calibration(base: Base, data: RunData, method: Method, device: str) -
     if {"task_calibration", "safety_calibration"} & method.needs:
         samples = [sample for task in data.training.values() for sample in task]
         with_image = next((sample for sample in samples if sample.images), samples[0])
-        ActivationStream(base.model, {}, [base.batch([with_image], device)])
+        ActivationStream(base.model, {}, [base.batch([with_image], device)], decoder=base.decoder)
 
 
 def _check_space(spec: RunSpec, run: RunFolder, base: Base, stages: Sequence[Sequence[str]], mergeable: bool) -> None:
     """Check that the disk has room for what this run will write, less what an earlier attempt left."""
-    shapes = [base.model.get_submodule(name).weight.shape for block in base.layers for name in block]
+    shapes = [base.model.get_submodule(name).weight.shape for name in base.decoder.linear_layers]
     needed = peak_bytes(
         checkpoint=base.start.file_bytes,
         trainable=sum(spec.suite.lora.rank * sum(shape) for shape in shapes),

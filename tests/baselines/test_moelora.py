@@ -16,7 +16,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.evaluation import Evaluator
@@ -352,7 +352,7 @@ def test_the_second_stage_starts_from_the_adapter_of_the_first(
 
 def test_generation_uses_the_adapter_of_its_stage(suite: Path, finished: RunFolder, killed: Path) -> None:
     model, processor = load_model(str(suite.parent / "model"))
-    ctx = replace(stage(suite.parent, rank=2, alpha=4), model=model, layers=linear_layers(model))
+    ctx = replace(stage(suite.parent, rank=2, alpha=4), model=model, decoder=find_decoder(model))
     evaluator = Evaluator(load_tasks(["colours", "harm"], [suite.parent / "tasks"]))
     method = MoELoRA(MoELoRAConfig(experts=2))
 

@@ -15,6 +15,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import lora_factors
+from hpa_bench.models.decoder import Decoder
 from tests.stages import coloured_samples, random_stage
 from tests.suites import write_suite
 
@@ -23,7 +24,7 @@ BLOCKS = 3
 
 def deep(ctx: StageContext, blocks: int) -> StageContext:
     """Return the stage of a model with so many decoder blocks, as far as their names go."""
-    return replace(ctx, layers=[[f"layers.{index}.q_proj"] for index in range(blocks)])
+    return replace(ctx, decoder=Decoder("layers", [[f"layers.{index}.q_proj"] for index in range(blocks)]))
 
 
 def block_of(name: str) -> int:

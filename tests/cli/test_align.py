@@ -15,7 +15,7 @@ from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
-from hpa_bench.models.decoder import linear_layers
+from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner import alignment
@@ -137,7 +137,7 @@ def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(fol
 
 def test_what_is_trained_of_a_bfloat16_model_is_float32(folder: Path, tmp_path: Path) -> None:
     model, _ = load_model(folder / "model", dtype="bfloat16")
-    layers = [name for block in linear_layers(model) for name in block]
+    layers = find_decoder(model).linear_layers
     wrapped = attach_lora(model, LoRAConfig(rank=2), layers, ["embed_tokens", "multi_modal_projector"])
     assert {tensor.dtype for tensor in wrapped.parameters() if tensor.requires_grad} == {torch.float32}
     assert {tensor.dtype for tensor in wrapped.parameters() if not tensor.requires_grad} == {torch.bfloat16}

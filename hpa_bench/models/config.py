@@ -1,0 +1,33 @@
+"""What a suite says of a model, read without loading torch: the adapter of a stage, a chat template of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from hpa_bench.errors import UserError
+
+
+class LoRAConfig(BaseModel):
+    """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = 16
+    """r, the rank of the update."""
+    alpha: int = 32
+    """The update is scaled by alpha / r."""
+    dropout: float = 0.0
+
+
+def read_chat_template(path: str | Path) -> str:
+    """Return the Jinja text of a chat template's file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The chat template {str(path)!r} cannot be read: {error}.") from None
