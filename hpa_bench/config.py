@@ -36,6 +36,8 @@ def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
             raise unknown("key", path, keys(model), where) from None
         if first["type"] == "missing":
             raise UserError(f"The key {path!r} {where} is missing: it has no default, so give it a value.") from None
+        if first["type"] == "value_error":  # Of our own validators, whose sentence names the keys.
+            raise UserError(f"Bad value {where}: {first['ctx']['error']}.") from None
         raise UserError(f"Bad value for {path} {where}: {first['msg']} (got {first['input']!r}).") from None
 
 

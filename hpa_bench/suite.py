@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from hpa_bench.config import parse
 from hpa_bench.data.validation import Kind as SetKind
@@ -44,6 +44,8 @@ class TrainingConfig(_Section):
     max_grad_norm: float = 1.0
     save_steps: int = Field(500, ge=1)
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
+    keep_weights: bool = False
+    """Keep every stage's weights and method state, so that a run can be taken up from any stage (`--from-stage`)."""
     workers: int | None = Field(None, ge=0)
     """Processes that read and prepare samples ahead; by default 4 (or a core each) on a GPU, and none on a CPU."""
     limit: int | None = Field(None, ge=1)
@@ -56,7 +58,7 @@ class TrainingConfig(_Section):
         return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-NO_PART_OF_TRAINING = {"gradient_checkpointing", "save_steps", "workers"}
+NO_PART_OF_TRAINING = {"gradient_checkpointing", "keep_weights", "save_steps", "workers"}
 """Keys of `TrainingConfig` that change no weight: the same steps taken with less memory, or more often kept."""
 
 
@@ -141,6 +143,18 @@ class Suite(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     _folder: Path = PrivateAttr(default=BUNDLED)
+
+    @model_validator(mode="after")
+    def _sets_are_distinct(self) -> Self:
+        kinds = {"tasks": self.tasks, "safety_sets": self.safety_sets, "benign_sets": self.benign_sets}
+        seen: dict[str, str] = {}
+        for kind, names in kinds.items():
+            for name in names:
+                if name in seen:
+                    where = f"twice among {kind}" if seen[name] == kind else f"among {seen[name]} and among {kind}"
+                    raise ValueError(f"{name!r} stands {where}: name each set once")
+                seen[name] = kind
+        return self
 
     def model_path(self, model: str | None = None) -> str:
         """Return the folder or hub name of the aligned model, or of another model of this suite.

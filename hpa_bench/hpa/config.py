@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hpa_bench.method import MethodConfig
 
@@ -39,3 +39,9 @@ class HPAConfig(MethodConfig):
     `none` (no column)."""
     orthogonal: bool = True
     """Part 3: take from the update its component along W0 (the paper's ablation switches it off)."""
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Self:
+        if self.p_min > self.p_max:
+            raise ValueError(f"p_min ({self.p_min:g}) is above p_max ({self.p_max:g}): the keep rate falls with depth")
+        return self

@@ -14,7 +14,7 @@ TRAINER = 3 * ADAPTER
 """Bytes of a trained parameter in a trainer's checkpoint: itself and AdamW's two moments."""
 
 
-def peak_bytes(checkpoint: int, trainable: int, stages: int, mergeable: bool = True) -> int:
+def peak_bytes(checkpoint: int, trainable: int, stages: int, mergeable: bool = True, keep_weights: bool = False) -> int:
     """Return what a run's weights, adapters and trainer checkpoints take at their fullest, in bytes.
 
     A stage's weights are removed once the next stage is done, and a trainer checkpoint once the next is written. What a
@@ -25,10 +25,11 @@ def peak_bytes(checkpoint: int, trainable: int, stages: int, mergeable: bool = T
         trainable: parameters that a stage trains.
         stages: training stages.
         mergeable: whether stages write merged weights at all.
+        keep_weights: whether every stage's stay.
     """
     if stages == 0:
         return 0
-    earlier = min(stages, 2) - 1
+    earlier = stages - 1 if keep_weights else min(stages, 2) - 1
     stage = trainable * ADAPTER + (checkpoint if mergeable else 0)
     training = earlier * stage + 2 * trainable * TRAINER
     saving = (earlier + 1) * stage + trainable * TRAINER

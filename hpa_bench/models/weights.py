@@ -66,10 +66,23 @@ class Checkpoint(Mapping[str, Tensor]):
         weakref.finalize(self, self._closing.close)
 
     def __getitem__(self, name: str) -> Tensor:
+        file, stored_name = self._place(name)
+        # A copy: what safetensors gives is the file's memory itself, and a change of it would be in all further reads.
+        return file.get_tensor(stored_name).clone()
+
+    def form(self, name: str) -> tuple[list[int], torch.dtype]:
+        """Return the shape and the dtype of a parameter, reading none of its values."""
+        file, stored_name = self._place(name)
+        part = file.get_slice(stored_name)
+        shape = list(part.get_shape())
+        return shape, (part[:0] if shape else file.get_tensor(stored_name)).dtype
+
+    def _place(self, name: str) -> tuple[Any, str]:
+        """Return the open file that holds a parameter, and its name there."""
         file, stored_name = self.places[name]
         if file not in self._open:
             self._open[file] = self._closing.enter_context(safe_open(self.folder / file, framework="pt"))
-        return self._open[file].get_tensor(stored_name)
+        return self._open[file], stored_name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -150,7 +163,7 @@ class Merged(Mapping[str, Tensor]):
     def unrounded(self, name: str) -> Tensor:
         """Return a weight as merged in float32, before it is rounded to the checkpoint's dtype."""
         if name in self._full:
-            return self._full[name]
+            return self._full[name].clone()
         weight = self.before[name]
         return weight.float() + self.update(name).to(weight.device) if name in self._a else weight
 

@@ -23,7 +23,7 @@ from hpa_bench.method import Method
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.decoder import Decoder, find_decoder
 from hpa_bench.models.loading import checkpoint_folder, load_model
-from hpa_bench.models.prompts import check_template, training_batch
+from hpa_bench.models.prompts import check_template, tokenizer_of, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.environment import IDENTITY, make_manifest
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample
 
 log = logging.getLogger(__name__)
+
+MOST_ANSWERS = 5000
+"""Different answers of a task that are looked through for unknown words."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Setup:
     """Why this engine."""
     evaluator: Evaluator
     judges: Sequence[Judge]
+    warnings: Sequence[str]
+    """What is odd about the input and ends nothing, one sentence each."""
 
     def new_method(self) -> Method:
         """Return the method as it is before anything is remembered."""
@@ -141,7 +146,26 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     if is_main():
         _check_space(spec, run, base, stages, method.mergeable)
         run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
-    return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges)
+    warnings = _unknown_words(base, data)
+    return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges, warnings)
+
+
+def _unknown_words(base: Base, data: RunData) -> list[str]:
+    """Return a warning for each task whose answers hold words that the tokenizer does not know."""
+    tokenizer = tokenizer_of(base.processor)
+    if tokenizer.unk_token_id is None:
+        return []
+    found = []
+    for task, samples in data.training.items():
+        answers = list(dict.fromkeys(answer for sample in samples for _, answer in sample.exchanges))[:MOST_ANSWERS]
+        ids = tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
+        unknown = [answer for answer, tokens in zip(answers, ids, strict=True) if tokenizer.unk_token_id in tokens]
+        if unknown:
+            found.append(
+                f"{len(unknown)} of {len(answers)} different training answers of {task!r} hold words that the model's"
+                f" tokenizer reads as {tokenizer.unk_token}, such as {unknown[0][:80]!r}: they cannot be learned."
+            )
+    return found
 
 
 def _check_engine(spec: RunSpec, method: Method, device: str) -> None:
@@ -189,6 +213,7 @@ def _check_space(spec: RunSpec, run: RunFolder, base: Base, stages: Sequence[Seq
         trainable=sum(spec.suite.lora.rank * sum(shape) for shape in shapes),
         stages=len(stages),
         mergeable=mergeable,
+        keep_weights=spec.suite.training.keep_weights,
     )
     folders = [run.stage(index) for index in range(1, len(stages) + 1)]
     check_space(run.path, needed, [path for s in folders for path in (s.weights, s.adapter, s.trainer)])
