@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +16,35 @@ PARTIAL = ".partial"
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there, file or folder, becomes `path` on a clean exit."""
+    """Give a temporary path beside `path`; what was written there, file or folder, becomes `path` on a clean exit.
+
+    It has reached the disk by then: what has its final name is whole, also after a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
     remove(partial)
     yield partial
     if partial.is_dir():
+        for inside in partial.rglob("*"):
+            _to_disk(inside)
+    _to_disk(partial)
+    if partial.is_dir():
         remove(path)
     partial.replace(path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        # Some file systems have no fsync of folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or path.is_file():
+            raise
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, value: Any) -> None:

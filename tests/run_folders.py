@@ -146,4 +146,4 @@ def _write_stage(
                 write_jsonl(target.path / "judgements" / judge / f"{name}.jsonl", verdicts[judge])
     target.add_cost(seconds={"train": 8.1 * bool(stage), "adapt": 1.2 * bool(stage), "evaluate": 3.3})
     target.add_cost(peak_memory_bytes=700_000_000 + stage, trainable_parameters=120_000, state_bytes=4096 * stage)
-    target.finish()
+    target.finish({})

@@ -95,7 +95,7 @@ def test_costs_of_a_resumed_stage_add_up(tmp_path: Path) -> None:
 def test_finished_stages_end_at_the_first_gap(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for index in (0, 1, 3):
-        run.stage(index).finish()
+        run.stage(index).finish({})
 
     assert len(run.finished_stages()) == 2
 

@@ -25,10 +25,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from hpa_bench.results.seals import Seal
 
 MANIFEST = "manifest.json"
 FAILED = "FAILED"
@@ -113,10 +116,13 @@ class StageFolder(Judged):
         """Whether every step of the stage is finished."""
         return (self.path / "DONE").exists()
 
-    def finish(self) -> None:
-        """Mark every step of the stage as finished."""
-        with atomic(self.path / "DONE") as partial:
-            partial.touch()
+    def finish(self, seal: Seal) -> None:
+        """Mark every step of the stage as finished.
+
+        Args:
+            seal: of what later stages and reports read, by path in the run folder; the mark holds it.
+        """
+        write_json(self.path / "DONE", seal)
 
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a task or safety set (see `hpa_bench.runner.evaluation.Response`)."""

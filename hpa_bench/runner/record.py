@@ -16,6 +16,7 @@ from hpa_bench.files import atomic
 from hpa_bench.machine.device import explained_shortage
 from hpa_bench.machine.processes import is_main
 from hpa_bench.results.run_folder import StageFolder
+from hpa_bench.results.seals import seal
 
 if TYPE_CHECKING:
     from hpa_bench.method import Method
@@ -29,6 +30,7 @@ def save_state(method: Method, folder: Path) -> None:
         partial.mkdir()
         if state := dict(method.state_dict()):
             save_file(state, partial / _STATE)
+        seal(partial)
 
 
 def load_state(method: Method, folder: Path) -> None:

@@ -17,6 +17,7 @@ from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.processes import barrier, from_main, is_main, together
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
 from hpa_bench.results.run_folder import RunFolder, StageFolder
+from hpa_bench.results.seals import seal
 from hpa_bench.runner.context import Contexts
 from hpa_bench.runner.edits import checked
 from hpa_bench.runner.events import (
@@ -38,6 +39,7 @@ from hpa_bench.runner.events import (
     registered,
 )
 from hpa_bench.runner.judging import headline, judge_stage
+from hpa_bench.runner.kept import check_kept, check_there, seal_of_stage
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
@@ -97,6 +99,8 @@ class _Stages:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
         setup, spec = self._setup, self._setup.spec
         finished = from_main(len(self._run.finished_stages()))
+        if is_main():
+            check_kept(self._run, finished)
         about = RunStarted(
             suite=spec.suite.name,
             method=spec.method.name,
@@ -121,14 +125,14 @@ class _Stages:
             self._start(stage, context, costs)
         elif not from_main(stage.state.exists()):
             if not from_main(stage.adapter.exists()):
-                self._check_kept(index - 1, f"stage {index} trains from them")
+                check_there(self._run, index - 1, self._method.mergeable, f"stage {index} trains from them")
                 load_state(self._method, self._run.stage(index - 1).state)
                 self._train(stage, context, costs)
             if is_main():
                 load_state(self._method, stage.adapter_state)
                 self._adapt(stage, context, costs)
         barrier()  # What the first process wrote, all read.
-        self._check_kept(index, "its responses are still to be generated")
+        check_there(self._run, index, self._method.mergeable, "its responses are still to be generated")
         if is_main():
             stage.drop_adapter_state()
         load_state(self._method, stage.state)
@@ -136,28 +140,11 @@ class _Stages:
         if is_main():
             stage.drop_trainer()
             self._score(stage, context, answered, costs)
-            stage.finish()
+            stage.finish(seal_of_stage(self._run, stage))
             if not self._setup.spec.suite.training.keep_weights:
                 for earlier in range(1, index):
                     self._run.stage(earlier).drop_weights()
             self._events.emit(StageFinished(stage=index, seconds=stage.cost["seconds"]))
-
-    def _check_kept(self, index: int, needed: str) -> None:
-        """Refuse to go on from theta_0 where the weights that a stage left are gone.
-
-        Raises:
-            UserError: a stage's weights, or what the method remembers of it, are not there.
-        """
-        stage = self._run.stage(index)
-        kept = {"weights": stage.weights, "method's state": stage.state}
-        if index == 0 or not self._method.mergeable:
-            del kept["weights"]
-        for what, path in kept.items():
-            if not path.exists():
-                raise UserError(
-                    f"The {what} of stage {index} are gone from {path}, and {needed}: put them back, or start again"
-                    " with --no-resume. Only the last stage's are kept, unless training.keep_weights=true."
-                )
 
     def _start(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
         """Let the method prepare on the aligned model, and keep small images for reports."""
@@ -206,6 +193,7 @@ class _Stages:
             if self._method.mergeable:
                 wrapped.save_pretrained(partial)
             save_state(self._method, partial / stage.adapter_state.name)
+            seal(partial)
         self._events.emit(Saved(stage=context.stage, what="adapter", path=str(stage.adapter)))
 
     def _adapt(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
@@ -218,6 +206,7 @@ class _Stages:
             base = self._setup.base
             with costs.timed("save"), atomic(stage.weights) as partial:
                 write_checkpoint(partial, base.start, overlaid(changes, after), base.template)
+                seal(partial)
             self._events.emit(Saved(stage=context.stage, what="weights", path=str(stage.weights)))
         save_state(self._method, stage.state)
         self._events.emit(Saved(stage=context.stage, what="state", path=str(stage.state)))

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from hpa_bench.errors import UserError
+from hpa_bench.files import write_json
 from hpa_bench.machine.device import explained_shortage
 from hpa_bench.machine.processes import barrier, is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.prompts import IGNORED, training_batch
+from hpa_bench.results.seals import check, read_seal, seal_of
 from hpa_bench.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ def train(
     whole = sorted(marks, key=lambda mark: int(mark.parent.name.split("-")[1]))
     checkpoint = str(whole[-1].parent) if whole else None
     if checkpoint:
+        remedy = f"delete {checkpoint}, and the same command trains this stage from its beginning"
+        check(whole[-1].parent, read_seal(whole[-1], remedy), remedy)
         logger.info("%s: training goes on from %s", training.where, Path(checkpoint).name)
     with (
         _recomputing(model, training.config.gradient_checkpointing),
@@ -238,7 +242,8 @@ class _Report(TrainerCallback):
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         barrier()  # Every process saves its random state.
         if is_main():
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / _WHOLE, seal_of(folder))
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._began = time.perf_counter()
