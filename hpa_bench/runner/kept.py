@@ -63,10 +63,10 @@ def check_there(run: RunFolder, index: int, mergeable: bool, needed: str) -> Non
         UserError: a stage's weights, or what the method remembers of it, are not there.
     """
     stage = run.stage(index)
-    kept = {"method's state": stage.state} | ({"weights": stage.weights} if index and mergeable else {})
+    kept = ({"weights": stage.weights} if index and mergeable else {}) | {"state of the method": stage.state}
     for what, path in kept.items():
         if not path.exists():
             raise UserError(
-                f"The {what} of stage {index} are gone from {path}, and {needed}: put them back, or start again with"
-                " --no-resume. Only the last stage's are kept, unless training.keep_weights=true."
+                f"{path} is gone, the {what} after stage {index}, and {needed}: put it back, or start again with"
+                " --no-resume. Only the last stage's is kept, unless training.keep_weights=true."
             )

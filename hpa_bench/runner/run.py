@@ -125,7 +125,7 @@ class _Stages:
             self._start(stage, context, costs)
         elif not from_main(stage.state.exists()):
             if not from_main(stage.adapter.exists()):
-                check_there(self._run, index - 1, self._method.mergeable, f"stage {index} trains from them")
+                check_there(self._run, index - 1, self._method.mergeable, f"stage {index} trains from it")
                 load_state(self._method, self._run.stage(index - 1).state)
                 self._train(stage, context, costs)
             if is_main():
