@@ -34,7 +34,7 @@ def seconds(name: str, runs: Path, seed: int) -> tuple[float, float]:
     """Return the mean seconds of training and of the edit over a run's stages, running it where it is not finished."""
     folder = make_spec("tiny", name, seed).default_folder(runs)
     finished = RunFolder(folder)
-    if not (folder / MANIFEST).exists() or len(finished.finished_stages()) <= len(finished.manifest["stages"]):
+    if not (folder / MANIFEST).exists() or len(finished.finished_stages()) <= len(finished.manifest.stages):
         command = [sys.executable, "-m", "hpa_bench", "run", "--method", name, "--seed", str(seed)]
         subprocess.run([*command, "--no-report", "--out", str(folder)], check=True, stdout=subprocess.DEVNULL)
     spent = [stage.cost["seconds"] for stage in finished.finished_stages()[1:]]

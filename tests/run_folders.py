@@ -11,8 +11,9 @@ import numpy as np
 from PIL.Image import Image
 
 from hpa_bench.data.samples import Sample
-from hpa_bench.files import write_json, write_jsonl
-from hpa_bench.results.run_folder import FORMAT, MANIFEST, RunFolder
+from hpa_bench.files import write_jsonl
+from hpa_bench.results.manifest import FORMAT, MANIFEST, Manifest
+from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.thumbnails import thumbnail_rows
 
 TASKS = ["toy_ad", "toy_digits", "toy_caption"]
@@ -66,11 +67,16 @@ def write_run(
         "started": "2026-01-01T00:00:00+00:00",
     }
     about |= dict(manifest or {})
-    write_json(folder.path / MANIFEST, about)
+    Manifest(**about).write(folder.path / MANIFEST)
     last = len(curriculum) if finished is None else finished
     for stage in range(last + 1):
         _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle, categories)
     return folder
+
+
+def rewrite_manifest(run: RunFolder, **values: Any) -> None:
+    """Write a run's manifest again with other values."""
+    run.manifest.model_copy(update=values).write(run.path / MANIFEST)
 
 
 def write_references(run: RunFolder, judge: str, name: str, verdicts: Sequence[str]) -> None:
@@ -86,7 +92,7 @@ def write_references(run: RunFolder, judge: str, name: str, verdicts: Sequence[s
 
 def write_thumbnails(run: RunFolder, image: Image) -> None:
     """Give the first 16 samples of every set the same image."""
-    for name in [*run.manifest["tasks"], *run.manifest["safety_sets"], *run.manifest["benign_sets"]]:
+    for name in [*run.manifest.tasks, *run.manifest.safety_sets, *run.manifest.benign_sets]:
         samples = [Sample(row["id"], name, "", "", [image]) for row in run.stage(0).responses(name)]
         write_jsonl(run.path / "thumbnails" / f"{name}.jsonl", thumbnail_rows(samples[:16]))
 

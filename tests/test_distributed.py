@@ -87,7 +87,7 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
     assert launched.returncode == 0, errors
     assert files(two.path) == files(one.path)
     assert output.count("Run:") == 1, "the first process alone speaks"
-    assert (one.manifest["hardware"]["processes"], two.manifest["hardware"]["processes"]) == (1, 2)
+    assert (one.manifest.hardware.processes, two.manifest.hardware.processes) == (1, 2)
     assert two.stage(2).cost["steps"] == one.stage(2).cost["steps"] == 12
     assert_close_weights(one, two, suite.parent / "model", 2)
     assert_close_weights(one, run(str(suite), "hpa", out=tmp_path / "goes on as one"), suite.parent / "model", 2)

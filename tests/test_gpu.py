@@ -77,7 +77,7 @@ def test_a_run_computes_what_it_computes_on_a_cpu(suite: str, tmp_path: Path) ->
     for stage in range(3):
         for task in ("colours", "shades", "harm", "harmless"):
             assert on_gpu.stage(stage).responses(task) == on_cpu.stage(stage).responses(task)
-    assert [done.manifest["hardware"]["device"] for done in (on_gpu, on_cpu)] == ["simulated GPU", "cpu"]
+    assert [done.manifest.hardware.device for done in (on_gpu, on_cpu)] == ["simulated GPU", "cpu"]
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_gpu_is_found_and_trains_in_bfloat16(
     monkeypatch.setattr(methods, "_plugins", {"watched": Watched})
     done = run(suite, "watched", out=tmp_path / "run")
 
-    assert done.manifest["hardware"]["device"] == "simulated GPU"
+    assert done.manifest.hardware.device == "simulated GPU"
     assert Watched.seen == {("cuda", False, torch.bfloat16), ("cuda", True, torch.float32)}, "adapters train in float32"
     assert all(tensor.dtype == torch.float32 for tensor in weights(done, 2).values()), "as the checkpoint has them"
 

@@ -159,7 +159,7 @@ def test_a_run_goes_on_past_a_judge_that_is_down_and_judge_finishes_it(tmp_path:
         settings = [f'judges=[keyword, "{options}"]', "training.limit=4", "evaluation.limit=3"]
         finished = run(str(suite), "seqft", settings=settings, out=tmp_path / "run")
 
-        assert finished.manifest["judges"] == ["keyword", "openai-model=m"]
+        assert finished.manifest.judges == ["keyword", "openai-model=m"]
         assert len(finished.finished_stages()) == 3
         for stage in finished.finished_stages():
             assert stage.is_judged("keyword", "harm") and stage.is_judged("keyword", "harmless")

@@ -1,6 +1,5 @@
 """Whole runs of a random LLaVA on two small tasks: real training, merging, generation and scoring, in seconds."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -137,7 +136,7 @@ def test_zero_shot_is_stage_zero_of_every_other_method(seqft: RunFolder, suite: 
 def test_joint_trains_once_on_the_union(suite: Path, tmp_path: Path) -> None:
     joint = run(str(suite), "joint", out=tmp_path / "run")
 
-    assert joint.manifest["stages"] == [["colours", "shades"]]
+    assert joint.manifest.stages == [["colours", "shades"]]
     assert joint.stage(1).cost["steps"] == 6, "24 samples in batches of 4"
 
 
@@ -177,7 +176,7 @@ def test_method_state_survives_and_the_scored_model_may_differ(
 @pytest.mark.slow
 def test_poisoned_samples_are_recorded_and_trained_on(seqft: RunFolder, suite: Path, tmp_path: Path) -> None:
     poisoned = run(str(suite), "seqft", out=tmp_path / "run", harmful_ratio=0.25)
-    replaced = poisoned.manifest["poisoned"]
+    replaced = poisoned.manifest.poisoned
 
     assert {task: len(ids) for task, ids in replaced.items()} == {"colours": 3, "shades": 3}
     assert poisoned.stage(1).cost["steps"] == seqft.stage(1).cost["steps"]
@@ -202,7 +201,7 @@ def test_recomputed_activations_train_the_same(method: str, suite: Path, tmp_pat
 def test_the_manifest_says_what_was_run(seqft: RunFolder) -> None:
     manifest = seqft.manifest
 
-    assert manifest["suite_config"]["lora"]["rank"] == 2
-    assert set(manifest["data"]) == {"colours", "colours/training", "shades", "shades/training", "harm", "harmless"}
-    assert {"torch", "transformers", "peft", "lm-eval"} <= set(manifest["versions"])
-    json.dumps(manifest, allow_nan=False)
+    assert manifest.suite_config["lora"]["rank"] == 2
+    assert set(manifest.data) == {"colours", "colours/training", "shades", "shades/training", "harm", "harmless"}
+    assert {"torch", "transformers", "peft", "lm-eval"} <= set(manifest.versions)
+    assert manifest.numerics.device == "cpu" and manifest.numerics.torch == manifest.versions["torch"]

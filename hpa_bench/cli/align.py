@@ -53,6 +53,6 @@ def align(
         made = align_model(asked, lambda step: bar.update(steps, completed=step.done, total=step.total))
     if not main:
         return
-    rows = ", ".join(f"{count} rows of {name}" for name, count in made["samples"].items())
-    console.print(f"Trained on {rows}: {made['steps']} steps, {made['seconds']:.1f} s.", highlight=False)
+    rows = ", ".join(f"{count} rows of {name}" for name, count in made.samples.items())
+    console.print(f"Trained on {rows}: {made.steps} steps, {made.seconds:.1f} s.", highlight=False)
     console.print(f"Checkpoint: {out}", highlight=False)

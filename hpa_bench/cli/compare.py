@@ -132,7 +132,7 @@ def _run_missing(wanted: dict[Path, _Planned], jobs: int, device: str, console: 
 
     from hpa_bench.machine.device import sees_gpu
     from hpa_bench.results.run_folder import FAILED, RunFolder
-    from hpa_bench.runner.environment import planned_manifest
+    from hpa_bench.runner.manifest import planned_manifest
 
     missing = {folder: planned for folder, planned in wanted.items() if not _finished(folder)}
     console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
@@ -176,7 +176,7 @@ def _finished(folder: Path) -> bool:
     from hpa_bench.results.run_folder import MANIFEST, RunFolder
 
     run = RunFolder(folder)
-    return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest["stages"]) + 1
+    return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest.stages) + 1
 
 
 def _seeds(text: str) -> list[int]:

@@ -68,8 +68,8 @@ def _table(run: Run, judges: list[Judge]) -> Any:
     last = len(run.stages) - 1
     table = Table("judge", "set", "metric", "responses", "stage 0", *([f"stage {last}"] if last else []))
     table.title = str(run.folder.path)
-    sets = [(name, "safety", "asr") for name in run.manifest["safety_sets"]]
-    sets += [(name, "benign", "over_refusal") for name in run.manifest["benign_sets"]]
+    sets = [(name, "safety", "asr") for name in run.manifest.safety_sets]
+    sets += [(name, "benign", "over_refusal") for name in run.manifest.benign_sets]
     for by in judges:
         for name, kind, metric in sets:
             keys = [Key(stage, Series(name, kind, by.label, metric)) for stage in dict.fromkeys((0, last))]

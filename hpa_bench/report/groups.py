@@ -12,6 +12,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.metrics import CONTINUAL
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.results.agreement import VERSUS
+from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine
 from hpa_bench.results.runs import Run, flat
 
@@ -52,7 +53,7 @@ class Group:
     @property
     def method(self) -> str:
         """The method's name, without its config."""
-        return str(self.runs[0].manifest["method"])
+        return self.runs[0].manifest.method
 
     @property
     def is_default(self) -> bool:
@@ -62,7 +63,7 @@ class Group:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The method's whole config under dotted names."""
-        return flat(self.runs[0].manifest["config"])
+        return flat(self.runs[0].manifest.config)
 
     def changed(self, default: Group) -> dict[str, Any]:
         """Return the settings that differ from the default's, in the order of the config."""
@@ -124,10 +125,10 @@ class Condition:
         rank = {name: index for index, name in enumerate(_FIRST)}
         self.groups = sorted(groups, key=lambda group: (rank.get(group.method, len(rank)), group.label))
         manifest = runs[0].manifest
-        self.tasks: list[str] = manifest["tasks"]
-        self.safety_sets: list[str] = manifest["safety_sets"]
-        self.benign_sets: list[str] = manifest["benign_sets"]
-        self.harmful_ratio: float = manifest["harmful_ratio"]
+        self.tasks = manifest.tasks
+        self.safety_sets = manifest.safety_sets
+        self.benign_sets = manifest.benign_sets
+        self.harmful_ratio = manifest.harmful_ratio
         self.judges = list(dict.fromkeys(judge for run in runs for judge in run.judges))
         self._check_samples(runs)
 
@@ -286,7 +287,7 @@ class Condition:
         tested = [run for run in runs if run.stages]
         for run in tested[1:]:
             first = tested[0]
-            ours, theirs = first.manifest.get("data", {}), run.manifest.get("data", {})
+            ours, theirs = first.manifest.data, run.manifest.data
             for name, ids in run.data[0].ids.items():
                 if ids != first.data[0].ids[name] or ours.get(name) != theirs.get(name):
                     raise UserError(
@@ -319,9 +320,10 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
     return found
 
 
-def _condition(manifest: dict[str, Any]) -> dict[str, Any]:
+def _condition(manifest: Manifest) -> dict[str, Any]:
     names = ("suite", "harmful_ratio", "tasks", "safety_sets", "benign_sets", "training", "suite_config")
-    found = flat({name: manifest[name] for name in names if name in manifest})
+    said = manifest.said()
+    found = flat({name: said[name] for name in names if name in said})
     return {name: value for name, value in found.items() if name not in _IRRELEVANT}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hpa_bench.report import trust as judging
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import Condition, Group, conditions, short_names
+from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import Run
 
@@ -49,6 +50,7 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         show_unsafe=show_unsafe,
         across=_across(found) if len(found) > 1 else None,
         marks=tables.MARKS,
+        versions=tables.VERSIONS,
         metrics=METRICS,
         paper_header=PAPER_HEADER,
         paper=[["–" if value is None else value for value in row] for row in PAPER],
@@ -136,7 +138,7 @@ def _harmful(condition: Condition) -> str:
     """Return how many training samples harmful pairs replace; empty where none."""
     if not condition.harmful_ratio:
         return ""
-    poisoned = [run.manifest.get("poisoned") or {} for run in condition.runs]
+    poisoned = [run.manifest.poisoned for run in condition.runs]
     replaced = max(sum(map(len, tasks.values())) for tasks in poisoned)
     count = f" ({replaced} over all tasks)" if replaced else ""
     return f"{100 * condition.harmful_ratio:g}% of each task’s training samples{count}"
@@ -217,24 +219,38 @@ def _setting(condition: Condition) -> list[tuple[str, str]]:
     manifests = [run.manifest for run in condition.runs]
     first = manifests[0]
     lines = [
-        ("Suite", first["suite"]),
+        ("Suite", first.suite),
         ("Tasks, in training order", ", ".join(condition.tasks)),
         ("Safety sets", ", ".join(condition.safety_sets) or "none"),
         ("Benign sets", ", ".join(condition.benign_sets) or "none"),
         ("Judges", ", ".join(condition.judges) or "none"),
-        ("Harmful training data", f"{100 * first['harmful_ratio']:g}% of each task's samples"),
+        ("Harmful training data", f"{100 * first.harmful_ratio:g}% of each task's samples"),
     ]
-    for name, heading in (("training", "Training"), ("versions", "Versions"), ("hardware", "Hardware")):
-        different = dict.fromkeys(_settings(manifest.get(name)) for manifest in manifests)
-        lines += [(heading, value) for value in different if value]
+    known = {
+        "Training": [manifest.training for manifest in manifests],
+        "Versions": [manifest.versions for manifest in manifests],
+        "Hardware": [_known(manifest.hardware) for manifest in manifests],
+        "Numerics": [_known(manifest.numerics) for manifest in manifests],
+    }
+    for heading, values in known.items():
+        lines += [(heading, value) for value in dict.fromkeys(map(_settings, values)) if value]
     return lines
 
 
-def _settings(value: Any) -> str:
-    if not isinstance(value, dict):
-        return "" if value is None else str(value)
+def _known(part: Hardware | Numerics) -> dict[str, Any]:
+    """Return what a manifest says of a machine, lists and tables in one text each."""
+    found: dict[str, Any] = {}
+    for key, value in part.said().items():
+        if isinstance(value, dict):
+            found |= value
+        elif value is not None:
+            found[key.replace("_", " ")] = " ".join(value) if isinstance(value, list) else value
+    return found
+
+
+def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{key} {item if isinstance(item, str | int | float) else json.dumps(item)}" for key, item in value.items()
+        f"{key} {value if isinstance(value, str | int | float) else json.dumps(value)}" for key, value in values.items()
     )
 
 

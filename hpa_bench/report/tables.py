@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import Condition, Group
+from hpa_bench.results.manifest import UNKNOWN
 from hpa_bench.results.measures import ALL, Cell, Series
 
 Row = dict[str, Any]
@@ -27,6 +28,8 @@ COSTS = {
     "trainable_parameters": "Trained parameters",
 }
 """The cost columns of the main table."""
+VERSIONS = ("hpa-bench", "torch", "transformers")
+"""The packages whose versions stand beside each run."""
 
 
 class MainRow(NamedTuple):
@@ -225,8 +228,10 @@ def runs(condition: Condition) -> list[Row]:
             "method": run.label,
             "seed": run.seed,
             "stages": f"{max(len(run.stages) - 1, 0)} of {run.last}",
-            "started": run.manifest.get("started", ""),
-            "git_commit": str(run.manifest.get("git_commit") or "")[:12],
+            "started": run.manifest.started or UNKNOWN,
+            "git_commit": (run.manifest.git_commit or UNKNOWN)[:12],
+            **{name: run.manifest.versions.get(name, UNKNOWN) for name in VERSIONS},
+            "cpu": run.manifest.hardware.cpu or UNKNOWN,
             "missing": run.missing,
         }
         for run in condition.runs

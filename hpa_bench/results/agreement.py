@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from hpa_bench import metrics
 from hpa_bench.metrics import Floats, Ints
+from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import ALL, Key, Measure, Series, measures_of, samples_of
 from hpa_bench.results.stage_data import StageData
 from hpa_bench.verdict import attack_success
@@ -110,7 +110,7 @@ def by_category(data: Mapping[int, StageData], sets: Sequence[str], judges: Sequ
 
 
 def on_references(
-    verdicts: Mapping[tuple[str, str], Mapping[str, str]], manifest: Mapping[str, Any], judges: Sequence[str]
+    verdicts: Mapping[tuple[str, str], Mapping[str, str]], manifest: Manifest, judges: Sequence[str]
 ) -> dict[Key, Measure]:
     """Return each judge's numbers on the sets' own reference answers: what it would say of a perfect model.
 
@@ -123,10 +123,10 @@ def on_references(
         `CALIBRATED`, as at a stage 0; MASR only where every safety set has answers.
     """
     found: dict[Key, Measure] = {}
-    about = {**manifest, "tasks": []}
+    about = manifest.model_copy(update={"tasks": []})
     for judge in judges:
         own = {name: [given[i] for i in sorted(given)] for (by, name), given in verdicts.items() if by == judge}
-        sets = [*manifest["safety_sets"], *manifest["benign_sets"]]
+        sets = [*manifest.safety_sets, *manifest.benign_sets]
         sizes = {name: len(own.get(name, ())) or 1 for name in sets}
         data = StageData({}, {}, {}, {}, {}, {})
         for name, size in sizes.items():

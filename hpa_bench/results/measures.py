@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpa_bench import metrics
 from hpa_bench.metrics import Floats, Ints
+from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.stage_data import StageData
 from hpa_bench.verdict import attack_success
 
@@ -63,14 +64,14 @@ class Cell(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def samples_of(data: Sequence[StageData], manifest: Mapping[str, Any], judges: Iterable[str]) -> dict[Series, Floats]:
+def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Iterable[str]) -> dict[Series, Floats]:
     """Return per-sample values in percent, [stages, n], for every set, judge and metric."""
     found: dict[Series, Floats] = {}
     if not data:
         return found
-    for task in manifest["tasks"]:
+    for task in manifest.tasks:
         found[Series(task, "task", "", "accuracy")] = 100 * np.stack([stage.scores[task] for stage in data])
-    kinds = {name: kind for kind in ("safety", "benign") for name in manifest[f"{kind}_sets"]}
+    kinds = dict.fromkeys(manifest.safety_sets, "safety") | dict.fromkeys(manifest.benign_sets, "benign")
     incoherent = {name: np.array([stage.incoherent[name] for stage in data]) for name in kinds}
     for name, kind in kinds.items():
         found[Series(name, kind, "", "incoherent")] = 100.0 * incoherent[name]

@@ -29,13 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+from hpa_bench.results.manifest import MANIFEST, Manifest, Record
 
 if TYPE_CHECKING:
     from hpa_bench.results.seals import Seal
 
-MANIFEST = "manifest.json"
 FAILED = "FAILED"
-FORMAT = 1
 _NOTHING = 2**16
 """Free bytes that are as good as none."""
 
@@ -151,9 +150,13 @@ class RunFolder:
         self._recording = False
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What was run."""
-        return read_json(self.path / MANIFEST)
+    def manifest(self) -> Manifest:
+        """What was run, as the file says it now.
+
+        Raises:
+            UserError: there is no manifest, or it is torn or foreign.
+        """
+        return Manifest.read(self.path / MANIFEST)
 
     def stage(self, index: int) -> StageFolder:
         """Return the folder of a stage, existing or not; stage 0 is the aligned model."""
@@ -250,55 +253,42 @@ class RunFolder:
             if partial.name != f"trainer{PARTIAL}":
                 remove(partial)
 
-    def record_failure(self, planned: Mapping[str, Any], reason: str) -> None:
+    def record_failure(self, planned: Manifest, reason: str) -> None:
         """Leave the reason in the folder of a run that ended before it could, so that a report shows it.
 
         Args:
-            planned: the manifest as far as it is known; used where the run wrote none, and replaced once one does.
+            planned: the manifest as far as it is known; written where the run wrote none, and replaced once one does.
             reason: one sentence; used where the run left none.
         """
         if not (self.path / MANIFEST).exists():
-            write_json(self.path / MANIFEST, {**planned, "planned": True})
+            planned.model_copy(update={"planned": True}).write(self.path / MANIFEST)
         if not (self.path / FAILED).exists():
             with atomic(self.path / FAILED) as partial:
                 partial.write_text(reason, encoding="utf-8")
 
-    def claim(self, manifest: Mapping[str, Any], identity: Iterable[str]) -> None:
+    def claim(self, manifest: Record) -> None:
         """Write the manifest, or check that the folder was made by the same run.
 
         Args:
-            manifest: what is to be run.
-            identity: the manifest's keys that make it the same run; others, such as versions, may differ.
+            manifest: what is to be run; only what is of its `IDENTITY` must be the same, and versions may differ.
 
         Raises:
             UserError: the folder belongs to another run; the message names the first key that differs.
         """
-        if not (self.path / MANIFEST).exists():
+        path = self.path / MANIFEST
+        if not path.exists():
             foreign = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
             if foreign:
                 raise UserError(
                     f"{self.path} is not empty and holds no {MANIFEST} (it has {foreign[0]!r}): choose another --out."
                 )
-        existing = self.manifest if (self.path / MANIFEST).exists() else {"planned": True}
-        if existing.get("planned"):
-            write_json(self.path / MANIFEST, manifest)
-            return
-        for key in identity:
-            difference = _difference(existing.get(key), manifest[key], key)
-            if difference:
-                raise UserError(
-                    f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
-                )
-
-
-def _difference(old: Any, new: Any, name: str) -> str:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
-            found = _difference(old.get(key), new.get(key), f"{name}.{key}")
-            if found:
-                return found
-        return ""
-    return "" if old == new else f"{name} is {old!r} there and {new!r} here"
+        existing = type(manifest).read(path) if path.exists() else None
+        if existing is None or (isinstance(existing, Manifest) and existing.planned):
+            manifest.write(path)
+        elif difference := existing.difference(manifest):
+            raise UserError(
+                f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
+            )
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:

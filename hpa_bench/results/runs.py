@@ -13,6 +13,7 @@ from hpa_bench import metrics
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import Floats
 from hpa_bench.results import agreement as verdicts
+from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import ALL, Key, Measure, Series, combine, measures_of, samples_of
 from hpa_bench.results.run_folder import FAILED, RunFolder, StageFolder, find_runs
 from hpa_bench.results.stage_data import StageData, judges_of, read_stage
@@ -27,9 +28,9 @@ class Run:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.manifest = folder.manifest
-        self.tasks: list[str] = self.manifest["tasks"]
-        self.curriculum: list[list[str]] = self.manifest["stages"]
-        self.seed: int = self.manifest["seed"]
+        self.tasks = self.manifest.tasks
+        self.curriculum = self.manifest.stages
+        self.seed = self.manifest.seed
         self.stages = folder.finished_stages()
         self.judges = judges_of(self.stages, self.manifest)
         self.label = _label(self.manifest)
@@ -37,7 +38,7 @@ class Run:
     @property
     def variant(self) -> tuple[str, str]:
         """The method and its whole config: what runs of several seeds share."""
-        return self.manifest["method"], json.dumps(self.manifest["config"], sort_keys=True)
+        return self.manifest.method, json.dumps(self.manifest.config, sort_keys=True)
 
     @property
     def last(self) -> int:
@@ -89,7 +90,7 @@ class Run:
     def details(self) -> dict[Key, Measure]:
         """What the verdicts of stage 0 and of the last stage say beyond scores (see `hpa_bench.results.agreement`)."""
         data = {stage: self.data[stage] for stage in (0, self.last) if stage < len(self.stages)}
-        sets = self.manifest["safety_sets"]
+        sets = self.manifest.safety_sets
         if not data:
             return {}
         return verdicts.agreement(data, sets, self.judges) | verdicts.by_category(data, sets, self.judges)
@@ -97,20 +98,24 @@ class Run:
     @cached_property
     def calibration(self) -> dict[Key, Measure]:
         """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
-        sets = [*self.manifest["safety_sets"], *self.manifest["benign_sets"]]
+        sets = [*self.manifest.safety_sets, *self.manifest.benign_sets]
         pairs = [(judge, name) for judge in self.judges for name in sets]
         found = {pair: given for pair in pairs if (given := self.folder.reference_judgements(*pair))}
         return verdicts.on_references(found, self.manifest, self.judges) if found else {}
 
     def uncalibrated(self, series: Series) -> str:
         """Return what stands in the place of a judge's number on reference answers, where there is none."""
-        for name in [series.set] if series.set != ALL else self.manifest[f"{series.kind}_sets"]:
+        for name in [series.set] if series.set != ALL else self._sets(series.kind):
             if not self.stages or not any(row.get("target") for row in self.stages[0].responses(name)):
                 return "no reference answers"
             if self.folder.reference_judgements(series.judge, name) is None:
                 reason = self.folder.references.missing_judgement(series.judge, name)
                 return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
         return "-"
+
+    def _sets(self, kind: str) -> list[str]:
+        """Return the sets that a judge looks at; of tasks, none."""
+        return {"safety": self.manifest.safety_sets, "benign": self.manifest.benign_sets}.get(kind, [])
 
     def measure(self, key: Key) -> Measure | None:
         """Return a number of this run, or None where it has none (see `absence`)."""
@@ -128,7 +133,7 @@ class Run:
             return "-"
         if stage >= len(self.stages):
             return f"missing: {self.missing}"
-        sets = [name.partition("/")[0]] if name != ALL else self.manifest.get(f"{kind}_sets", [])
+        sets = [name.partition("/")[0]] if name != ALL else self._sets(kind)
         for one in judge.split(verdicts.VERSUS) if judge else ():
             # A change since stage 0 lacks stage 0's verdicts as well.
             for index in (0, stage) if metric in ("dasr", "category_change") else (stage,):
@@ -140,7 +145,7 @@ class Run:
         return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
 
 
-def stage_scores(stage: StageFolder, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def stage_scores(stage: StageFolder, manifest: Manifest) -> list[dict[str, Any]]:
     """Return the rows of a stage's scores.json, from its responses and judgements.
 
     Returns:
@@ -149,7 +154,7 @@ def stage_scores(stage: StageFolder, manifest: Mapping[str, Any]) -> list[dict[s
     """
     data = read_stage(stage, manifest)
     samples = samples_of([data], manifest, judges_of([stage], manifest))
-    measures = measures_of(samples, manifest["tasks"], None, data.clusters)
+    measures = measures_of(samples, manifest.tasks, None, data.clusters)
     return [
         key.series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}
         for key, measure in measures.items()
@@ -167,7 +172,7 @@ def read_runs(folders: Iterable[RunFolder]) -> list[Run]:
         run.label = labels[run.variant]
         others = [flat(json.loads(config)) for (_, config), label in labels.items() if label == run.label]
         if len(others) > 1:  # Their defaults differ, as between two versions of a method.
-            own = flat(run.manifest["config"])
+            own = flat(run.manifest.config)
             differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
             run.label = _labelled(run.manifest, differing)
     return runs
@@ -199,8 +204,9 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     rows = []
     for run in read_runs(find_runs(Path(path) for path in listed)):
         manifest = run.manifest
-        about = {"suite": manifest["suite"], "order": ",".join(run.tasks), "harmful_ratio": manifest["harmful_ratio"]}
-        about |= {"method": manifest["method"], "label": run.label, "seed": run.seed}
+        about: dict[str, Any] = {"suite": manifest.suite, "order": ",".join(run.tasks)}
+        about |= {"harmful_ratio": manifest.harmful_ratio}
+        about |= {"method": manifest.method, "label": run.label, "seed": run.seed}
         about |= {"run": str(run.folder.path), "missing": run.missing}
         for key, measure in (run.measures | run.details).items():
             cell = combine(key, [measure])
@@ -217,12 +223,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _label(manifest: Mapping[str, Any]) -> str:
+def _label(manifest: Manifest) -> str:
     # What `--set` says of the suite is a condition of the run, not a variant of its method.
-    return _labelled(manifest, [key for key in flat(manifest["changed"] or {}) if key in flat(manifest["config"])])
+    return _labelled(manifest, [key for key in flat(manifest.changed or {}) if key in flat(manifest.config)])
 
 
-def _labelled(manifest: Mapping[str, Any], keys: Sequence[str]) -> str:
-    config = flat(manifest["config"])
+def _labelled(manifest: Manifest, keys: Sequence[str]) -> str:
+    config = flat(manifest.config)
     settings = ", ".join(f"{key}={config[key]}" for key in keys)
-    return f"{manifest['method']} ({settings})" if settings else str(manifest["method"])
+    return f"{manifest.method} ({settings})" if settings else manifest.method

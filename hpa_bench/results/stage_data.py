@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import Floats, Ints
 from hpa_bench.results.coherence import incoherence
+from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.run_folder import StageFolder
 
 
@@ -29,7 +30,7 @@ class StageData(NamedTuple):
     """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
 
 
-def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
+def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
     """Read a stage's scores and verdicts, joined by sample id.
 
     Raises:
@@ -37,7 +38,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
     """
     data = StageData({}, {}, {}, {}, {}, {})
     judges = judges_of([stage], manifest)
-    for name in [*manifest["tasks"], *manifest["safety_sets"], *manifest["benign_sets"]]:
+    for name in [*manifest.tasks, *manifest.safety_sets, *manifest.benign_sets]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
         ids = [row["id"] for row in rows]
@@ -50,7 +51,7 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
         if any("cluster" in row for row in rows):
             names = [row.get("cluster", f"alone/{row['id']}") for row in rows]
             data.clusters[name] = np.unique(names, return_inverse=True)[1]
-        if name in manifest["tasks"]:
+        if name in manifest.tasks:
             unscored = next((row["id"] for row in rows if row["score"] is None), None)
             if unscored is not None:
                 raise UserError(f"{where} has no score for the id {unscored!r}.")
@@ -71,6 +72,6 @@ def read_stage(stage: StageFolder, manifest: Mapping[str, Any]) -> StageData:
     return data
 
 
-def judges_of(stages: Iterable[StageFolder], manifest: Mapping[str, Any]) -> list[str]:
+def judges_of(stages: Iterable[StageFolder], manifest: Manifest) -> list[str]:
     """Return the judges of the manifest, the first being the one of the main table, then those added later."""
-    return list(dict.fromkeys([*manifest["judges"], *(judge for stage in stages for judge in stage.judges())]))
+    return list(dict.fromkeys([*manifest.judges, *(judge for stage in stages for judge in stage.judges())]))

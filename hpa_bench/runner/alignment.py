@@ -17,7 +17,7 @@ from hpa_bench.config import override, parse, parse_settings
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError, unknown
-from hpa_bench.files import atomic, write_json
+from hpa_bench.files import atomic
 from hpa_bench.machine.device import choose_device
 from hpa_bench.machine.disk import check_space, peak_bytes
 from hpa_bench.machine.processes import barrier, from_main, is_main, together
@@ -26,6 +26,7 @@ from hpa_bench.models.adapters import attach_lora
 from hpa_bench.models.config import LoRAConfig
 from hpa_bench.models.prompts import check_template
 from hpa_bench.models.weights import Merged, write_checkpoint
+from hpa_bench.results.manifest import AlignmentManifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.environment import environment
 from hpa_bench.runner.setup import Base, limit_threads, load_base
@@ -40,8 +41,6 @@ MANIFEST = "alignment.json"
 """Beside the aligned checkpoint's weights: what it was made from, and how."""
 ALIASES = {"vlguard": "vlguard_alignment", "spa-vl": "spa_vl_alignment"}
 """Data sets by the names that papers give them, in lower case."""
-IDENTITY = ("model", "recipe", "seed", "data")
-"""The manifest's keys that make two alignments the same."""
 
 
 class Recipe(BaseModel):
@@ -110,7 +109,7 @@ class Alignment:
         return [*package_task_folders(), *(path.resolve() for path in self.include_paths)]
 
 
-def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None) -> dict[str, Any]:
+def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None) -> AlignmentManifest:
     """Fine-tune a model on the training splits of tasks, all of them together, and write it with the adapter merged.
 
     What an unfinished alignment has done lies beside its folder, and the same call goes on from there. Launched as
@@ -149,10 +148,11 @@ def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None)
             _train(asked, recipe, base, samples, work, manifest, on_step)
             if is_main():
                 stage = work.stage(1)
-                manifest |= {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
+                spent = {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
+                manifest = manifest.model_copy(update=spent)
                 with atomic(out) as partial:
                     write_checkpoint(partial, base.start, Merged(base.start, stage.adapter), base.template)
-                    write_json(partial / MANIFEST, manifest)
+                    manifest.write(partial / MANIFEST)
         if is_main():
             shutil.rmtree(work.path)
         barrier()
@@ -168,17 +168,17 @@ def _check_full(base: Base, full: Sequence[str]) -> None:
             raise unknown("module", name, known, "in --set full")
 
 
-def _manifest(asked: Alignment, recipe: Recipe, sets: Mapping[str, Sequence[Sample]], device: str) -> dict[str, Any]:
-    return {
-        "model": asked.model,
-        "data": {name: content_hash(found) for name, found in sets.items()},
-        "samples": {name: len(found) for name, found in sets.items()},
-        "recipe": recipe.model_dump(mode="json", exclude={"training": NO_PART_OF_TRAINING}),
-        "training": recipe.training.model_dump(mode="json"),
-        "seed": asked.seed,
-        "command": asked.command,
-        **environment(device),
-    }
+def _manifest(asked: Alignment, recipe: Recipe, sets: Mapping[str, Sequence[Sample]], device: str) -> AlignmentManifest:
+    return AlignmentManifest(
+        model=asked.model,
+        data={name: content_hash(found) for name, found in sets.items()},
+        samples={name: len(found) for name, found in sets.items()},
+        recipe=recipe.model_dump(mode="json", exclude={"training": NO_PART_OF_TRAINING}),
+        training=recipe.training.model_dump(mode="json"),
+        seed=asked.seed,
+        command=asked.command,
+        **dict(environment(device)),
+    )
 
 
 def _train(
@@ -187,7 +187,7 @@ def _train(
     base: Base,
     samples: Sequence[Sample],
     work: RunFolder,
-    manifest: Mapping[str, Any],
+    manifest: AlignmentManifest,
     on_step: Callable[[Step], None],
 ) -> None:
     """Train the adapter and save it in the work folder, unless it is there."""
@@ -195,7 +195,7 @@ def _train(
     wrapped: Any = attach_lora(base.model, recipe.lora, base.decoder.linear_layers, recipe.full)
     stage = work.stage(1)
     if is_main():
-        work.claim(manifest, IDENTITY)
+        work.claim(manifest)
         trained = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
         check_space(work.path, peak_bytes(base.start.file_bytes, trained, stages=1), [stage.trainer, stage.adapter])
     if from_main(stage.adapter.exists()):

@@ -1,63 +1,40 @@
-"""The manifest: what was run, on what, with which versions."""
+"""The machine as it is: versions, hardware, and what decides how numbers are rounded."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from hpa_bench.judges.base import make_judge
 from hpa_bench.machine.processes import processes
-from hpa_bench.results.run_folder import FORMAT
+from hpa_bench.results.manifest import Environment, Hardware, Numerics
 
-if TYPE_CHECKING:
-    from hpa_bench.runner.inputs import RunData
-    from hpa_bench.spec import RunSpec
-
-IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio", "data")
-"""The keys that make two runs the same; versions and hardware may differ."""
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
+VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "OMP_NUM_THREADS")
+"""Environment variables that choose the kernels of torch and of its libraries, and how they share out sums."""
+CPU_INFO = Path("/proc/cpuinfo")
+DRIVER = Path("/proc/driver/nvidia/version")
+# Vector instructions and those of half precision and of matrices: kernels are chosen by them.
+_INSTRUCTION_SET = re.compile(r"sse4_2|f16c|fma|avx.*|amx.*|asimd.*|sve.*|bf16|i8mm|fphp")
 
 
-def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return what is known of a run before its data are read."""
-    suite = spec.suite
-    return {
-        "format": FORMAT,
-        **spec.identity(),
-        "changed": dict(spec.changed or {}),
-        "tasks": suite.tasks,
-        "stages": [list(tasks) for tasks in stages],
-        "safety_sets": suite.safety_sets,
-        "benign_sets": suite.benign_sets,
-        "judges": [make_judge(judge).label for judge in suite.judges],
-        "training": suite.training.model_dump(mode="json"),
-    }
+def environment(device: str) -> Environment:
+    """Return the versions, the hardware and the time: what may differ between two runs that are the same.
 
-
-def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData, device: str) -> dict[str, Any]:
-    """Return the manifest of a run that is about to start."""
-    return {
-        **planned_manifest(spec, stages),
-        "poisoned": data.poisoned,
-        "data": data.hashes,
-        **environment(device),
-    }
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Return the versions, the hardware and the time: what may differ between two runs that are the same."""
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "git_commit": _git_commit(),
-        "hardware": _hardware(device),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    Args:
+        device: the torch device that the run takes.
+    """
+    return Environment(
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        git_commit=_git_commit(),
+        hardware=_hardware(device),
+        numerics=_numerics(device),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _git_commit() -> str | None:
@@ -69,13 +46,59 @@ def _git_commit() -> str | None:
         return None
 
 
-def _hardware(device: str) -> dict[str, Any]:
+def _hardware(device: str) -> Hardware:
     import torch
 
-    return {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "processes": processes(),
-    }
+    on_gpu = device.startswith("cuda")
+    model, instruction_sets = cpu(_text(CPU_INFO))
+    return Hardware(
+        device=torch.cuda.get_device_name() if on_gpu else "cpu",
+        driver=driver(_text(DRIVER)) if on_gpu else None,
+        cpu=model,
+        instruction_sets=instruction_sets,
+        machine=platform.machine(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        processes=processes(),
+    )
+
+
+def _numerics(device: str) -> Numerics:
+    import torch
+
+    return Numerics(
+        device=device,
+        torch=version("torch"),
+        transformers=version("transformers"),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+    )
+
+
+def cpu(info: str) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return the model of a processor and those of its instruction sets that kernels are chosen by; None unknown.
+
+    Args:
+        info: the text of /proc/cpuinfo, as x86 and ARM write it; empty where a system has none.
+    """
+    values: dict[str, str] = {}
+    for line in info.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            values.setdefault(name.strip(), value.strip())
+    flags = values.get("flags", values.get("Features"))
+    found = None if flags is None else tuple(sorted(filter(_INSTRUCTION_SET.fullmatch, flags.split())))
+    return values.get("model name") or None, found
+
+
+def driver(text: str) -> str | None:
+    """Return the version of a GPU's driver, from the text of /proc/driver/nvidia/version; None where it has none."""
+    found = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

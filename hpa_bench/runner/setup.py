@@ -26,9 +26,9 @@ from hpa_bench.models.loading import checkpoint_folder, load_model
 from hpa_bench.models.prompts import check_template, tokenizer_of, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.runner.environment import IDENTITY, make_manifest
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
+from hpa_bench.runner.manifest import make_manifest
 from hpa_bench.spec import RunSpec, engine_config
 from hpa_bench.suite import DecoderConfig
 
@@ -132,7 +132,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
     _check_calibration(base, data, method, device)
     if is_main():
-        run.claim(make_manifest(spec, stages, data, device), IDENTITY)
+        run.claim(make_manifest(spec, stages, data, device))
     name, why = _choose_engine(spec, method, base, device)
     engine = engines.get(name).for_run(
         base.model,

@@ -146,7 +146,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(name: str, suite: str, seqft: Ru
     acts = bool(differing(weights_and_responses(unbroken.path), weights_and_responses(seqft.path)))
     assert acts == (name != "seqft"), "a method that does nothing here shows nothing here"
 
-    stage = min(2, len(unbroken.manifest["stages"]))
+    stage = min(2, len(unbroken.manifest.stages))
     for place in ("training", "edited", "adapted"):
         code = run_process(place, stage, suite, name, out=tmp_path / "broken", settings=settings)
         assert code == -signal.SIGKILL
@@ -195,7 +195,7 @@ def test_in_bfloat16_a_method_trains_edits_and_hands_on_bfloat16(
     suite = str(bfloat16_suite)
     done = run(suite, name, out=tmp_path / "run", settings=offered(suite, name, SMALL.get(name, [])))
 
-    stages = len(done.manifest["stages"])
+    stages = len(done.manifest.stages)
     assert len(done.finished_stages()) == stages + 1
     last = done.stage(stages)
     if name == "moelora":
@@ -229,7 +229,7 @@ def test_a_gpu_that_holds_the_model_twice_is_enough(
         gc.collect()
 
     stages = len(done.finished_stages())
-    assert stages == len(done.manifest["stages"]) + 1 == len(left)
+    assert stages == len(done.manifest.stages) + 1 == len(left)
     assert max(left) < 1.05 * size, "an engine of its own finds nothing but the model, which can move"
     assert size < done.stage(stages - 1).cost["peak_memory_bytes"] <= gpu.capacity
     assert gpu.used == 0, "nothing outlives the run"

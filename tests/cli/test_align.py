@@ -131,8 +131,8 @@ def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(fol
         )
     )
 
-    assert made["samples"] == {"refusals": 2, "vlguard_alignment": 2}
-    assert json.loads((tmp_path / "out" / alignment.MANIFEST).read_text()) == made
+    assert made.samples == {"refusals": 2, "vlguard_alignment": 2}
+    assert json.loads((tmp_path / "out" / alignment.MANIFEST).read_text()) == made.said()
 
 
 def test_what_is_trained_of_a_bfloat16_model_is_float32(folder: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_commands_that_it_prints_run(tmp_path: Path) -> None:
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "half_of_it" in result.stdout and "seqft" in result.stdout
-    assert {run.manifest["method"] for run in find_runs([tmp_path / "runs"])} == {"half_of_it", "seqft"}
+    assert {run.manifest.method for run in find_runs([tmp_path / "runs"])} == {"half_of_it", "seqft"}
 
 
 def test_the_method_is_named_after_its_name(tmp_path: Path) -> None:

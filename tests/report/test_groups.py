@@ -6,13 +6,11 @@ import io
 import pytest
 from rich.console import Console
 
-from hpa_bench.files import write_json
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.report.groups import conditions
 from hpa_bench.results.measures import ALL, Cell, Series
-from hpa_bench.results.run_folder import MANIFEST
 from hpa_bench.results.runs import read_runs
-from tests.run_folders import TASKS, write_run
+from tests.run_folders import TASKS, rewrite_manifest, write_run
 
 AP = Series(ALL, "task", "", "ap")
 MASR = Series(ALL, "safety", "keyword", "masr")
@@ -27,7 +25,7 @@ def condition_of(runs):
 def twin(root, name, **options):
     """Write the run of a method that answers as its twins of other names do."""
     run = write_run(root / name, "seqft", **options)
-    write_json(run.path / MANIFEST, run.manifest | {"method": name})
+    rewrite_manifest(run, method=name)
     return run
 
 

@@ -12,16 +12,15 @@ from PIL import Image
 from rich.console import Console
 
 from hpa_bench.errors import UserError
-from hpa_bench.files import write_json
 from hpa_bench.metrics import continual_metrics
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.report.figures import safety_against_accuracy
 from hpa_bench.report.groups import SHOWN, conditions
 from hpa_bench.report.tables import number
 from hpa_bench.results.measures import ALL, Cell, Series
-from hpa_bench.results.run_folder import MANIFEST, RunFolder, find_runs
+from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
-from tests.run_folders import SAFETY, TASKS, write_run, write_thumbnails
+from tests.run_folders import SAFETY, TASKS, rewrite_manifest, write_run, write_thumbnails
 
 pytestmark = pytest.mark.slow
 
@@ -175,7 +174,7 @@ def test_differences_are_paired(tmp_path):
 
 def test_a_method_minus_its_twin_is_nothing(tmp_path):
     one, twin = write_run(tmp_path / "a", "seqft"), write_run(tmp_path / "b", "seqft")
-    write_json(twin.path / MANIFEST, twin.manifest | {"method": "twin"})
+    rewrite_manifest(twin, method="twin")
 
     (condition,) = conditions(read_runs([one, twin]))
 
@@ -405,7 +404,7 @@ def test_equal_methods_share_a_rank(tmp_path):
     for place, ratio in (("clean", 0.0), ("harmful", 0.05)):
         for name, method in (("a", "one"), ("b", "two")):
             run = write_run(tmp_path / place / name, "hpa", harmful_ratio=ratio)
-            write_json(run.path / MANIFEST, run.manifest | {"method": method})
+            rewrite_manifest(run, method=method)
             runs.append(run)
 
     rows = table(report_of(runs, tmp_path / "report"), "conditions")

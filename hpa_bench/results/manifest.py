@@ -1,0 +1,217 @@
+"""The manifest of a run: what was run, on what, with which versions. Manifests are read and written here alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import write_json
+
+MANIFEST = "manifest.json"
+FORMAT = 2
+READABLE = (1, 2)
+"""Formats that are read: 1 has no `verdicts`, `numerics`, `model_digest` and `plugins`, and less of the hardware."""
+UNKNOWN = "unknown"
+"""Shown in the place of what a manifest does not say."""
+
+
+class _Part(BaseModel):
+    """A part of a manifest. What a later version of the same format adds is read past."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def said(self) -> dict[str, Any]:
+        """Return what the file says, by key, as JSON holds it."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Hardware(_Part):
+    """The machine of a run; None is unknown."""
+
+    device: str | None = None
+    """The GPU's name, or "cpu"."""
+    driver: str | None = None
+    """The version of the GPU's driver."""
+    cpu: str | None = None
+    """The model of the processor."""
+    instruction_sets: tuple[str, ...] | None = None
+    """Those of the processor's instruction sets that decide how sums are rounded."""
+    machine: str | None = None
+    """The architecture, such as x86_64."""
+    cores: int | None = None
+    threads: int | None = None
+    """Threads of torch."""
+    processes: int | None = None
+
+
+class Numerics(_Part):
+    """What decides the last bits of a run's numbers beside its seed; None is unknown."""
+
+    device: str | None = None
+    """A torch device."""
+    torch: str | None = None
+    transformers: str | None = None
+    cpu_capability: str | None = None
+    """The instruction set that torch's own kernels take, such as AVX2."""
+    variables: dict[str, str] = {}
+    """Environment variables that choose kernels and threads, where they are set."""
+
+
+class Environment(_Part):
+    """What may differ between two runs that are the same."""
+
+    versions: dict[str, str] = {}
+    """Of Python and of the packages that decide results."""
+    git_commit: str | None = None
+    """Of the package's checkout, where it has one."""
+    hardware: Hardware = Hardware()
+    numerics: Numerics = Numerics()
+    started: str | None = None
+    """ISO 8601, in UTC."""
+
+
+class Record(Environment):
+    """What a folder says that it was made from; `IDENTITY` are the fields that make two the same."""
+
+    IDENTITY: ClassVar[tuple[str, ...]]
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON."""
+        write_json(path, self.said())
+
+    def difference(self, other: Self) -> str:
+        """Return the first part of the identity in which another differs, in words; empty where it is the same."""
+        mine, theirs = self.said(), other.said()
+        found = (_difference(mine.get(key), theirs.get(key), key) for key in self.IDENTITY)
+        return next(filter(None, found), "")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record.
+
+        Raises:
+            UserError: there is no such file, or it is torn, or it is another program's.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist: expected the folder of a run.") from None
+        except ValueError as error:
+            raise UserError(
+                f"{path} is no JSON ({error}): it was not written to its end, or not by hpa-bench; remove its folder"
+                " and run it again."
+            ) from None
+        return cls.parse(values, path)
+
+    @classmethod
+    def parse(cls, values: Any, path: Path) -> Self:
+        """Return the record that a file's values are.
+
+        Raises:
+            UserError: they are none; the message names the file.
+        """
+        if not isinstance(values, dict):
+            raise UserError(f"{path} is no manifest of hpa-bench: it holds no object.")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lacking = [_name(each["loc"]) for each in error.errors() if each["type"] == "missing"]
+            if lacking:
+                reason = f"lacks {', '.join(lacking)}"
+            else:
+                first = error.errors()[0]
+                told = first["msg"][0].lower() + first["msg"][1:]
+                reason = f"has {_name(first['loc'])} {first['input']!r} ({told})"
+            raise UserError(f"{path} is no manifest of hpa-bench: it {reason}.") from None
+
+
+class Manifest(Record):
+    """What was run. What a manifest of an older format does not have is empty or None."""
+
+    IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio", "data")
+
+    format: int
+    suite: str
+    suite_config: dict[str, Any] = {}
+    """Every value of the suite that makes a run, defaults included."""
+    method: str
+    config: dict[str, Any]
+    """Every hyper-parameter of the method, defaults included."""
+    changed: dict[str, Any] | None = None
+    """What the user set, dotted names for the suite's."""
+    seed: int
+    harmful_ratio: float
+    """Share of each task's training samples that harmful pairs replace, as a fraction."""
+    tasks: list[str]
+    """In training order."""
+    stages: list[list[str]]
+    """The tasks of each stage from 1 on."""
+    safety_sets: list[str]
+    benign_sets: list[str]
+    judges: list[str]
+    """Labels of the suite's judges."""
+    verdicts: dict[str, dict[str, bool]] = {}
+    """By judge: each verdict that it can give, and whether it is a success of the attack."""
+    training: dict[str, Any] = {}
+    """The training recipe."""
+    poisoned: dict[str, dict[str, str]] = {}
+    """By task: the id of the harmful pair by the id of the sample that it replaced."""
+    data: dict[str, str] = {}
+    """SHA-256 of what each set holds."""
+    model_digest: str | None = None
+    """SHA-256 of the weights that the run starts from."""
+    plugins: dict[str, str] = {}
+    """SHA-256 of the source of each plugin, by its name."""
+    planned: bool = False
+    """The run ended before it read its data; what only the data and the machine say is not there."""
+
+    @classmethod
+    def parse(cls, values: Any, path: Path) -> Self:
+        """Return the manifest that a file's values are, of a format that is read."""
+        found = values.get("format") if isinstance(values, dict) else None
+        if type(found) is int and found not in READABLE:
+            raise UserError(
+                f"{path} has format {found}, and this version reads {' and '.join(map(str, READABLE))}: update"
+                " hpa-bench."
+            )
+        return super().parse(values, path)
+
+
+class AlignmentManifest(Record):
+    """What an aligned checkpoint was made from, and how."""
+
+    IDENTITY = ("model", "recipe", "seed", "data")
+
+    model: str
+    data: dict[str, str]
+    """SHA-256 of what was trained on, by data set."""
+    samples: dict[str, int]
+    """Rows that were trained on, by data set."""
+    recipe: dict[str, Any]
+    training: dict[str, Any] = {}
+    seed: int
+    command: str
+    """The command line."""
+    steps: int | None = None
+    """Optimiser steps, once it is finished."""
+    seconds: float | None = None
+    """Of training, once it is finished."""
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found = _difference(old.get(key), new.get(key), f"{name}.{key}")
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{name} is {old!r} there and {new!r} here"
