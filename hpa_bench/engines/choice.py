@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 LARGE = 100_000_000
 """Parameters from which vLLM is clearly faster and its start is soon repaid (docs/engines.md)."""
 
@@ -16,8 +18,6 @@ def choose(asked: str, *, mergeable: bool, device: str, parameters: int, process
         parameters: of the model.
         processes: of the run; only Hugging Face's requests are shared out among several.
     """
-    from importlib.util import find_spec
-
     if not mergeable and asked in ("auto", "vllm"):
         return "hf", "the method carries an adapter of its own, which vLLM cannot load"
     if asked != "auto":

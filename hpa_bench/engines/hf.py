@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
 
 from hpa_bench.engines.base import Engine, Progress, Request
 from hpa_bench.models.prompts import encode, end_of_turn, tokenizer_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 KEPT_BYTES = 256 * 2**20
 """Model inputs kept for the next time that the same requests come: every stage asks what the stage before asked."""
@@ -39,8 +39,6 @@ class HFEngine(Engine):
 
         The model is in eval mode meanwhile; its mode is restored.
         """
-        import torch
-
         responses = [""] * len(requests)
         done = 0
         with eval_mode(self.model), torch.inference_mode():
@@ -95,8 +93,6 @@ class HFEngine(Engine):
 
     def _config(self, request: Request) -> Any:
         """Return a plain greedy search; what the checkpoint says about sampling and penalties is overruled."""
-        from transformers import GenerationConfig
-
         tokenizer = tokenizer_of(self.processor)
         ends = end_tokens(self.model, self.processor)
         padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
@@ -112,7 +108,6 @@ class HFEngine(Engine):
 
     def _stopping(self, stop: tuple[str, ...], prompt_length: int) -> list[Any]:
         """End a row once it holds a stop string (transformers' own criterion fails on word-level tokenizers)."""
-        import torch
 
         def stopped(tokens: Tensor, scores: Any, **_: Any) -> Tensor:
             texts = tokenizer_of(self.processor).batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)

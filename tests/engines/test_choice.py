@@ -17,7 +17,7 @@ BILLIONS = 7_000_000_000
 
 @pytest.fixture
 def installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("hpa_bench.engines.choice.find_spec", lambda name: name)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_several_processes_share_the_requests_of_hf_out(installed):
 
 
 def test_auto_does_without_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("hpa_bench.engines.choice.find_spec", lambda name: None)
 
     assert choose("auto", mergeable=True, device="cuda", parameters=BILLIONS) == ("hf", "vllm is not installed")
 

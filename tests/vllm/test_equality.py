@@ -9,7 +9,7 @@ import torch
 import hpa_bench
 from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import HFEngine
-from hpa_bench.engines.vllm import VLLMConfig
+from hpa_bench.engines.vllm_client import VLLMConfig
 from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import encode, prompt_ids, render_prompt
@@ -65,7 +65,8 @@ def test_256_requests_stage_after_stage_and_back(engine, requests, stages):
 
 def test_in_bfloat16_the_two_are_near_enough(requests, stages, tmp_path):
     """A run on a GPU is in bfloat16, and so is what its probe compares."""
-    from hpa_bench.engines.vllm import HALF_TOLERANCE, VLLMEngine
+    from hpa_bench.engines.vllm import VLLMEngine
+    from hpa_bench.engines.vllm_client import HALF_TOLERANCE
 
     model, processor = load_model(TINY, dtype="bfloat16")
     some = requests[::3]
@@ -85,7 +86,7 @@ def test_in_bfloat16_the_two_are_near_enough(requests, stages, tmp_path):
 
 def distance(engine, request):
     """Return how far vLLM's log-probabilities of its likeliest next tokens are from Hugging Face's, in nats."""
-    ((_, said),) = engine._each("probe", engine._prompt(replace(request, max_new_tokens=1, stop=())))
+    (said,) = engine.client.probe(engine._prompt(replace(request, max_new_tokens=1, stop=())))
     inputs = encode(engine.processor, [request.prompt], [request.images])
     with torch.inference_mode():
         expected = engine.model(**inputs).logits[0, -1].float().log_softmax(dim=-1)
@@ -146,7 +147,7 @@ def test_engines_side_by_side_and_untied_weights(tmp_path):
             theirs = HFEngine(model, processor).generate(requests)
 
             assert unexplained(model, processor, requests, engine.generate(requests), theirs) == []
-        groups = [process._process.pid for process in engine._processes]
+        groups = [process.pid for process in engine.client.processes]
     finally:
         engine.close()
     assert len(groups) == 2 and all(gone(group) for group in groups)
@@ -157,12 +158,12 @@ def test_more_gpus_than_there_are(tmp_path, monkeypatch):
 
     model, processor = load_model(TINY)
     engine = VLLMEngine(model, processor, config=VLLMConfig(tensor_parallel_size=4), folder=Path(tmp_path))
-    engine._device = torch.device("cuda", 1)
+    engine.client.device = torch.device("cuda", 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
 
     with pytest.raises(UserError, match=r"1 engines on 4 GPU\(s\) each, from GPU 1 on, but only 4 are visible"):
-        engine._start()
-    assert engine._processes == []
+        engine.client.start()
+    assert engine.client.processes == []
 
 
 def test_one_engine_over_two_processes(requests, stages, tmp_path):
@@ -178,7 +179,7 @@ def test_one_engine_over_two_processes(requests, stages, tmp_path):
             theirs = HFEngine(model, processor).generate(some)
 
             assert unexplained(model, processor, some, engine.generate(some), theirs) == []
-        group = engine._processes[0]._process.pid
+        group = engine.client.processes[0].pid
         assert len(members(group)) >= 3, "the engine and its two workers"
     finally:
         engine.close()

@@ -19,6 +19,6 @@ def test_a_guard_judges_through_vllm_and_ends_with_it(tmp_path: Path, request: p
     verdicts = judge.verdicts([row(*case) for case in CASES])
 
     assert verdicts == [expected(*case) for case in CASES]
-    (process,) = judge._guard._processes
+    (process,) = judge._guard.client.processes
     judge.release()
-    assert gone(process._process.pid)
+    assert gone(process.pid)

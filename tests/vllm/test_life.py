@@ -10,9 +10,10 @@ import time
 import psutil
 import pytest
 
+from hpa_bench.engines import vllm
 from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import HFEngine
-from hpa_bench.engines.vllm import VLLMConfig
+from hpa_bench.engines.vllm_client import VLLMConfig
 from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.weights import Checkpoint
@@ -25,10 +26,8 @@ LIMIT = 15.0
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    from hpa_bench.engines.vllm import VLLMEngine
-
     model, processor = load_model(TINY)
-    engine = VLLMEngine(
+    engine = vllm.VLLMEngine(
         model, processor, config=VLLMConfig(timeout_seconds=LIMIT), folder=tmp_path_factory.mktemp("engine")
     )
     engine.load(Checkpoint(TINY, model))
@@ -47,7 +46,7 @@ def expected(engine, requests):
 
 
 def process_of(engine) -> int:
-    return engine._processes[0]._process.pid
+    return engine.client.processes[0].pid
 
 
 def test_a_killed_engine_is_restarted_once_and_answers(engine, requests, expected, caplog):
@@ -76,8 +75,8 @@ def test_a_silent_engine_is_killed_at_the_time_limit_and_restarted(engine, reque
 
 def test_wrong_weights_are_found_by_the_probe(engine, monkeypatch, caplog):
     stage = TINY.parent / "unaligned"
-    right = engine._files(Checkpoint(TINY, engine.model), {})
-    monkeypatch.setattr(engine, "_files", lambda *_: right)
+    right = vllm.tensors_of(Checkpoint(TINY, engine.model), {}, engine._changes)
+    monkeypatch.setattr(vllm, "tensors_of", lambda *_: right)
 
     with pytest.raises(UserError, match="vLLM failed twice: a probe's log-probabilities are .* from Hugging Face's"):
         engine.load(Checkpoint(stage, engine.model))
@@ -87,8 +86,8 @@ def test_wrong_weights_are_found_by_the_probe(engine, monkeypatch, caplog):
 def test_old_weights_are_found_even_where_they_are_close(engine, requests, monkeypatch, caplog):
     checkpoint = Checkpoint(TINY, engine.model)
     engine.load(checkpoint)
-    old = engine._files(checkpoint, {})
-    monkeypatch.setattr(engine, "_files", lambda *_: old)
+    old = vllm.tensors_of(checkpoint, {}, engine._changes)
+    monkeypatch.setattr(vllm, "tensors_of", lambda *_: old)
     before = process_of(engine)
 
     engine.load(checkpoint, {name: tensor * (1 + 1e-6) for name, tensor in checkpoint.items() if "mlp" in name})
@@ -114,7 +113,7 @@ def test_a_second_failure_is_an_error(engine):
 
     with pytest.raises(UserError, match="vLLM failed twice: its process ended .* of 256 .*--engine hf does without"):
         engine.generate(requests, kill)
-    assert engine._processes == []
+    assert engine.client.processes == []
     assert 2 <= len(answers) < 256, "both tries got somewhere"
 
 

@@ -3,7 +3,7 @@
 import logging
 
 import hpa_bench
-from hpa_bench.engines.vllm import VLLMEngine
+from hpa_bench.engines.vllm_client import VLLMClient
 from tests.vllm.support import needs_vllm
 
 pytestmark = needs_vllm
@@ -19,8 +19,8 @@ def stored(run):
 
 def test_a_run_by_vllm_stores_what_a_run_by_hf_stores(tmp_path, monkeypatch):
     starts = []
-    start = VLLMEngine._start
-    monkeypatch.setattr(VLLMEngine, "_start", lambda engine: starts.append(engine) or start(engine))
+    start = VLLMClient.start
+    monkeypatch.setattr(VLLMClient, "start", lambda client: starts.append(client) or start(client))
 
     hf, vllm = (
         hpa_bench.run(method="resta", settings=SETTINGS, engine=engine, out=tmp_path / engine)

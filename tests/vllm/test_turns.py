@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import hpa_bench
+from hpa_bench.engines import vllm_client
 from hpa_bench.engines.vllm import VLLMEngine
+from hpa_bench.engines.vllm_client import VLLMClient
 from hpa_bench.runner import run as runner
 from tests.simulated_gpu import simulated_gpu
 from tests.vllm.support import needs_vllm
@@ -24,25 +26,20 @@ SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=32", "training.epochs=1
 def vllm_on_cpu(monkeypatch):
     """Let the engine's processes be started for the CPU, whatever the model is on."""
 
-    def on_cpu(make):
-        def made(engine, *arguments):
-            device, engine._device = engine._device, CPU
-            try:
-                return make(engine, *arguments)
-            finally:
-                engine._device = device
-
-        return made
-
-    for name in ("_options", "_environment"):
-        monkeypatch.setattr(VLLMEngine, name, on_cpu(getattr(VLLMEngine, name)))
+    options, environment = vllm_client.llm_options, vllm_client.process_environment
+    monkeypatch.setattr(
+        vllm_client, "llm_options", lambda checkpoint, dtype, device, config: options(checkpoint, dtype, CPU, config)
+    )
+    monkeypatch.setattr(
+        vllm_client, "process_environment", lambda device, config, replica: environment(CPU, config, replica)
+    )
 
 
 @pytest.mark.parametrize(("method", "dies"), [("hpa", False), ("resta", True)])
 def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
     method, dies, tmp_path, vllm_on_cpu, monkeypatch, caplog
 ):
-    used = {"_start": [], "load": [], "generate": [], "train": []}
+    used = {"start": [], "load": [], "generate": [], "train": []}
     asleep = []
 
     def note(where, what):
@@ -57,13 +54,14 @@ def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
 
     def release(engine):
         if dies:
-            os.kill(engine._processes[0]._process.pid, signal.SIGKILL)
+            os.kill(engine.client.processes[0].pid, signal.SIGKILL)
         released(engine)
-        asleep.append(engine._asleep)
+        asleep.append(engine.client.asleep)
 
     released = VLLMEngine.release
     monkeypatch.setattr(VLLMEngine, "release", release)
-    for what in ("_start", "load", "generate"):
+    note(VLLMClient, "start")
+    for what in ("load", "generate"):
         note(VLLMEngine, what)
     settings = [*SETTINGS, "training.dtype=float32", "training.workers=0"]
     with simulated_gpu(), caplog.at_level(logging.WARNING, logger="hpa_bench"):
@@ -76,6 +74,6 @@ def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
     assert model > 5e6 and used["load"] == [model] * 3, "only the model is on the GPU when a stage's turn comes"
     assert all(model < bytes_ < 1.2 * model for bytes_ in used["train"]), "it is back for training, with an adapter"
     assert used["generate"] == [0] * 3, "and nothing is, while the engine is awake"
-    assert used["_start"] == [0] * (3 if dies else 1) and asleep == [not dies] * 3
-    said = [record.getMessage() for record in caplog.records if record.name == "hpa_bench.engines.vllm"]
+    assert used["start"] == [0] * (3 if dies else 1) and asleep == [not dies] * 3
+    said = [record.getMessage() for record in caplog.records if record.name == "hpa_bench.engines.vllm_client"]
     assert len(said) == (3 if dies else 0) and all("it will be started again" in line for line in said)
