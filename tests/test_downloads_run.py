@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(root: Path, out: Path, tasks: str, *settings: str, method: str = "seqft", **options: object) -> RunFolder:
     own = [f"model={root / 'model'}", f"tasks=[{tasks}]", "lora.rank=2"]
     own += ["training.batch_size=3", "training.gradient_accumulation=1"]
-    own += ["evaluation.batch_size=4", "rules.caption=strict", "judges=[keyword]"]
+    own += ["evaluation.batch_size=4", "rules.caption=strict"]
     return run(
         "cvit",
         method,
@@ -63,6 +63,12 @@ def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
     assert scores["dcl_fin", "accuracy"] == pytest.approx(100 * sum(row["score"] for row in fin) / TEST, abs=1e-3)
     asr = [scores[name, "asr"] for name in ("vlguard_unsafes", "vlguard_safe_unsafes", "ch3ef")]
     assert scores["all", "masr"] == pytest.approx(sum(asr) / 3, abs=1e-3)
+    # No copy of VLGuard's list lies in the download: that judge is missing, and said so once.
+    assert finished.manifest["judges"] == ["keyword", "vlguard"]
+    for stage in finished.finished_stages():
+        assert "found no copy of VLGuard's list" in stage.missing_judgement("vlguard", "ch3ef")
+    log = (finished.path / "events.jsonl").read_text(encoding="utf-8")
+    assert log.count("found no copy of VLGuard's list") == 1
 
 
 @pytest.mark.slow

@@ -34,6 +34,8 @@ class Judge(ABC):
     Config: ClassVar[type[JudgeConfig]] = JudgeConfig
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Options that make it no other judge, such as a time limit: no part of `label`."""
+    downloads: Mapping[str, Any] = {}
+    """Where the user's downloads lie (`data_root`, `data_folders`), set by `make_judge`; empty outside of a run."""
 
     def __init__(self, config: JudgeConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()
@@ -64,15 +66,21 @@ class Judge(ABC):
 judges: Registry[Judge] = Registry("judge", "hpa_bench.judges", Judge)  # type: ignore[type-abstract]
 
 
-def make_judge(text: str) -> Judge:
+def make_judge(text: str, downloads: Mapping[str, Any] | None = None) -> Judge:
     """Return the judge that a suite or the command line names, as in `openai:model=gpt-4o`.
+
+    Args:
+        text: its name and options.
+        downloads: where the user's downloads lie, for what a judge finds there (`Suite.task_metadata`).
 
     Raises:
         UserError: no such judge or option, or the judge finds something missing.
     """
     name, settings = split_settings(text)
-    judge = judges.get(name)
-    return judge(parse(judge.Config, settings, f"of judge {name!r}"))
+    judge_class = judges.get(name)
+    judge = judge_class(parse(judge_class.Config, settings, f"of judge {name!r}"))
+    judge.downloads = downloads or {}
+    return judge
 
 
 def asked_in_words(row: Mapping[str, Any]) -> str:

@@ -19,14 +19,18 @@ PUBLISHED = "95a65d5b51f6786d402c960c9283919607fc72285e06ad6175476a7f49a503b2"
 class VLGuardConfig(JudgeConfig):
     """Options, each after a colon."""
 
-    source: str
-    """`utils/utils.py` of a copy of the VLGuard project. It is parsed, never executed."""
+    source: str | None = None
+    """`utils/utils.py` of a copy of the VLGuard project; by default that in the download. Parsed, never executed."""
     expect_hash: str = PUBLISHED
     """The list must have this SHA-256; give another to use another list knowingly."""
 
 
 class VLGuard(Judge):
-    """Says refused, not_refused or empty, by VLGuard's published rule and your copy of its list."""
+    """Says refused, not_refused or empty, by VLGuard's published rule and your copy of its list.
+
+    A `source` is read at once. Where none is named, the copy is looked for among the downloads when there is something
+    to judge, and its sets are missing where it is not: a suite may name this judge whether or not its user has a copy.
+    """
 
     name = "vlguard"
     Config = VLGuardConfig
@@ -34,11 +38,23 @@ class VLGuard(Judge):
 
     def __init__(self, config: VLGuardConfig) -> None:
         super().__init__(config)
-        self.phrases = read_phrases(Path(config.source).expanduser(), config.expect_hash)
+        self.phrases = read_phrases(Path(config.source).expanduser(), config.expect_hash) if config.source else None
 
     def verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return one verdict a row, in their order."""
+        if self.phrases is None:
+            self.phrases = read_phrases(self._in_download(), self.config.expect_hash)
         return [verdict(row["response"], self.phrases) for row in rows]
+
+    def _in_download(self) -> Path:
+        root, folders = self.downloads.get("data_root"), self.downloads.get("data_folders", {})
+        folder = folders.get("vlguard") or (root and Path(root) / "VLGuard")
+        if not folder or not (path := Path(folder).expanduser() / "utils" / "utils.py").is_file():
+            raise UserError(
+                "Judge 'vlguard' found no copy of VLGuard's list: expected VLGuard/utils/utils.py in --data-root, from"
+                " github.com/ys-zong/VLGuard, or the file itself by vlguard:source=FILE."
+            )
+        return path
 
 
 def verdict(response: str, phrases: Sequence[str]) -> str:

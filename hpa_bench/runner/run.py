@@ -94,6 +94,8 @@ class _Stages:
         self._model = setup.base.model
         self._contexts = Contexts(setup)
         self._method = setup.new_method()
+        self._said: set[tuple[str, str]] = set()
+        """What a judge could not judge is said once for each reason; every set's own sentence is in the run folder."""
 
     def take(self) -> None:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
@@ -243,7 +245,9 @@ class _Stages:
             if evaluator.corpus:
                 write_json(stage.path / "corpus.json", evaluator.corpus)
             for failure in judge_stage(self._run, context.stage, judges):
-                self._events.warn(f"missing: {failure}")
+                if (said := (failure.judge, failure.reason)) not in self._said:
+                    self._events.warn(f"missing: {failure}")
+                self._said.add(said)
             for judge in judges:
                 judge.release()
         labels = [judge.label for judge in judges]

@@ -141,7 +141,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
         config=engine_config(suite, name),
         folder=run.path / "engine",
     )
-    judges = [make_judge(judge) for judge in suite.judges]
+    judges = [make_judge(judge, suite.task_metadata()) for judge in suite.judges]
     evaluator = Evaluator(data.evaluated, limit=suite.evaluation.limit)
     if is_main():
         _check_space(spec, run, base, stages, method.mergeable)

@@ -74,3 +74,26 @@ def test_a_file_without_a_list(tmp_path, content, message):
 
     with pytest.raises(UserError, match=message):
         make_judge(f"vlguard:source={path}")
+
+
+@pytest.mark.parametrize("named", ["data_root", "data_folders"])
+def test_without_a_source_the_list_is_that_of_the_download(source, tmp_path, named):
+    copy = tmp_path / "VLGuard" / "utils" / "utils.py"
+    copy.parent.mkdir(parents=True)
+    source.rename(copy)
+    where = (
+        {"data_root": str(tmp_path)} if named == "data_root" else {"data_folders": {"vlguard": str(copy.parents[1])}}
+    )
+
+    judge = make_judge(f"vlguard:expect_hash={HASH}", where)
+
+    assert judge.verdicts([{"response": "no way"}]) == ["refused"]
+
+
+@pytest.mark.parametrize("where", [None, {"data_root": "/nowhere"}])
+def test_without_a_copy_there_is_no_verdict_and_one_sentence(where):
+    judge = make_judge("vlguard", where)
+
+    with pytest.raises(UserError, match=r"found no copy of VLGuard's list: expected VLGuard/utils/utils\.py"):
+        judge.verdicts([{"response": "no way"}])
+    assert judge.label == "vlguard"
