@@ -1,21 +1,34 @@
-"""DER++: earlier tasks' samples are replayed with their answers and with the logits that the model had for them."""
+"""`CE(batch) + alpha MSE(z, z_stored) + beta CE`, the last two on samples of earlier tasks: DER++.
 
-from __future__ import annotations
+z are the logits of a buffer sample's answer tokens, z_stored those that the model had for them when the sample's task
+was over. Buzzega et al., "Dark Experience for General Continual Learning" (NeurIPS 2020); mammoth's models/derpp.py.
+Both terms have a draw of their own from the buffer, one buffer sample for each sample of the batch. For an
+autoregressive model, logits are those of the answer tokens, averaged over a sample's tokens, then over samples.
+
+Where mammoth differs: it fills a buffer of a fixed size while a task is trained, with the logits of that moment; here
+k samples of each task enter once it is over, with the merged model's logits. It draws a batch without replacement; here
+every sample is drawn on its own, so that one batch of 8 is 8 accumulated batches of 1.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.models.weights import load_into
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.method import Sample
-    from hpa_bench.models.prompts import Batch
-    from hpa_bench.models.weights import Weights
+from hpa_bench import (
+    IGNORED,
+    Batch,
+    Method,
+    MethodConfig,
+    Sample,
+    StageContext,
+    Weights,
+    load_into,
+    model_inputs,
+)
 
 BUFFER_BATCH = 16
 """Samples of one forward pass when the buffer is filled."""
@@ -37,16 +50,7 @@ class DERPPConfig(MethodConfig):
 
 
 class DERPP(Method):
-    """Cross entropy + alpha MSE(logits, stored logits) + beta cross entropy, the last two on samples of earlier tasks.
-
-    Buzzega et al., "Dark Experience for General Continual Learning" (NeurIPS 2020); mammoth's models/derpp.py. Both
-    terms have a draw of their own from the buffer, one buffer sample for each sample of the batch. For an
-    autoregressive model, logits are those of the answer tokens, averaged over a sample's tokens, then over samples.
-
-    Where mammoth differs: it fills a buffer of a fixed size while a task is trained, with the logits of that moment;
-    here k samples of each task enter once it is over, with the merged model's logits. It draws a batch without
-    replacement; here every sample is drawn on its own, so that one batch of 8 is 8 accumulated batches of 1.
-    """
+    """Replay earlier tasks' samples with their answers and with the logits that the model had for them."""
 
     name: ClassVar[str] = "derpp"
     Config: ClassVar[type[MethodConfig]] = DERPPConfig
@@ -65,9 +69,6 @@ class DERPP(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return alpha MSE + beta cross entropy of buffer samples, each a mean over samples."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
         alpha, beta = self.config.alpha, self.config.beta
         if not self._kept or not (alpha or beta):
             return None
@@ -88,8 +89,6 @@ class DERPP(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Draw samples of the stage's tasks, store the merged model's logits, and leave the weights as they are."""
-        import torch
-
         if not (self.config.alpha or self.config.beta):
             return ()
         load_into(ctx.model, after)
@@ -101,7 +100,7 @@ class DERPP(Method):
                 inputs = ctx.collate([samples[row] for row in some.tolist()])
                 with torch.no_grad():
                     logits, _, _ = _answer_logits(ctx.model, inputs)
-                lengths = (inputs["labels"] != -100).sum(1).tolist()
+                lengths = (inputs["labels"] != IGNORED).sum(1).tolist()
                 for row, z in zip(some.tolist(), logits.cpu().split(lengths), strict=True):
                     key = f"{task}/{row}"
                     if self.config.top_k is not None and self.config.top_k < z.shape[1]:
@@ -127,7 +126,7 @@ def _answer_logits(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor, Ten
     A token's share is 1 / (tokens of its answer x samples of the batch): shares add to 1.
     """
     following = inputs["labels"][:, 1:]
-    places = following != -100
-    logits = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"}).logits[:, :-1]
+    places = following != IGNORED
+    logits = model(**model_inputs(inputs)).logits[:, :-1]
     shares = places / places.sum(1, keepdim=True) / len(places)
     return logits[places], following[places], shares[places]

@@ -1,22 +1,32 @@
-"""Online EWC: weights that earlier tasks need, by their Fisher information, are held near where they were."""
+"""`CE + lambda/2 sum_jk F_jk Delta_jk^2`, Delta = (alpha/r) B A, the step away from theta_{t-1}: online EWC.
 
-from __future__ import annotations
+Kirkpatrick et al. (PNAS 2017), online as Schwarz et al. (ICML 2018): F <- gamma F + F_t, one anchor, the model before
+the task. F is the empirical Fisher information: the mean over samples of the squared gradient of one sample's
+log-likelihood of its answer. (The paper has the factor 1/2; mammoth and avalanche leave it out.) Merged adapters start
+anew, so a penalty on A and B themselves, as in other code, would anchor them to a past they no longer share; the
+penalty is on the merged update.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from hpa_bench import (
+    Batch,
+    Factors,
+    Method,
+    MethodConfig,
+    Need,
+    StageContext,
+    Weights,
+    load_into,
+    lora_factors,
+)
 from hpa_bench.baselines.shared.fisher import fisher_information
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.models.weights import load_into
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.models.adapters import Factors
-    from hpa_bench.models.prompts import Batch
-    from hpa_bench.models.weights import Weights
 
 BATCH = {"cpu": 16, "cuda": 4}
 """Samples of one backward pass, by kind of device; gradients are still taken sample by sample. On a GPU, the inputs of
@@ -40,14 +50,7 @@ class EWCConfig(MethodConfig):
 
 
 class EWC(Method):
-    """Add `lambda/2 sum_jk F_jk Delta_jk^2`, Delta = (alpha/r) B A being the step away from theta_{t-1}.
-
-    Kirkpatrick et al. (PNAS 2017), online as Schwarz et al. (ICML 2018): F <- gamma F + F_t, one anchor, the model
-    before the task. F is the empirical Fisher information: the mean over samples of the squared gradient of one
-    sample's log-likelihood of its answer. (The paper has the factor 1/2; mammoth and avalanche leave it out.) Merged
-    adapters start anew, so a penalty on A and B themselves, as in other code, would anchor them to a past they no
-    longer share; the penalty is on the merged update.
-    """
+    """Hold weights that earlier tasks need, by their Fisher information, near where they were before the task."""
 
     name: ClassVar[str] = "ewc"
     Config: ClassVar[type[MethodConfig]] = EWCConfig
@@ -65,23 +68,22 @@ class EWC(Method):
     def start(self, ctx: StageContext) -> None:
         """Take F of the safety calibration samples, where asked for."""
         if self.config.anchor_safety and self.config.strength:
-            self._add(ctx.safety_calibration(), ctx.start, ctx)
+            self._accumulate(ctx.safety_calibration(), ctx.start, ctx)
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; None while there is no F."""
-        from torch.utils.checkpoint import checkpoint
-
-        from hpa_bench.models.adapters import lora_factors
-
         if self.config.strength == 0 or not self.fisher:
             return None
         # The dense updates of all layers at once are as large as the model in float32, twice: each layer's is computed
         # again when its gradient is due.
-        terms: list[Tensor] = [
-            checkpoint(self._weighted, layer, use_reentrant=False, preserve_rng_state=False)
-            for layer in lora_factors(model)
-        ]
-        return self.config.strength / 2 * sum(terms[1:], terms[0])
+        return (
+            self.config.strength
+            / 2
+            * sum(
+                checkpoint(self._weighted, layer, use_reentrant=False, preserve_rng_state=False)
+                for layer in lora_factors(model)
+            )
+        )
 
     def _weighted(self, layer: Factors) -> Tensor:
         """Return `sum_jk F_jk Delta_jk^2` of one layer."""
@@ -97,20 +99,18 @@ class EWC(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Add this stage's F, at the merged weights, and leave them as they are."""
-        import torch
-
         if self.config.strength:
             samples = [sample for task in ctx.tasks for sample in ctx.samples(task)]
             size = BATCH[torch.device(ctx.device).type]
             some = torch.randperm(len(samples), generator=ctx.generator(self.name))[: self.config.fisher_samples]
             batches = [ctx.collate([samples[index] for index in part.tolist()]) for part in some.split(size)]
-            self._add(batches, after, ctx)
+            self._accumulate(batches, after, ctx)
         return ()
 
-    def _add(self, batches: Sequence[Batch], weights: Weights, ctx: StageContext) -> None:
+    def _accumulate(self, batches: Sequence[Batch], weights: Weights, ctx: StageContext) -> None:
+        """Make F `gamma F + F_t`, F_t being that of the batches at the weights."""
         load_into(ctx.model, weights)
-        names = [name for block in ctx.layers for name in block]
-        found = fisher_information(ctx.model.eval(), names, batches, self.config.fisher == "dense")
+        found = fisher_information(ctx.model.eval(), ctx.linear_layers, batches, self.config.fisher == "dense")
         for key, value in found.items():
             old = self.fisher.get(key)
             self.fisher[key] = (value if old is None else self.config.gamma * old.to(value) + value).cpu()

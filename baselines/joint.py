@@ -1,9 +1,9 @@
-"""Joint (multi-task) training: the upper reference of continual learning, which sees all tasks at once."""
+"""`min CE(D_1 + ... + D_T)`, all tasks at once: the upper reference of continual learning (multi-task training)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hpa_bench.method import Method
+from hpa_bench import Method
 
 
 class Joint(Method):

@@ -1,17 +1,14 @@
-"""L2 to the previous model: the cheapest penalty on forgetting, EWC with every importance 1."""
+"""`CE + lambda/2 ||Delta||_F^2` over all adapted layers, Delta = (alpha/r) B A, the stage's own update: L2.
 
-from __future__ import annotations
+The cheapest penalty on forgetting: EWC with every importance 1.
+"""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
+from torch import Tensor, nn
 
-from hpa_bench.method import Method, MethodConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import Batch, Method, MethodConfig, lora_factors
 
 
 class L2Config(MethodConfig):
@@ -22,16 +19,14 @@ class L2Config(MethodConfig):
 
 
 class L2(Method):
-    """Add `lambda/2 ||Delta||_F^2` over all adapted layers, where Delta = (alpha/r) B A is the stage's own update."""
+    """Hold the weights near those of the model before the task, every one alike."""
 
     name: ClassVar[str] = "l2"
     Config: ClassVar[type[MethodConfig]] = L2Config
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty by `||B A||_F^2 = tr((A A^T)(B^T B))`, which needs no dense update."""
-        from hpa_bench.models.adapters import lora_factors
-
         if self.config.strength == 0:
             return None
-        squares = [f.scale**2 * ((f.a @ f.a.T) * (f.b.T @ f.b)).sum() for f in lora_factors(model)]
-        return self.config.strength / 2 * sum(squares[1:], squares[0])
+        squares = (f.scale**2 * ((f.a @ f.a.T) * (f.b.T @ f.b)).sum() for f in lora_factors(model))
+        return self.config.strength / 2 * sum(squares)

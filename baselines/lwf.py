@@ -1,18 +1,17 @@
-"""LwF: the answers' distributions stay close to those of the model before the task."""
+"""`CE + lambda tau^2 mean KL(softmax(z_teacher / tau) || softmax(z / tau))` over the answer tokens: LwF.
 
-from __future__ import annotations
+Li and Hoiem, "Learning without Forgetting" (ECCV 2016), teacher-forced on the answers of the new task.
+"""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import copy
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
 
-from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.models.weights import load_into
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import IGNORED, Batch, Method, MethodConfig, StageContext, load_into, model_inputs
 
 
 class LwFConfig(MethodConfig):
@@ -28,10 +27,7 @@ class LwFConfig(MethodConfig):
 
 
 class LwF(Method):
-    """Add `lambda tau^2 mean KL(softmax(z_teacher / tau) || softmax(z / tau))` over the answer tokens.
-
-    Li and Hoiem, "Learning without Forgetting" (ECCV 2016), teacher-forced on the answers of the new task.
-    """
+    """Keep the answers' distributions close to those of the model before the task."""
 
     name: ClassVar[str] = "lwf"
     Config: ClassVar[type[MethodConfig]] = LwFConfig
@@ -40,8 +36,6 @@ class LwF(Method):
 
     def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Return the model with a fresh LoRA, and keep a frozen copy of theta_0 where that is the teacher."""
-        import copy
-
         if self.config.strength and self.config.teacher == "aligned":
             self._aligned = copy.deepcopy(model).eval().requires_grad_(False)
             load_into(self._aligned, ctx.start)
@@ -49,13 +43,11 @@ class LwF(Method):
 
     def token_penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the distillation loss summed over the answer tokens."""
-        import torch
-
         if self.config.strength == 0:
             return None
         # The logits at a position predict the next token.
-        answers = batch["labels"][:, 1:] != -100
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        answers = batch["labels"][:, 1:] != IGNORED
+        inputs = model_inputs(batch)
         with torch.no_grad():
             if self._aligned is None:
                 with model.disable_adapter():  # type: ignore[operator]
@@ -72,7 +64,5 @@ class LwF(Method):
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return `tau^2 sum_n KL(softmax(teacher_n / tau) || softmax(student_n / tau))` of logits `[n, V]`, in float32."""
-    from torch.nn.functional import kl_div
-
     log_p, log_q = ((logits.float() / temperature).log_softmax(-1) for logits in (student, teacher))
     return temperature**2 * kl_div(log_p, log_q, reduction="sum", log_target=True)

@@ -1,20 +1,21 @@
-"""MagMax: of all the changes that fine-tuning made to a weight so far, the scored model has the largest."""
+"""`theta_0 + lambda tau_max`, entry by entry that of tau_1..tau_t whose magnitude is largest: MagMax.
 
-from __future__ import annotations
+tau_t = theta_t^ft - theta_0, theta_t^ft fine-tuned from theta_{t-1}^ft; of equals, the later. Marczak et al., "MagMax:
+Leveraging Model Merging for Seamless Continual Learning" (ECCV 2024). Only the scored model is merged: the next stage
+starts from theta_t^ft. One copy of the linear weights, theta_0 + tau_max, is kept on disk (two while a stage is under
+way).
+"""
 
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from hpa_bench import Method, MethodConfig, StageContext, Weights
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
-from hpa_bench.method import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
 
 
 class MagMaxConfig(MethodConfig):
@@ -27,20 +28,13 @@ class MagMaxConfig(MethodConfig):
 
 
 class MagMax(Method):
-    """theta_0 + lambda tau_max; entry by entry, tau_max is that of tau_1..tau_t whose magnitude is largest.
-
-    tau_t = theta_t^ft - theta_0, theta_t^ft fine-tuned from theta_{t-1}^ft; of equals, the later. Marczak et al.,
-    "MagMax: Leveraging Model Merging for Seamless Continual Learning" (ECCV 2024). Only the scored model is merged:
-    the next stage starts from theta_t^ft. One copy of the linear weights, theta_0 + tau_max, is kept on disk (two while
-    a stage is under way).
-    """
+    """Score, of all the changes that fine-tuning made to a weight so far, the largest."""
 
     name: ClassVar[str] = "magmax"
     Config: ClassVar[type[MethodConfig]] = MagMaxConfig
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Keep theta_0 + tau_max of the stages so far, and leave the weights as they are."""
-        import torch
 
         def largest(name: str) -> Tensor:
             tuned = after[name].to(ctx.device)

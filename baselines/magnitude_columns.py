@@ -1,14 +1,15 @@
-"""HPA's control: the columns that changed most go back, with no Hessian and no data."""
+"""`M = top p_l% of columns by ||D_:j||`, D = W1 - W0: HPA's control that keeps the columns that changed most.
 
-from __future__ import annotations
+It needs no Hessian and no data.
+"""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
+from torch import Tensor
+
+from hpa_bench import Need, StageContext
 from hpa_bench.hpa import HPA, Layer
-from hpa_bench.method import Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class MagnitudeColumns(HPA):
@@ -19,8 +20,6 @@ class MagnitudeColumns(HPA):
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the `layer.count` columns with the largest update norm; equal norms rank by column index."""
-        import torch
-
         norms = layer.update.square().sum(0, dtype=torch.float64)
         largest = norms.argsort(descending=True, stable=True)[: layer.count]
         return torch.zeros_like(norms, dtype=torch.bool).index_fill(0, largest, True)

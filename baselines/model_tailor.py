@@ -1,19 +1,19 @@
-"""Model Tailor: keep a small patch of the fine-tuned weights, put the rest back, and decorate the patch."""
+"""`S = w1 z(|W - W_pre|) + w2 z(W^2 / d^2)`: the entries of W with the lowest S go back to W_pre. Model Tailor.
 
-from __future__ import annotations
+W_pre = theta_{t-1}; z is over the row's entries in the block, `d_k = U_kk`. The entries that stay, the patch, make up
+for those that go back. Zhu et al., "Model Tailor" (ICML 2024). H comes from task calibration samples on the fine-tuned
+model, whose lower blocks are already edited. All decoder blocks are edited; the code edits the last 12 of 32, the ones
+that it tuned.
+"""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
-from hpa_bench.baselines.shared.obs import inverse_factor, replace_entries
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
+from hpa_bench import ActivationStream, Method, MethodConfig, Need, StageContext, Weights
+from hpa_bench.baselines.shared.obs import inverse_factors, replace_entries
 
 SIGN = {"obs": 1, "official": -1, "none": 0}
 
@@ -37,12 +37,7 @@ class ModelTailorConfig(MethodConfig):
 
 
 class ModelTailor(Method):
-    """Reset the entries of W with the lowest score to W_pre = theta_{t-1}, and compensate in the entries that stay.
-
-    `S = w1 z(|W - W_pre|) + w2 z(W^2 / d^2)`, z over the row's entries in the block, `d_k = U_kk`. Zhu et al., "Model
-    Tailor" (ICML 2024). H comes from task calibration samples on the fine-tuned model, whose lower blocks are already
-    edited. All decoder blocks are edited; the code edits the last 12 of 32, the ones that it tuned.
-    """
+    """Reset the entries of W with the lowest score to W_pre = theta_{t-1}, and compensate in the entries that stay."""
 
     name: ClassVar[str] = "model_tailor"
     Config: ClassVar[type[MethodConfig]] = ModelTailorConfig
@@ -50,26 +45,19 @@ class ModelTailor(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield every linear layer's edited weight, one decoder block after another."""
-        from hpa_bench.models.activations import ActivationStream
+        edited: dict[str, Tensor] = {}
+
+        def edit(moments: Mapping[str, Tensor]) -> Weights:
+            for name, u in inverse_factors(moments, self.config.damping):
+                pre, tuned = (weights[f"{name}.weight"].to(ctx.device) for weights in (before, after))
+                edited[f"{name}.weight"] = tailor(pre, tuned, u, self.config).to(pre.dtype)
+            return edited
 
         stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device, ctx.decoder)
-        for block, names in enumerate(ctx.layers):
-            edited: dict[str, Tensor] = {}
-
-            def edit(
-                moments: Mapping[str, Tensor], names: tuple[str, ...] = tuple(names), edited: dict[str, Tensor] = edited
-            ) -> Weights:
-                factors: dict[int, Tensor] = {}
-                for name in names:
-                    h = moments[name]
-                    if id(h) not in factors:
-                        factors[id(h)] = inverse_factor(h, self.config.damping)
-                    pre, tuned = (weights[f"{name}.weight"].to(ctx.device) for weights in (before, after))
-                    edited[f"{name}.weight"] = tailor(pre, tuned, factors[id(h)], self.config).to(pre.dtype)
-                return edited
-
+        for block in range(len(ctx.layers)):
             stream.second_moments(block, edit)
             yield from edited.items()
+            edited.clear()
 
 
 def tailor(pre: Tensor, tuned: Tensor, u: Tensor, config: ModelTailorConfig) -> Tensor:

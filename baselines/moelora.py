@@ -1,17 +1,18 @@
-"""MoELoRA: several small LoRA experts a layer, mixed token by token by a router, carried on from task to task."""
+"""`y = W x + alpha/r sum_k p_k(x) B_k A_k x`, `p(x) = softmax(G x)` for every token, all experts active: MoELoRA.
 
-from __future__ import annotations
+CoIN (Chen et al., NeurIPS 2024). The mixture depends on x, so it cannot be merged: the aligned model's weights stay as
+they are, one adapter is trained further in every stage, and the others' fresh LoRA a stage is a different protocol. r
+is the rank of all experts together; A_k begins as N(0, 0.01^2), B_k at 0.
+"""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
-from hpa_bench.errors import UserError
-from hpa_bench.method import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from hpa_bench import LoRAConfig, Method, MethodConfig, StageContext, UserError
 
 
 class MoELoRAConfig(MethodConfig):
@@ -22,12 +23,7 @@ class MoELoRAConfig(MethodConfig):
 
 
 class MoELoRA(Method):
-    """`y = W x + alpha/r sum_k p_k(x) B_k A_k x`, `p(x) = softmax(G x)` for every token, all experts active.
-
-    CoIN (Chen et al., NeurIPS 2024). The mixture depends on x, so it cannot be merged: the aligned model's weights stay
-    as they are, one adapter is trained further in every stage, and the others' fresh LoRA a stage is a different
-    protocol. r is the rank of all experts together; A_k begins as N(0, 0.01^2), B_k at 0.
-    """
+    """Carry several small LoRA experts a layer, mixed token by token by a router, on from task to task."""
 
     name: ClassVar[str] = "moelora"
     Config: ClassVar[type[MethodConfig]] = MoELoRAConfig
@@ -48,7 +44,7 @@ class MoELoRA(Method):
                 f"lora.rank={ctx.lora.rank} cannot be shared by experts={self.config.experts} of method {self.name!r}:"
                 " expected a multiple."
             )
-        wrapped = with_experts(model, ctx, self.config.experts)
+        wrapped = WithExperts(model, ctx.linear_layers, ctx.lora, self.config.experts)
         if self.adapter:
             wrapped.load_state_dict(self.adapter)
         return wrapped.eval()
@@ -66,65 +62,61 @@ class MoELoRA(Method):
         self.adapter = dict(state)
 
 
-def with_experts(model: nn.Module, ctx: StageContext, experts: int) -> Any:
-    """Return a module that runs the model with experts on its linear layers; its state is theirs alone.
+class Experts(nn.Module):
+    """The experts of one layer: `a` `[r, in]`, `b` `[out, r]`, `router` `[E, in]`, r / E rows of A an expert."""
 
-    `unload()` leaves the model as it was.
-    """
-    import torch
-    from torch import nn
+    def __init__(self, layer: nn.Linear, lora: LoRAConfig, experts: int) -> None:
+        super().__init__()
+        on = {"device": layer.weight.device, "dtype": torch.float32}
+        self.scale, self.each = lora.alpha / lora.rank, lora.rank // experts
+        self.a = nn.Parameter(torch.empty(lora.rank, layer.in_features, **on).normal_(std=0.01))
+        self.b = nn.Parameter(torch.zeros(layer.out_features, lora.rank, **on))
+        self.router = nn.Linear(layer.in_features, experts, bias=False, **on)
+        self.dropout = nn.Dropout(lora.dropout)
 
-    rank, scale = ctx.lora.rank, ctx.lora.alpha / ctx.lora.rank
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the experts add to the layer's output, float32."""
+        x = x.to(self.a.dtype)
+        p = self.router(x).softmax(-1).repeat_interleave(self.each, dim=-1)
+        return self.scale * ((self.dropout(x) @ self.a.T) * p) @ self.b.T
 
-    class Experts(nn.Module):
-        """The experts of one layer: `a` `[r, in]`, `b` `[out, r]`, `router` `[E, in]`, r / E rows of A an expert."""
 
-        def __init__(self, layer: nn.Linear) -> None:
-            super().__init__()
-            on = {"device": layer.weight.device, "dtype": torch.float32}
-            self.a = nn.Parameter(torch.empty(rank, layer.in_features, **on).normal_(std=0.01))
-            self.b = nn.Parameter(torch.zeros(layer.out_features, rank, **on))
-            self.router = nn.Linear(layer.in_features, experts, bias=False, **on)
-            self.dropout = nn.Dropout(ctx.lora.dropout)
+class WithExperts(nn.Module):
+    """The model with experts on its linear layers; its state is theirs alone, and `unload` takes them off again."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = x.to(self.a.dtype)
-            p = self.router(x).softmax(-1).repeat_interleave(rank // experts, dim=-1)
-            return scale * ((self.dropout(x) @ self.a.T) * p) @ self.b.T
+    def __init__(self, model: nn.Module, names: Sequence[str], lora: LoRAConfig, experts: int) -> None:
+        super().__init__()
+        # Hidden from the module's own state: a checkpoint of it is the adapter alone.
+        self.__dict__["model"] = model
+        layers = [model.get_submodule(name) for name in names]
+        self.experts = nn.ModuleList(Experts(layer, lora, experts) for layer in layers)  # type: ignore[arg-type]
+        self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        model.requires_grad_(False)
+        self._hooks = [
+            layer.register_forward_hook(lambda _, args, y, added=added: y + added(args[0]).to(y.dtype))
+            for layer, added in zip(layers, self.experts, strict=True)
+        ]
 
-    class WithExperts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            # Hidden from the module's own state: a checkpoint of it is the adapter alone.
-            self.__dict__["model"] = model
-            names = [name for block in ctx.layers for name in block]
-            self.experts = nn.ModuleList(Experts(model.get_submodule(name)) for name in names)  # type: ignore[arg-type]
-            self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-            model.requires_grad_(False)
-            self._hooks = [
-                model.get_submodule(name).register_forward_hook(
-                    lambda _, args, y, experts=experts: y + experts(args[0]).to(y.dtype)
-                )
-                for name, experts in zip(names, self.experts, strict=True)
-            ]
+    def forward(self, **inputs: Any) -> Any:
+        """Run the model; its layers' hooks add what the experts give."""
+        return self.model(**inputs)
 
-        def forward(self, **inputs: Any) -> Any:
-            return model(**inputs)
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the model and of the experts' dropout."""
+        self.model.train(mode)
+        return super().train(mode)
 
-        def train(self, mode: bool = True) -> WithExperts:
-            model.train(mode)
-            return super().train(mode)
+    def gradient_checkpointing_enable(self, **keywords: Any) -> None:
+        """Pass on to the model."""
+        self.model.gradient_checkpointing_enable(**keywords)
 
-        def gradient_checkpointing_enable(self, **keywords: Any) -> None:
-            model.gradient_checkpointing_enable(**keywords)  # type: ignore[operator]
+    def gradient_checkpointing_disable(self) -> None:
+        """Pass on to the model."""
+        self.model.gradient_checkpointing_disable()
 
-        def gradient_checkpointing_disable(self) -> None:
-            model.gradient_checkpointing_disable()  # type: ignore[operator]
-
-        def unload(self) -> None:
-            for hook in self._hooks:
-                hook.remove()
-            for parameter, flag in self._flags:
-                parameter.requires_grad_(flag)
-
-    return WithExperts()
+    def unload(self) -> None:
+        """Take the experts off."""
+        for hook in self._hooks:
+            hook.remove()
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)

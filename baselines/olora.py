@@ -1,18 +1,18 @@
-"""O-LoRA: each task's adapter is pushed to be orthogonal to those of the tasks before."""
+"""`CE + lambda_1 sum |A_old A^T| + lambda_2 (||A||_F + ||B||_F)` over layers and earlier tasks: O-LoRA.
 
-from __future__ import annotations
+Wang et al., "Orthogonal Subspace Learning for Language Model Continual Learning" (Findings of EMNLP 2023). The code
+keeps old adapters beside the model; they are linear, so merging them, as every method here does, gives the same
+function. Their A are kept for the penalty.
+"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
-from hpa_bench.method import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import Batch, Method, MethodConfig, StageContext, lora_factors
 
 
 class OLoRAConfig(MethodConfig):
@@ -28,12 +28,7 @@ class OLoRAConfig(MethodConfig):
 
 
 class OLoRA(Method):
-    """Add `lambda_1 sum |A_old A^T| + lambda_2 (||A||_F + ||B||_F)` over layers and earlier tasks.
-
-    Wang et al., "Orthogonal Subspace Learning for Language Model Continual Learning" (Findings of EMNLP 2023). The
-    code keeps old adapters beside the model; they are linear, so merging them, as every method here does, gives the
-    same function. Their A are kept for the penalty.
-    """
+    """Push each task's adapter to be orthogonal to those of the tasks before."""
 
     name: ClassVar[str] = "olora"
     Config: ClassVar[type[MethodConfig]] = OLoRAConfig
@@ -45,8 +40,6 @@ class OLoRA(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; only A of this stage gets a gradient from its first term."""
-        from hpa_bench.models.adapters import lora_factors
-
         terms = []
         for layer in lora_factors(model):
             if self.config.lambda_1 and layer.name in self.old:
@@ -57,14 +50,10 @@ class OLoRA(Method):
                 terms.append(self.config.lambda_1 * size.sum())
             if self.config.lambda_2:
                 terms.append(self.config.lambda_2 * (layer.a.norm() + layer.b.norm()))
-        return sum(terms[1:], terms[0]) if terms else None
+        return sum(terms) if terms else None
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
         """Remember this stage's A."""
-        import torch
-
-        from hpa_bench.models.adapters import lora_factors
-
         for layer in lora_factors(model):
             earlier = [self.old[layer.name].to(layer.a)] if layer.name in self.old else []
             self.old[layer.name] = torch.cat([*earlier, layer.a.detach()]).cpu()

@@ -1,14 +1,15 @@
-"""HPA's control: the same edit on columns chosen at random, so that what remains is the worth of HPA's choice."""
+"""`M = columns at random`, as many as HPA keeps, or of as large an update: HPA's control.
 
-from __future__ import annotations
+What HPA has beside it is the worth of HPA's choice: the keep rate and the orthogonal step are the same.
+"""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import torch
+from torch import Tensor
+
+from hpa_bench import MethodConfig, Need, StageContext
 from hpa_bench.hpa import HPA, HPAConfig, Layer
-from hpa_bench.method import MethodConfig, Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class RandomColumnsConfig(HPAConfig):
@@ -33,8 +34,6 @@ class RandomColumns(HPA):
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return columns in a random order of the layer's own, up to HPA's count or norm."""
-        import torch
-
         norms = layer.update.square().sum(0, dtype=torch.float64)
         order = torch.randperm(len(norms), generator=ctx.generator(f"{self.name}/{layer.name}")).to(norms.device)
         if self.config.match == "columns":

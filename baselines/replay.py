@@ -1,20 +1,19 @@
-"""Experience replay: a random part of every earlier task's training data is trained on again with the next task's."""
+"""`CE(D_t + k samples of each of D_1..D_{t-1})`, shuffled together: experience replay.
 
-from __future__ import annotations
+ER (Chaudhry et al., arXiv 1902.10486) as continual instruction tuning uses it: `D_t` and the buffer are one data set,
+every sample weighs 1, and k samples of each task, drawn without replacement, enter once the task is over. Mammoth's
+`er` (models/er.py) differs: one buffer of a fixed size, filled by reservoir sampling while a task is trained, and as
+many replayed as new samples in every batch. Here stage t has (t - 1) k samples more.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from hpa_bench.errors import UserError
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.method import Sample
-    from hpa_bench.models.weights import Weights
+from hpa_bench import Method, MethodConfig, Need, Sample, StageContext, UserError, Weights
 
 
 class ReplayConfig(MethodConfig):
@@ -31,13 +30,7 @@ class ReplayConfig(MethodConfig):
 
 
 class Replay(Method):
-    """Train on the stage's samples and a random part of every earlier task's, shuffled together.
-
-    ER (Chaudhry et al., arXiv 1902.10486) as continual instruction tuning uses it: `D_t` and the buffer are one data
-    set, every sample weighs 1, and k samples of each task, drawn without replacement, enter once the task is over.
-    Mammoth's `er` (models/er.py) differs: one buffer of a fixed size, filled by reservoir sampling while a task is
-    trained, and as many replayed as new samples in every batch. Here stage t has (t - 1) k samples more.
-    """
+    """Train on the stage's samples and a random part of every earlier task's, shuffled together."""
 
     name: ClassVar[str] = "replay"
     Config: ClassVar[type[MethodConfig]] = ReplayConfig
@@ -59,8 +52,6 @@ class Replay(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Draw what is kept of the stage's tasks, and leave the weights as they are."""
-        import torch
-
         for task in ctx.tasks:
             count = len(ctx.samples(task))
             kept = self.config.per_task if self.config.ratio is None else round(self.config.ratio * count)

@@ -1,19 +1,20 @@
-"""RESTA: what safety alignment once added to the weights is added to the fine-tuned model again."""
+"""`theta_t = theta_t^ft + gamma v`, v = theta_0 - theta_unaligned, on every weight of both that differs: RESTA.
 
-from __future__ import annotations
+Bhardwaj et al., "Language Models are Homer Simpson! Safety Re-Alignment of Fine-tuned Language Models through Task
+Arithmetic" (ACL 2024). The paper unaligns the aligned model by tuning it on harmful data; here the unaligned model is
+the suite's, which may be the one before alignment. With DARE on the update, theta_t^ft is replaced by
+theta_b + DARE(theta_t^ft - theta_b), where theta_b is theta_0, or, with `apply: each`, theta_{t-1}.
+"""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from hpa_bench import Method, MethodConfig, Need, StageContext, Weights
 from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, task_vector
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
 
 
 class RESTAConfig(MethodConfig):
@@ -35,13 +36,7 @@ class RESTAConfig(MethodConfig):
 
 
 class RESTA(Method):
-    """theta_t = theta_t^ft + gamma v, v = theta_0 - theta_unaligned, on every weight of both models that differs.
-
-    Bhardwaj et al., "Language Models are Homer Simpson! Safety Re-Alignment of Fine-tuned Language Models through Task
-    Arithmetic" (ACL 2024). The paper unaligns the aligned model by tuning it on harmful data; here the unaligned model
-    is the suite's, which may be the one before alignment. With DARE on the update, theta_t^ft is replaced by
-    theta_b + DARE(theta_t^ft - theta_b), where theta_b is theta_0, or, with `apply: each`, theta_{t-1}.
-    """
+    """Add to the fine-tuned model again what safety alignment once added to the weights."""
 
     name: ClassVar[str] = "resta"
     Config: ClassVar[type[MethodConfig]] = RESTAConfig
@@ -58,7 +53,6 @@ class RESTA(Method):
             yield from self._realigned(handed_on, ctx.start, ctx)
 
     def _realigned(self, tuned: Weights, base: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
-        import torch
 
         gamma, on, p = self.config.gamma, self.config.dare_on, self.config.dare_p
         assert ctx.unaligned is not None, "the method needs an unaligned model"

@@ -1,19 +1,28 @@
-"""Safe Delta: take from the fine-tuned weights what costs little safety, and compensate for the rest."""
+"""`W^ = W_ft` where `sum (W_ft - W)^2_jk / d_k^2 <= s/2 mean(1 / d^2) rows / 4096`, cheapest first, else W: Safe Delta.
 
-from __future__ import annotations
+In a block, with `d_k = U_kk`: an entry of W_ft costs `1 / d_k^2` and loses `(W_ft - W)^2_jk / d_k^2`; cheapest first,
+entries are taken while their summed loss is at most `s/2 * mean(cost) * rows / 4096`. What is taken is compensated for
+in later columns. Lu et al., "Safe Delta" (ICML 2025); H comes from the safety calibration samples on W. Entries of one
+column cost the same; they are ranked by row, where the code leaves the order to its sort.
+"""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
-from hpa_bench.baselines.shared.obs import inverse_factor, replace_entries
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
+from hpa_bench import (
+    ActivationStream,
+    Method,
+    MethodConfig,
+    Need,
+    StageContext,
+    Weights,
+    load_moments,
+    save_moments,
+)
+from hpa_bench.baselines.shared.obs import inverse_factors, replace_entries
 
 
 class SafeDeltaConfig(MethodConfig):
@@ -35,13 +44,7 @@ class SafeDeltaConfig(MethodConfig):
 
 
 class SafeDelta(Method):
-    """Take entries of W_ft in the order of their safety cost, as long as the summed loss stays in the budget.
-
-    In a block, with `d_k = U_kk`: an entry costs `1 / d_k^2` and loses `(W_ft - W)^2_jk / d_k^2`; cheapest first,
-    entries are taken while their summed loss is at most `s/2 * mean(cost) * rows / 4096`. What is taken is compensated
-    for in later columns. Lu et al., "Safe Delta" (ICML 2025); H comes from the safety calibration samples on W.
-    Entries of one column cost the same; they are ranked by row, where the code leaves the order to its sort.
-    """
+    """Take entries of W_ft in the order of their safety cost, as long as the summed loss stays in the budget."""
 
     name: ClassVar[str] = "safe_delta"
     Config: ClassVar[type[MethodConfig]] = SafeDeltaConfig
@@ -50,20 +53,13 @@ class SafeDelta(Method):
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield every linear layer's edited weight, one decoder block after another."""
         reference = before if self.config.reference == "prev" else ctx.start
-        for names, moments in zip(ctx.layers, self._moments(reference, ctx), strict=True):
-            factors: dict[int, Tensor] = {}
-            for name in names:
-                h = moments[name]
-                if id(h) not in factors:
-                    factors[id(h)] = inverse_factor(h, self.config.damping)
-                key = f"{name}.weight"
-                safe, tuned = reference[key].to(ctx.device), after[key].to(ctx.device)
-                yield key, safe_delta(safe, tuned, factors[id(h)], self.config).to(safe.dtype)
+        for moments in self._moments(reference, ctx):
+            for name, u in inverse_factors(moments, self.config.damping):
+                safe, tuned = (weights[f"{name}.weight"].to(ctx.device) for weights in (reference, after))
+                yield f"{name}.weight", safe_delta(safe, tuned, u, self.config).to(safe.dtype)
 
-    def _moments(self, reference: Weights, ctx: StageContext) -> Iterator[dict[str, Tensor]]:
+    def _moments(self, reference: Weights, ctx: StageContext) -> Iterator[Mapping[str, Tensor]]:
         """Yield H of every layer, block by block; those of theta_0 from the method's folder once they are there."""
-        from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
-
         cache = [ctx.folder / f"safe-delta-{block}.safetensors" for block in range(len(ctx.layers))]
         if self.config.reference == "init" and all(path.exists() for path in cache):
             yield from (load_moments(path, ctx.device) for path in cache)

@@ -1,17 +1,18 @@
-"""SafeLoRA: adapters that leave the subspace of safety alignment are projected onto it before they are merged."""
+"""`B <- P B` where `cos(vec(P B A), vec(B A))` is low, P onto V = theta_0 - theta_unaligned: SafeLoRA.
 
-from __future__ import annotations
+A and the layers that alignment left alone stay as they are; V is the same in every stage. Hsu et al., "Safe LoRA: The
+Silver Lining of Reducing Safety Risks when Fine-tuning Large Language Models" (NeurIPS 2024); official code:
+IBM/SafeLoRA.
+"""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
+from hpa_bench import Factors, Method, MethodConfig, Need, StageContext, lora_factors
 from hpa_bench.baselines.shared.task_vectors import alignment_vector
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.models.adapters import Factors, lora_factors
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class SafeLoRAConfig(MethodConfig):
@@ -33,11 +34,7 @@ class SafeLoRAConfig(MethodConfig):
 
 
 class SafeLoRA(Method):
-    """B <- P B where cos(vec(P B A), vec(B A)) is low; A and the layers that alignment left alone stay as they are.
-
-    V = theta_0 - theta_unaligned in every stage. Hsu et al., "Safe LoRA: The Silver Lining of Reducing Safety Risks
-    when Fine-tuning Large Language Models" (NeurIPS 2024); official code: IBM/SafeLoRA.
-    """
+    """Project adapters that leave the subspace of safety alignment onto it before they are merged."""
 
     name: ClassVar[str] = "safelora"
     Config: ClassVar[type[MethodConfig]] = SafeLoRAConfig
@@ -45,8 +42,6 @@ class SafeLoRA(Method):
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
         """Replace B in the chosen adapters."""
-        import torch
-
         found: list[tuple[float, Factors, Tensor]] = []
         with torch.no_grad():
             for factors in lora_factors(model):
@@ -71,8 +66,6 @@ def project(v: Tensor, b: Tensor, projector: str = "fast") -> Tensor:
         b: B `[o, r]` in V's dtype.
         projector: one of `SafeLoRAConfig.projector`.
     """
-    import torch
-
     if projector == "exact":
         u, s, _ = torch.linalg.svd(v, full_matrices=False)
         u = u[:, s > s[0] * max(v.shape) * torch.finfo(v.dtype).eps]

@@ -1,29 +1,25 @@
-"""HPA's control: the whole update a little smaller, so that what remains is the worth of choosing columns at all."""
+"""`W0 + (1 - p_l) D`, p_l as a fraction: HPA's control that makes the whole update a little smaller.
 
-from __future__ import annotations
+Every column gives up the share that HPA takes from whole columns. What HPA has beside it is the worth of choosing
+columns at all. D is the update W1 - W0, without its component along W0 where the orthogonal step is on.
+"""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from hpa_bench.hpa import HPA, Layer
-from hpa_bench.method import Need, StageContext
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from hpa_bench import Need, StageContext
+from hpa_bench.hpa import HPA, Layer, orthogonal_update
 
 
 class ScaledUpdate(HPA):
-    """`W0 + (1 - p_l) D`, p_l as a fraction: every column gives up the share that HPA takes from whole columns.
-
-    D is the update W1 - W0, without its component along W0 where the orthogonal step is on.
-    """
+    """HPA with every column giving up the share that HPA takes from whole columns."""
 
     name: ClassVar[str] = "scaled_update"
     needs: frozenset[Need] = frozenset()
 
     def edit(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the weight with the scaled update, `[r, c]` in the dtype of W0."""
-        from hpa_bench.hpa import orthogonal_update
-
         w0 = layer.before
         target = orthogonal_update(w0, layer.after) if self.config.orthogonal else layer.after
         if layer.keep_percent == 0:

@@ -1,20 +1,19 @@
-"""SEFE's RegLoRA: where earlier tasks' updates were largest, the next update is kept small."""
+"""`CE + lambda mean_layers mean_positions |B A|` at the positions that earlier tasks marked: SEFE's RegLoRA.
 
-from __future__ import annotations
+Chen et al., "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning" (ICML
+2025), its RegLoRA half; of its data half, ASD, there is `asd_lite` alone. A position that two tasks marked counts
+twice, as in the code, which concatenates its lists; the paper's mask has it once.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
-from hpa_bench.method import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.method import Sample
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import Batch, Method, MethodConfig, Sample, StageContext, lora_factors
 
 
 class SEFEConfig(MethodConfig):
@@ -31,12 +30,7 @@ class SEFEConfig(MethodConfig):
 
 
 class SEFE(Method):
-    """Add `lambda mean_layers mean_positions |B A|` at the positions that earlier tasks marked.
-
-    Chen et al., "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning"
-    (ICML 2025), its RegLoRA half; of its data half, ASD, there is `asd_lite` alone. A position that two tasks marked
-    counts twice, as in the code, which concatenates its lists; the paper's mask has it once.
-    """
+    """Keep the next update small where earlier tasks' updates were largest."""
 
     name: ClassVar[str] = "sefe"
     Config: ClassVar[type[MethodConfig]] = SEFEConfig
@@ -48,8 +42,6 @@ class SEFE(Method):
 
     def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
         """Return the samples, a share of them as yes/no questions."""
-        import torch
-
         draw, count = ctx.generator(self.name), len(samples)
         changed = list(samples)
         for index in torch.randperm(count, generator=draw)[: round(self.config.asd_lite * count)].tolist():
@@ -59,22 +51,16 @@ class SEFE(Method):
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return the penalty; at B = 0 its gradient is 0."""
-        from hpa_bench.models.adapters import lora_factors
-
         if self.config.strength == 0 or not self.marked:
             return None
         layers = list(lora_factors(model))
         # Moved once, not in every step.
         self.marked = {layer.name: self.marked[layer.name].to(layer.a.device) for layer in layers}
         means = [(layer.b @ layer.a).flatten()[self.marked[layer.name]].abs().mean() for layer in layers]
-        return self.config.strength / len(layers) * sum(means[1:], means[0])
+        return self.config.strength / len(layers) * sum(means)
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
         """Mark the largest entries of this stage's update."""
-        import torch
-
-        from hpa_bench.models.adapters import lora_factors
-
         for layer in lora_factors(model):
             size = (layer.b.detach().float() @ layer.a.detach().float()).abs().flatten()
             top = size.topk(max(1, int(self.config.share * len(size)))).indices.int()

@@ -1,8 +1,11 @@
-"""Sequential fine-tuning: the lower reference of continual learning, and the paper's SeqFT row (arXiv 2511.20158)."""
+"""`theta_t = argmin CE(D_t)`, started at theta_{t-1}: sequential fine-tuning, the paper's SeqFT (arXiv 2511.20158).
+
+The lower reference of continual learning.
+"""
 
 from typing import ClassVar
 
-from hpa_bench.method import Method
+from hpa_bench import Method
 
 
 class SeqFT(Method):

@@ -1,20 +1,29 @@
-"""SPPFT: the decoder blocks that carry safety are frozen."""
+"""`Delta_l = 0` for the decoder blocks l that carry safety: SPPFT.
 
-from __future__ import annotations
+Li et al., "Safety Layers in Aligned Large Language Models" (ICLR 2025). The paper freezes the attention and MLP weights
+of a run of middle blocks; without an adapter they stay as they are.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from hpa_bench.errors import UserError
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.models.weights import load_into
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import (
+    IGNORED,
+    Batch,
+    Method,
+    MethodConfig,
+    Need,
+    StageContext,
+    UserError,
+    attach_lora,
+    load_into,
+    model_inputs,
+)
 
 
 class SPPFTConfig(MethodConfig):
@@ -32,10 +41,7 @@ class SPPFTConfig(MethodConfig):
 
 
 class SPPFT(Method):
-    """Train no adapter on the safety layers (Li et al., "Safety Layers in Aligned Large Language Models", ICLR 2025).
-
-    The paper freezes the attention and MLP weights of a run of middle blocks; without an adapter they stay as they are.
-    """
+    """Train no adapter on the decoder blocks that carry safety."""
 
     name: ClassVar[str] = "sppft"
     Config: ClassVar[type[MethodConfig]] = SPPFTConfig
@@ -82,8 +88,6 @@ class SPPFT(Method):
         Raises:
             UserError: a block that the model does not have, or no block left to train.
         """
-        from hpa_bench.models.adapters import attach_lora
-
         frozen, blocks = self.frozen(ctx), len(ctx.layers)
         if strangers := frozen - set(range(blocks)):
             raise UserError(
@@ -96,8 +100,6 @@ class SPPFT(Method):
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the localised blocks."""
-        import torch
-
         return {} if self.found is None else {"layers": torch.tensor(self.found)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -110,14 +112,11 @@ def last_prompt_states(model: nn.Module, batches: Sequence[Batch]) -> Tensor:
 
     The last block's has gone through the final norm, as transformers gives it.
     """
-    import torch
-
     found = []
     for batch in batches:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         with torch.no_grad():
-            states = model.eval()(**inputs, output_hidden_states=True).hidden_states[1:]
-        last = (batch["labels"] != -100).int().argmax(1) - 1
+            states = model.eval()(**model_inputs(batch), output_hidden_states=True).hidden_states[1:]
+        last = (batch["labels"] != IGNORED).int().argmax(1) - 1
         found.append(torch.stack([state[torch.arange(len(last)), last] for state in states], dim=1).float())
     return torch.cat(found)
 
@@ -127,9 +126,6 @@ def angle_gaps(harmless: Tensor, harmful: Tensor) -> Tensor:
 
     States are `[samples, blocks, hidden]`.
     """
-    import torch
-    from torch.nn.functional import normalize
-
     a, b = (normalize(states, dim=-1).transpose(0, 1) for states in (harmless, harmful))
     within, across = ((a @ other.mT).clamp(-1, 1).acos() for other in (a, b))
     pairs = ~torch.eye(len(harmless), dtype=torch.bool, device=a.device)

@@ -1,22 +1,20 @@
-"""TIES-Merging: task vectors are trimmed, agree on a sign for each entry, and those with that sign are averaged."""
+"""`theta_0 + lambda tau`, tau merged from tau_s = theta_s^ft - theta_0 of the stages s = 1..t: TIES-Merging.
 
-from __future__ import annotations
+Trim: the entries of tau_s that are not among its largest become 0. Elect: an entry's sign is that of its sum over s.
+Merge: the entry is the mean of those tau_s that have this sign; where the sum is 0, so is the merged entry (the
+authors' code takes the sign that most entries have). Yadav et al., "TIES-Merging: Resolving Interference When Merging
+Models" (NeurIPS 2023). Only the scored model is merged; t copies of the linear weights are kept on disk.
+"""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from hpa_bench import Method, MethodConfig, StageContext, Weights, unrounded
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
-from hpa_bench.method import Method, MethodConfig, StageContext
-from hpa_bench.models.weights import unrounded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
 
 
 class TIESConfig(MethodConfig):
@@ -32,20 +30,13 @@ class TIESConfig(MethodConfig):
 
 
 class TIES(Method):
-    """theta_0 + lambda tau, merged from tau_s = theta_s^ft - theta_0 of the stages s = 1..t.
-
-    Trim: the entries of tau_s that are not among its largest become 0. Elect: an entry's sign is that of its sum over
-    s. Merge: the entry is the mean of those tau_s that have this sign; where the sum is 0, so is the merged entry (the
-    authors' code takes the sign that most entries have). Yadav et al., "TIES-Merging: Resolving Interference When
-    Merging Models" (NeurIPS 2023). Only the scored model is merged; t copies of the linear weights are kept on disk.
-    """
+    """Trim task vectors, let them agree on a sign for each entry, and average those with that sign."""
 
     name: ClassVar[str] = "ties"
     Config: ClassVar[type[MethodConfig]] = TIESConfig
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Keep theta_0 + the trimmed tau_t; yield theta_0 where the next task starts from there."""
-        import torch
 
         def pair(name: str) -> tuple[Tensor, Tensor]:
             return unrounded(after, name).to(ctx.device), ctx.start[name].to(ctx.device)
@@ -63,8 +54,6 @@ class TIES(Method):
 
     def evaluated(self, handed_on: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield theta_0 + lambda tau."""
-        import torch
-
         trimmed = [kept(ctx, stage) for stage in range(1, ctx.stage + 1)]
         for name in linear_weights(ctx) if trimmed else ():
             start = ctx.start[name].to(ctx.device)
@@ -83,7 +72,6 @@ def kth_magnitude(vectors: Callable[[], Iterable[Tensor]], share: float) -> floa
         vectors: returns the tensors, one at a time and the same each time.
         share: 0 < share <= 1; at least one entry is counted.
     """
-    import torch
 
     def bits(tensor: Tensor) -> Tensor:
         return tensor.abs().float().flatten().view(torch.int32)
@@ -95,8 +83,7 @@ def kth_magnitude(vectors: Callable[[], Iterable[Tensor]], share: float) -> floa
         above = int(from_top[place - 1]) if place else 0
         return len(histogram) - 1 - place, rank - above
 
-    highs = sum(torch.bincount(bits(tensor) >> 16, minlength=1 << 15) for tensor in vectors())
-    assert isinstance(highs, torch.Tensor)
+    highs: Any = sum(torch.bincount(bits(tensor) >> 16, minlength=1 << 15) for tensor in vectors())
     high, rank = bin_of(highs, max(1, round(share * int(highs.sum()))))
     lows = torch.zeros(1 << 16, dtype=torch.int64, device=highs.device)
     for tensor in vectors():

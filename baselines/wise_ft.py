@@ -1,18 +1,12 @@
-"""WiSE-FT: interpolate between the model before and after fine-tuning."""
-
-from __future__ import annotations
+"""`theta_t = (1 - a) theta_ref + a theta_t^ft`: WiSE-FT (Wortsman et al., CVPR 2022)."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
-from hpa_bench.method import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
+from hpa_bench import Method, MethodConfig, StageContext, Weights
 
 
 class WiSEFTConfig(MethodConfig):
@@ -26,7 +20,7 @@ class WiSEFTConfig(MethodConfig):
 
 
 class WiSEFT(Method):
-    """`theta_t = (1 - a) theta_ref + a theta_t^ft` (Wortsman et al., WiSE-FT, CVPR 2022)."""
+    """Interpolate between the model before and after fine-tuning."""
 
     name: ClassVar[str] = "wise_ft"
     Config: ClassVar[type[MethodConfig]] = WiSEFTConfig
@@ -36,6 +30,6 @@ class WiSEFT(Method):
         reference = before if self.config.reference == "previous" else ctx.start
         if self.config.a == 1:
             return
-        for key in (f"{layer}.weight" for block in ctx.layers for layer in block):
+        for key in (f"{layer}.weight" for layer in ctx.linear_layers):
             w0, w1 = (weights[key].to(ctx.device) for weights in (reference, after))
             yield key, w0.double().lerp(w1.double(), self.config.a).to(w0.dtype)

@@ -1,9 +1,9 @@
-"""The aligned model, never tuned: the paper's zero-shot row (arXiv 2511.20158)."""
+"""`theta_t = theta_0`: the aligned model, never tuned, the paper's zero-shot row (arXiv 2511.20158)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hpa_bench.method import Method
+from hpa_bench import Method
 
 
 class ZeroShot(Method):

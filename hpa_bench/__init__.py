@@ -9,55 +9,79 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpa_bench.api import run
-    from hpa_bench.engines.base import Engine, Request
+    from hpa_bench.data.samples import Sample
+    from hpa_bench.engines.base import Engine, EngineConfig, Request
     from hpa_bench.errors import UserError
     from hpa_bench.judges.base import Judge, JudgeConfig
-    from hpa_bench.method import Method, MethodConfig, StageContext
-    from hpa_bench.models.activations import ActivationStream
-    from hpa_bench.models.adapters import attach_lora, lora_factors
+    from hpa_bench.method import Method, MethodConfig, Need, StageContext
+    from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
+    from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
     from hpa_bench.models.config import LoRAConfig
-    from hpa_bench.models.weights import load_into, unrounded
+    from hpa_bench.models.prompts import IGNORED, Batch, model_inputs
+    from hpa_bench.models.weights import Checkpoint, Weights, load_into, unrounded
     from hpa_bench.results.runs import load_runs
     from hpa_bench.runner.events import Event, Observer
 
 _HOME = {
+    "IGNORED": "models.prompts",
     "ActivationStream": "models.activations",
+    "Batch": "models.prompts",
+    "Checkpoint": "models.weights",
     "Engine": "engines.base",
+    "EngineConfig": "engines.base",
     "Event": "runner.events",
+    "Factors": "models.adapters",
     "Judge": "judges.base",
     "JudgeConfig": "judges.base",
     "LoRAConfig": "models.config",
     "Method": "method",
     "MethodConfig": "method",
+    "Need": "method",
     "Observer": "runner.events",
     "Request": "engines.base",
+    "Sample": "data.samples",
     "StageContext": "method",
     "UserError": "errors",
+    "Weights": "models.weights",
     "attach_lora": "models.adapters",
     "load_into": "models.weights",
+    "load_moments": "models.activations",
     "load_runs": "results.runs",
     "lora_factors": "models.adapters",
+    "model_inputs": "models.prompts",
     "run": "api",
+    "save_moments": "models.activations",
     "unrounded": "models.weights",
 }
 __all__ = [
+    "IGNORED",
     "ActivationStream",
+    "Batch",
+    "Checkpoint",
     "Engine",
+    "EngineConfig",
     "Event",
+    "Factors",
     "Judge",
     "JudgeConfig",
     "LoRAConfig",
     "Method",
     "MethodConfig",
+    "Need",
     "Observer",
     "Request",
+    "Sample",
     "StageContext",
     "UserError",
+    "Weights",
     "attach_lora",
     "load_into",
+    "load_moments",
     "load_runs",
     "lora_factors",
+    "model_inputs",
     "run",
+    "save_moments",
     "unrounded",
 ]
 

@@ -76,6 +76,11 @@ class StageContext:
         """Module names of the language model's linear layers, one list a decoder block."""
         return self.decoder.layers
 
+    @property
+    def linear_layers(self) -> list[str]:
+        """The same names in one list."""
+        return self.decoder.linear_layers
+
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator that depends on the seed, the stage and `name` alone."""
         import torch
@@ -117,7 +122,7 @@ class Method:
         """Return the model with the parameters that this stage trains; by default a fresh LoRA on every layer."""
         from hpa_bench.models.adapters import attach_lora
 
-        return attach_lora(model, ctx.lora, [name for block in ctx.layers for name in block])
+        return attach_lora(model, ctx.lora, ctx.linear_layers)
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:
         """Return a scalar added to the task loss of one optimiser step, or None: for what does not grow with the batch.

@@ -5,10 +5,15 @@ One door for all: what this package ships registers as a stranger's package does
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import sys
+from functools import cached_property
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +38,7 @@ class Registry(Generic[T]):
         self._base = base
         self._plugins: dict[str, type[T]] = {}
 
+    @cached_property
     def _entry_points(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
         for point in entry_points(group=self.group):
@@ -46,24 +52,25 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return every registered name, importing nothing."""
-        return sorted({*self._entry_points(), *self._plugins})
+        return sorted({*self._entry_points, *self._plugins})
 
     def origin(self, name: str) -> str:
         """Return where a name comes from: a distribution, or a plugin's file."""
         if name in self._plugins:
             return str(sys.modules[self._plugins[name].__module__].__file__)
-        dist = self._entry_points()[name].dist
+        dist = self._entry_points[name].dist
         return dist.name if dist else "unknown"
 
     def get(self, name: str) -> type[T]:
         """Return the class registered under a name.
 
         Raises:
-            UserError: no such name (the nearest is offered), or its module cannot be imported, or it is no such class.
+            UserError: no such name (the nearest is offered), or its module cannot be imported, or it is no such class,
+                or one of another name.
         """
         if name in self._plugins:
             return self._plugins[name]
-        points = self._entry_points()
+        points = self._entry_points
         if name not in points:
             raise unknown(self.kind, name, self.names())
         try:
@@ -73,13 +80,30 @@ class Registry(Generic[T]):
                 f"The {self.kind} {name!r} (from {self.origin(name)}, {points[name].value}) is broken:"
                 f" {type(error).__name__}: {error}."
             ) from error
-        return self._checked(loaded, f"{name!r} (from {self.origin(name)})")
-
-    def _checked(self, loaded: Any, what: str) -> type[T]:
         if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
             base = f"{self._base.__module__}.{self._base.__qualname__}"
-            raise UserError(f"The {self.kind} {what} is not a subclass of {base}.")
+            raise UserError(f"The {self.kind} {name!r} (from {self.origin(name)}) is not a subclass of {base}.")
+        if (own := _name_of(loaded)) != name:
+            called = f"is called {own!r}" if own else "has no name"
+            raise UserError(
+                f"The class {points[name].value} (from {self.origin(name)}) is registered as the {self.kind} {name!r}"
+                f" but {called}: set name = {name!r} in it, or rename the entry point."
+            )
         return loaded
+
+    def describe(self, name: str) -> str:
+        """Return the first line of a class's docstring.
+
+        It is read from the source, and nothing is imported, where the class stands in the module of its entry point.
+
+        Raises:
+            UserError: no such name, or nothing can be read and the class cannot be imported either (see `get`).
+        """
+        point = self._entry_points.get(name)
+        text = None if point is None or name in self._plugins else _written_docstring(point)
+        if text is None:
+            text = self.get(name).__doc__ or ""
+        return text.strip().partition("\n")[0]
 
     def add(self, loaded: type[T], name: str) -> None:
         """Register a class for this process.
@@ -87,24 +111,74 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is taken by another class.
         """
-        taken = name in self._entry_points() or self._plugins.get(name, loaded) is not loaded
+        taken = name in self._entry_points or self._plugins.get(name, loaded) is not loaded
         if taken:
             raise UserError(f"The {self.kind} {name!r} exists already (from {self.origin(name)}): choose another name.")
         self._plugins[name] = loaded
 
     def add_file(self, path: Path) -> int:
-        """Register every class of this kind that a Python file defines; return how many."""
+        """Register every class of this kind that a Python file defines; return how many.
+
+        Raises:
+            UserError: the file is missing or raises on import, or a class has no name, or a taken one.
+        """
         module = _import_file(path)
         found = [
             value
             for value in vars(module).values()
             if isinstance(value, type) and issubclass(value, self._base) and value.__module__ == module.__name__
         ]
-        for value in found:
-            name = getattr(value, "name", "")
-            if name:
-                self.add(value, name)
-        return len(found)
+        # A class that others of the file derive from may be there for them alone.
+        named = [
+            value
+            for value in found
+            if _name_of(value) or not any(other is not value and issubclass(other, value) for other in found)
+        ]
+        for value in named:
+            if not (name := _name_of(value)):
+                raise UserError(
+                    f"The {self.kind} {value.__qualname__} in the plugin {path} has no name: set"
+                    f" name = {value.__qualname__.lower()!r} in the class, as it is to be called on the command line."
+                )
+            self.add(value, name)
+        return len(named)
+
+
+def _name_of(registered: type) -> str | None:
+    """Return the name that a class gives itself."""
+    name = getattr(registered, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _written_docstring(point: EntryPoint) -> str | None:
+    """Return the docstring of an entry point's class as its module's source has it, or None where it has no such class.
+
+    Whatever keeps the source from being read (no such module, a syntax error, a compiled module) is the importer's to
+    explain.
+    """
+    try:
+        spec = _find_module(point.module)
+        if spec is None or not isinstance(spec.loader, InspectLoader):
+            return None
+        tree = ast.parse(spec.loader.get_source(point.module) or "")
+    except Exception:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == point.attr:
+            return ast.get_docstring(node) or ""
+    return None
+
+
+def _find_module(name: str) -> ModuleSpec | None:
+    """Find a module as an import does, without importing the packages that it is in, which may load torch."""
+    spec, path = None, None
+    for part in accumulate(name.split("."), "{}.{}".format):
+        finders = (finder.find_spec for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((found for find in finders if (found := find(part, path)) is not None), None)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
 
 
 def _import_file(path: Path) -> Any:

@@ -1,14 +1,15 @@
-"""Empirical Fisher information of linear layers, without a gradient of any weight."""
+"""`F = mean over samples of (d log p(answer) / dW)^2`: the empirical Fisher information of linear layers.
 
-from __future__ import annotations
+No gradient of a weight is taken: what enters a layer and the gradient of what leaves it are enough.
+"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-    from hpa_bench.models.prompts import Batch
+from hpa_bench import IGNORED, Batch, model_inputs
 
 
 def fisher_information(
@@ -26,9 +27,6 @@ def fisher_information(
     Returns:
         float32.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
-
     sums: dict[str, Tensor] = {}
     tokens = count = 0
     inputs: dict[str, Tensor] = {}
@@ -64,8 +62,8 @@ def fisher_information(
         for batch in batches:
             mask = batch["attention_mask"].bool()
             labels = batch["labels"][:, 1:]
-            logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits[:, :-1]
-            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            logits = model(**model_inputs(batch)).logits[:, :-1]
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
             torch.autograd.grad(loss, model.get_input_embeddings().weight)  # type: ignore[operator]
             count += len(mask)
             tokens += int(mask.sum())

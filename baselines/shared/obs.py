@@ -1,20 +1,20 @@
-"""Optimal Brain Surgeon, column by column: give entries another value, and let the columns to the right make up for it.
+"""`E = (w_k - q_k) / U_kk`, `w_later <- w_later - E U[k, later]`: Optimal Brain Surgeon, column by column.
 
-With `U^T U = H^-1`, U upper triangular, `U_kk^2` is the k-th diagonal entry of the inverse of H without the columns
-left of k, which are settled by then; the order of columns matters (Frantar and Alistarh, SparseGPT, ICML 2023).
+Entries get another value, and the columns to the right make up for it. With `U^T U = H^-1`, U upper triangular,
+`U_kk^2` is the k-th diagonal entry of the inverse of H without the columns left of k, which are settled by then; the
+order of columns matters (Frantar and Alistarh, SparseGPT, ICML 2023).
 """
 
-from __future__ import annotations
+from collections.abc import Callable, Iterator, Mapping
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
-from hpa_bench.errors import UserError
+from hpa_bench import UserError
+from hpa_bench.hpa import damped_cholesky
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Choose = Callable[[slice, Tensor, Tensor], Tensor]
+Choose = Callable[[slice, Tensor, Tensor], Tensor]
+"""Given a block's columns, its weight `[r, b]` and `U_kk` `[b]`, returns the entries to replace, bool `[r, b]`."""
 
 
 def inverse_factor(h: Tensor, damping: float = 0.01) -> Tensor:
@@ -27,19 +27,27 @@ def inverse_factor(h: Tensor, damping: float = 0.01) -> Tensor:
     Raises:
         UserError: H is not finite, or not positive definite.
     """
-    import torch
+    return torch.linalg.cholesky(torch.cholesky_inverse(damped_cholesky(h, damping)), upper=True)
 
-    h = h.to(torch.float64, copy=True)
-    diagonal = h.diagonal()
-    diagonal[diagonal == 0] = 1
-    diagonal += damping * diagonal.mean()
-    factor, failed = torch.linalg.cholesky_ex(h)
-    if failed or not h.isfinite().all():
-        raise UserError(
-            f"H, the second moments of the layer's calibration inputs, is not positive definite at damping {damping}:"
-            " raise `damping`."
-        )
-    return torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
+
+def inverse_factors(moments: Mapping[str, Tensor], damping: float = 0.01) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name and U of each layer of a block, computed once where layers share one H (q/k/v, gate/up).
+
+    Args:
+        moments: H by module name.
+        damping: see `inverse_factor`.
+
+    Raises:
+        UserError: names the first layer whose H cannot be inverted.
+    """
+    found: dict[int, Tensor] = {}
+    for name, h in moments.items():
+        if id(h) not in found:
+            try:
+                found[id(h)] = inverse_factor(h, damping)
+            except UserError as error:
+                raise UserError(f"Layer {name!r}: {error}") from None
+        yield name, found[id(h)]
 
 
 def replace_entries(

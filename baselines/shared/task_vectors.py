@@ -1,25 +1,21 @@
-"""Task vectors, the differences of two models' weights: taken, thinned, and kept on disk a decoder block at a time."""
-
-from __future__ import annotations
+"""`tau = theta_a - theta_b`: task vectors, taken, thinned, and kept on disk a decoder block at a time."""
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from hpa_bench.errors import UserError
-from hpa_bench.method import StageContext
-from hpa_bench.models.weights import INDEX, Checkpoint
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from hpa_bench import Checkpoint, StageContext, UserError, Weights
 
-    from hpa_bench.models.weights import Weights
+INDEX = "model.safetensors.index.json"
+"""Hugging Face's name for the file that says which tensor is in which file."""
 
 
 def linear_weights(ctx: StageContext) -> Iterator[str]:
     """Yield the names of the weights that a LoRA stage changes: every linear layer of the language model."""
-    return (f"{layer}.weight" for block in ctx.layers for layer in block)
+    return (f"{layer}.weight" for layer in ctx.linear_layers)
 
 
 def task_vector(theta_a: Tensor, theta_b: Tensor) -> Tensor:
@@ -53,8 +49,6 @@ def dare(vector: Tensor, p: float, generator: torch.Generator) -> Tensor:
         p: 0 <= p < 1; at 0 the vector is returned as it is.
         generator: on the CPU, so that the draw is the same on every device.
     """
-    import torch
-
     kept = torch.rand(vector.shape, generator=generator) >= p
     return vector * kept.to(vector.device) / (1 - p)
 
@@ -65,8 +59,6 @@ def keep(ctx: StageContext, weight: Callable[[str], Tensor]) -> None:
     Kept are weights theta and not theta - theta_0, since a weight takes no more than its own dtype to be exact. A
     stage that is repeated writes the same files again; what it reads must be another stage's.
     """
-    from safetensors.torch import save_file
-
     folder = ctx.folder / f"stage{ctx.stage}"
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}

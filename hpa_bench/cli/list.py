@@ -1,12 +1,15 @@
 """`hpa-bench list`: what there is to choose from."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hpa_bench.cli import options
 from hpa_bench.errors import UserError
+from hpa_bench.registry import Registry
 
 
 class Kind(StrEnum):
@@ -23,42 +26,49 @@ def list_(
     plugin: options.Plugins = [],  # noqa: B006
 ) -> None:
     """List methods, suites, judges or engines; a broken plugin is listed with its exception."""
-    for name, text in _entries(kind, plugin):
+    entries = _suites() if kind is Kind.suites else _registered(kind, plugin)
+    for name, text in entries:
         print(f"{name:<20} {text}")
 
 
-def _entries(kind: Kind, plugins: options.Plugins) -> list[tuple[str, str]]:
-    if kind is Kind.suites:
-        from hpa_bench.suite import bundled_suites, read_suite
+def _suites() -> list[tuple[str, str]]:
+    from hpa_bench.suite import bundled_suites, read_suite
 
-        return [(name, _first_line(read_suite(name)[0].get("description"))) for name in bundled_suites()]
-    from hpa_bench.engines.base import engines
-    from hpa_bench.judges.base import judges
-    from hpa_bench.method import methods
-    from hpa_bench.plugins import load_plugins
-    from hpa_bench.registry import Registry
+    descriptions = {name: read_suite(name)[0].get("description") or "" for name in bundled_suites()}
+    return [(name, text.strip().partition("\n")[0]) for name, text in descriptions.items()]
 
+
+def _registered(kind: Kind, plugins: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return names and first lines: the registered ones in order, then the plugin files that cannot be used."""
     broken = []
     for path in plugins:
+        from hpa_bench.plugins import load_plugins
+
         try:
             load_plugins([path])
         except UserError as error:
             broken.append((path.name, f"BROKEN: {error}"))
-    registries: dict[Kind, Registry[Any]] = {
-        Kind.methods: methods,
-        Kind.judges: judges,
-        Kind.engines: engines,
-    }
-    found = registries[kind]
+    registry = _registry(kind)
     entries = []
-    for name in found.names():
+    for name in registry.names():
         try:
-            text = _first_line(found.get(name).__doc__)
+            text = registry.describe(name)
         except UserError as error:
             text = f"BROKEN: {error}"
         entries.append((name, text))
     return entries + broken
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
+def _registry(kind: Kind) -> Registry[Any]:
+    """Return the registry of a kind; the others' base classes need not be imported for it."""
+    if kind is Kind.judges:
+        from hpa_bench.judges.base import judges
+
+        return judges
+    if kind is Kind.engines:
+        from hpa_bench.engines.base import engines
+
+        return engines
+    from hpa_bench.method import methods
+
+    return methods

@@ -1,5 +1,7 @@
 """`hpa-bench new-method`: a method of your own to start from, and its test."""
 
+from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -8,18 +10,12 @@ import typer
 
 from hpa_bench.errors import UserError
 
-METHOD = Template('''"""$class_name: say here what it does and where it comes from."""
-
-from __future__ import annotations
+METHOD = Template('''"""`W0 + share (W1 - W0)`: $class_name. Say here what it does and where it comes from."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from hpa_bench import Method, MethodConfig, StageContext
-
-if TYPE_CHECKING:
-    from hpa_bench.method import Weights
-    from torch import Tensor
+from hpa_bench import Method, MethodConfig, StageContext, Weights
+from torch import Tensor
 
 
 class ${class_name}Config(MethodConfig):
@@ -39,11 +35,10 @@ class $class_name(Method):
         """Yield the edited weight of every linear layer of the language model."""
         if self.config.share == 1:
             return
-        for block in ctx.layers:
-            for layer in block:
-                w0, w1 = before[f"{layer}.weight"], after[f"{layer}.weight"]
-                edited = w0.float() + self.config.share * (w1.float() - w0.float())
-                yield f"{layer}.weight", edited.to(w1.dtype)
+        for layer in ctx.linear_layers:
+            w0, w1 = before[f"{layer}.weight"], after[f"{layer}.weight"]
+            edited = w0.float() + self.config.share * (w1.float() - w0.float())
+            yield f"{layer}.weight", edited.to(w1.dtype)
 ''')
 
 TEST = Template('''"""$class_name in small real runs: where it equals `seqft`, and its formula where it does not."""
@@ -109,9 +104,6 @@ def new_method(
 
 
 def _check_name(name: str, class_name: str) -> None:
-    from importlib.util import find_spec
-    from keyword import iskeyword
-
     from hpa_bench.method import methods
 
     if not (name.isidentifier() and class_name.isidentifier()) or iskeyword(name):

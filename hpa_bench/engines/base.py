@@ -43,6 +43,8 @@ class EngineConfig(BaseModel):
 class Engine(ABC):
     """What generates, built by `Engine(model, processor, batch_size=...)`; a run gives it each stage's weights."""
 
+    name: ClassVar[str]
+    """As on the command line; the entry point has the same name."""
     Config: ClassVar[type[EngineConfig]] = EngineConfig
     """Its options, which a suite sets under `evaluation.engines.<name>`."""
     model: Any

@@ -27,6 +27,8 @@ class HFEngine(Engine):
         batch_size: requests generated at a time.
     """
 
+    name = "hf"
+
     def __init__(self, model: Any, processor: Any, batch_size: int = 64) -> None:
         self.model = model
         self.processor = processor

@@ -43,6 +43,7 @@ class VLLMEngine(Engine):
         folder: where logs and changed weights are written; by default a temporary folder.
     """
 
+    name = "vllm"
     Config: ClassVar[type[EngineConfig]] = VLLMConfig
 
     def __init__(

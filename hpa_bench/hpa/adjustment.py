@@ -1,6 +1,7 @@
-"""Part 3 of HPA, orthogonal parameter adjustment: what the columns that are not kept become."""
+"""`W^ = M * W0 + (1 - M) * (W0 + D')`, D' being D without its component along W0: part 3 of HPA.
 
-from __future__ import annotations
+Orthogonal parameter adjustment: what the columns that are not kept become.
+"""
 
 import torch
 from torch import Tensor

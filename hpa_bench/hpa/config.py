@@ -1,12 +1,10 @@
 """Hyper-parameters of HPA."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hpa_bench.method import MethodConfig
+from hpa_bench import MethodConfig
 
 
 class HPAConfig(MethodConfig):

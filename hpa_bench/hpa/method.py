@@ -1,23 +1,22 @@
-"""HPA on one layer (`adapt_layer`) and, as a method of the harness, on a model, block by block (`HPA`)."""
+"""`W^ = M * W0 + (1 - M) * W~`, block by block, M p_l% of a layer's columns: HPA (Wang et al., arXiv 2511.20158).
 
-from __future__ import annotations
+On one layer that is `adapt_layer`; on a model, as a method of the harness, `HPA`.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from hpa_bench.errors import UserError
+from torch import Tensor
+
+from hpa_bench import ActivationStream, Method, MethodConfig, Need, StageContext, UserError, Weights, unrounded
+from hpa_bench.hpa.adjustment import adjust
 from hpa_bench.hpa.config import HPAConfig
-from hpa_bench.method import Method, MethodConfig, Need, StageContext
-from hpa_bench.models.weights import unrounded
+from hpa_bench.hpa.partition import column_count, column_scores, inverse_diagonal, inverse_diagonals, update
+from hpa_bench.hpa.selection import keep_percent_at, select_columns
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hpa_bench.models.weights import Weights
-
-    Diagonals = Mapping[str, Tensor]
+Diagonals = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,15 @@ class Layer:
     @property
     def update(self) -> Tensor:
         """D = W1 - W0 `[r, c]` in float32 or better."""
-        from hpa_bench.hpa.partition import update
-
         return update(self.before, self.after)
 
     @property
     def count(self) -> int:
         """How many columns p_l percent are."""
-        from hpa_bench.hpa.partition import column_count
-
         return column_count(self.keep_percent, self.before.shape[1])
 
     def select(self, config: HPAConfig) -> Tensor:
         """Return the columns that HPA keeps from W0 (parts 1 and 2), bool `[c]`."""
-        from hpa_bench.hpa.partition import column_scores
-        from hpa_bench.hpa.selection import select_columns
-
         assert self.safety is not None and self.task is not None, "HPA's own selection needs both calibration sets"
         eps_bar = column_scores(self.before, self.after, self.safety, config.saliency)
         zeta_bar = column_scores(self.before, self.after, self.task, config.saliency)
@@ -86,9 +78,6 @@ def adapt_layer(
     Raises:
         UserError: shapes do not fit, a value is not finite, or an H is not positive definite.
     """
-    from hpa_bench.hpa.adjustment import adjust
-    from hpa_bench.hpa.partition import inverse_diagonal
-
     safety, task = (inverse_diagonal(h, config.damping) for h in (h_safety, h_task))
     kept = Layer("", before, after, keep_percent, safety, task).select(config)
     return adjust(before, after, kept, config.orthogonal), kept
@@ -110,8 +99,6 @@ class HPA(Method):
 
     def edit(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return what a layer's weight becomes, `[r, c]` in the dtype of W0."""
-        from hpa_bench.hpa.adjustment import adjust
-
         return adjust(layer.before, layer.after, self.choose_columns(layer, ctx), self.config.orthogonal)
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
@@ -120,8 +107,6 @@ class HPA(Method):
         Raises:
             UserError: names the layer that cannot be edited.
         """
-        from hpa_bench.hpa.selection import keep_percent_at
-
         diagonals = self._diagonals(before, after, ctx)
         for index, (names, (safety, task)) in enumerate(zip(ctx.layers, diagonals, strict=True)):
             keep_percent = keep_percent_at(index, len(ctx.layers), self.config.p_max, self.config.p_min)
@@ -137,9 +122,6 @@ class HPA(Method):
 
     def _diagonals(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[Diagonals, Diagonals]]:
         """Yield diag(H_s^-1) and diag(H_t^-1) of every layer, block by block; no entries where nothing is needed."""
-        from hpa_bench.hpa.partition import inverse_diagonals
-        from hpa_bench.models.activations import ActivationStream
-
         if not self.needs:
             yield from repeat(({}, {}), len(ctx.layers))
             return

@@ -1,9 +1,8 @@
-"""Part 1 of HPA, focusing-based parameter partition: which columns matter to safety, which to the task.
+"""`eps_ij = (W0 - W1)_ij^2 / [H^-1]_jj`; S and T are the top k% of columns by its mean over rows: part 1 of HPA.
 
-Weights are `[r, c]` = `[out_features, in_features]`; W0 is the layer before the task, W1 after it.
+Focusing-based parameter partition: which columns matter to safety (H_s), which to the task (H_t). Weights are `[r, c]`
+= `[out_features, in_features]`; W0 is the layer before the task, W1 after it.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hpa_bench.errors import UserError
+from hpa_bench import UserError
 
 
 def update(before: Tensor, after: Tensor) -> Tensor:
@@ -20,17 +19,18 @@ def update(before: Tensor, after: Tensor) -> Tensor:
     return after.to(exact) - before.to(exact)
 
 
-def inverse_diagonal(h: Tensor, damping: float = 0.01) -> Tensor:
-    """Return diag((H + lambda I)^-1), lambda = damping * mean(diag H), after a dead column's diagonal 0 became 1.
+def damped_cholesky(h: Tensor, damping: float = 0.01) -> Tensor:
+    """Return L, lower triangular, with `L L^T = H + lambda I`, lambda = damping * mean(diag H).
 
-    By a Cholesky factorisation in float64, since damping bounds the condition number of H only by 1 + c / damping.
+    A dead column's diagonal 0 becomes 1 first. In float64, since damping bounds the condition number of H only by
+    1 + c / damping.
 
     Args:
         h: `[c, c]` = 2 X^T X / n, symmetric, undamped, any floating dtype.
         damping: fraction of the mean of the diagonal.
 
     Returns:
-        `[c]`, float64.
+        `[c, c]`, float64.
 
     Raises:
         UserError: H is not a square matrix, not finite, or not positive definite.
@@ -49,7 +49,12 @@ def inverse_diagonal(h: Tensor, damping: float = 0.01) -> Tensor:
             f"H, the second moments of the layer's calibration inputs, is not positive definite at damping {damping}:"
             " raise `damping`."
         )
-    return torch.cholesky_inverse(factor).diagonal().clone()
+    return factor
+
+
+def inverse_diagonal(h: Tensor, damping: float = 0.01) -> Tensor:
+    """Return diag((H + lambda I)^-1) `[c]`, float64; arguments and errors are those of `damped_cholesky`."""
+    return torch.cholesky_inverse(damped_cholesky(h, damping)).diagonal().clone()
 
 
 def inverse_diagonals(moments: Mapping[str, Tensor], damping: float = 0.01) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
-"""Part 2 of HPA, harmoniously balanced parameter selection: which columns are kept from W0, and how many."""
+"""`M = p_l% of columns: S outside T, then S and T by phi = eps_bar - alpha zeta_bar`: part 2 of HPA.
 
-from __future__ import annotations
+Harmoniously balanced parameter selection: which columns are kept from W0, and how many.
+"""
 
 import torch
 from torch import Tensor

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import Decoder, find_decoder
-from hpa_bench.models.prompts import Batch
+from hpa_bench.models.prompts import Batch, model_inputs
 from hpa_bench.models.weights import Weights, load_into
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -131,7 +131,7 @@ class ActivationStream:
     def _enter(self, batch: Batch) -> _InFlight:
         """Run the model with blocks that only note what they are called with and hand the hidden states on."""
         home = _device(self.model)
-        inputs = {name: value.to(home) for name, value in batch.items() if name != "labels"}
+        inputs = {name: tensor.to(home) for name, tensor in model_inputs(batch).items()}
         hidden: list[Tensor] = []
         calls: list[Call] = []
 

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Batch = Mapping[str, Tensor]
-"""Model inputs by name, as the processor makes them."""
+"""Model inputs by name, as the processor makes them, and `labels` where answers are learned."""
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
+
+
+def model_inputs(batch: Batch) -> dict[str, Tensor]:
+    """Return what a model is called with: a batch without its labels."""
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
 def tokenizer_of(processor: Any) -> Any:
