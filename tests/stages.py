@@ -62,6 +62,7 @@ def random_stage(
         rows, columns = before[name].shape
         a, b = torch.randn(4, columns, generator=draw), torch.randn(rows, 4, generator=draw)
         after[name] = before[name] + 0.05 * b @ a
+    samples = {"a": coloured_samples(8)}
     ctx = StageContext(
         stage=1,
         stages=3,
@@ -77,7 +78,7 @@ def random_stage(
         folder=folder,
         safety_calibration=lambda: calibration_batches(processor, seed=1, samples=4),
         task_calibration=lambda: calibration_batches(processor, seed=2, samples=9),
-        samples={"a": coloured_samples(8)}.__getitem__,
+        samples=lambda task: samples[task],
         safety_data=lambda: coloured_samples(4, task="safety"),
         collate=lambda samples: training_batch(processor, samples),
     )
@@ -88,7 +89,7 @@ def merged_stage(folder: Path, share: float = 0.01) -> tuple[dict[str, Tensor], 
     """Return `(before, after, ctx)` in bfloat16: `after` merges an adapter whose updates have `share` of W0's norm."""
     before, _, ctx = random_stage(folder)
     model, _ = random_llava(0, layers=3)
-    wrapped: Any = attach_lora(model, LoRAConfig(rank=4, alpha=4), [name for block in ctx.layers for name in block])
+    wrapped: Any = attach_lora(model, LoRAConfig(rank=4, alpha=4), ctx.linear_layers)
     draw = torch.Generator().manual_seed(1)
     for factors in lora_factors(wrapped):
         factors.b.data.normal_(generator=draw)

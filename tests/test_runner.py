@@ -35,7 +35,7 @@ class Unchanged(Method):
     name = "unchanged"
 
     def adapt(self, before: Any, after: Any, ctx: Any) -> Iterator[tuple[str, Tensor]]:
-        yield from ((f"{layer}.weight", before[f"{layer}.weight"]) for block in ctx.layers for layer in block)
+        yield from ((f"{layer}.weight", before[f"{layer}.weight"]) for layer in ctx.linear_layers)
 
 
 class Watcher(Method):

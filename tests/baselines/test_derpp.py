@@ -131,7 +131,7 @@ def test_the_first_stage_has_no_penalty(tmp_path: Path) -> None:
 def trained(folder: Path, method: Method, ctx: StageContext, **config: Any) -> list[Tensor]:
     model, processor = random_llava(layers=3)
     torch.manual_seed(0)
-    wrapped = attach_lora(model, LoRAConfig(rank=4, alpha=8), [name for block in ctx.layers for name in block])
+    wrapped = attach_lora(model, LoRAConfig(rank=4, alpha=8), ctx.linear_layers)
     train(
         wrapped,
         ctx.samples("b"),

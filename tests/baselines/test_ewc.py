@@ -140,7 +140,7 @@ def test_an_anchor_on_safety_starts_with_the_aligned_models_refusals(tmp_path: P
 
     method.start(ctx)
 
-    assert len(method.state_dict()) == sum(len(block) for block in ctx.layers)
+    assert len(method.state_dict()) == len(ctx.linear_layers)
 
 
 def test_the_state_survives_a_round_trip() -> None:

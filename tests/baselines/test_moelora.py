@@ -1,5 +1,6 @@
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.evaluation import Evaluator
-from hpa_bench.runner.training import Training, train
+from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.interruptions import run_process
 from tests.models import random_llava
@@ -48,7 +49,7 @@ def wrapped(ctx: StageContext, experts: int = 4, seed: int | None = 0) -> Any:
 
 
 def layer_names(ctx: StageContext) -> list[str]:
-    return [name for block in ctx.layers for name in block]
+    return ctx.linear_layers
 
 
 def logits(model: nn.Module, ctx: StageContext, count: int = 3) -> Tensor:
@@ -240,7 +241,7 @@ def test_a_rank_that_the_experts_cannot_share_is_refused(tmp_path: Path) -> None
         wrapped(ctx, experts=3)
 
 
-def trained(folder: Path, progress: Any = lambda done, total: None, **config: Any) -> dict[str, Tensor]:
+def trained(folder: Path, on_step: Callable[[Step], None] = lambda step: None, **config: Any) -> dict[str, Tensor]:
     ctx = stage(folder, dropout=0.1 if "save_steps" in config else 0.0)
     model = wrapped(ctx)
     train(
@@ -254,7 +255,7 @@ def trained(folder: Path, progress: Any = lambda done, total: None, **config: An
             folder=folder,
             where="stage 2",
         ),
-        progress,
+        on_step,
     )
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 
@@ -276,14 +277,14 @@ def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Pa
     options: dict[str, Any] = {"batch_size": 2, "epochs": 2, "save_steps": 3}
     unbroken = trained(tmp_path / "unbroken", **options)
 
-    def stop_at_five(done: int, total: int) -> None:
-        if done == 5:
+    def stop_at_five(step: Step) -> None:
+        if step.done == 5:
             raise Stopped
 
     with pytest.raises(Stopped):
         trained(tmp_path / "broken", stop_at_five, **options)
     steps: list[int] = []
-    finished = trained(tmp_path / "broken", lambda done, total: steps.append(done), **options)
+    finished = trained(tmp_path / "broken", lambda step: steps.append(step.done), **options)
 
     assert steps == [4, 5, 6, 7, 8]
     assert all(torch.equal(finished[name], tensor) for name, tensor in unbroken.items())

@@ -22,7 +22,7 @@ Form = Literal["l1", "squared"]
 def adapter(folder: Path, seed: int = 0) -> tuple[Any, list[Factors]]:
     """Return a LLaVA with a random adapter, and its factors."""
     _, _, ctx = random_stage(folder, layers=2)
-    model = attach_lora(ctx.model, LoRAConfig(rank=RANK), [name for block in ctx.layers for name in block])
+    model = attach_lora(ctx.model, LoRAConfig(rank=RANK), ctx.linear_layers)
     factors, draw = list(lora_factors(model)), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in (tensor for layer in factors for tensor in (layer.a, layer.b)):

@@ -21,7 +21,7 @@ def trained_stage(folder: Path) -> tuple[nn.Module, StageContext]:
     """Return a model with adapters that are not zero, and a stage with an unaligned model."""
     _, _, ctx = random_stage(folder)
     unaligned = random_llava(seed=1, layers=3)[0].state_dict()
-    model = attach_lora(ctx.model, LoRAConfig(rank=4, alpha=8), [name for block in ctx.layers for name in block])
+    model = attach_lora(ctx.model, LoRAConfig(rank=4, alpha=8), ctx.linear_layers)
     with torch.no_grad():
         for index, factors in enumerate(lora_factors(model)):
             factors.b.copy_(drawn(*factors.b.shape, seed=index))

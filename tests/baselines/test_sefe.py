@@ -17,7 +17,7 @@ from tests.stages import coloured_samples, random_stage
 def adapter(folder: Path, seed: int = 0, alpha: int = 8) -> tuple[Any, list[Factors]]:
     """Return a LLaVA with a random adapter of rank 4, and its factors."""
     _, _, ctx = random_stage(folder, layers=2)
-    layers = [name for block in ctx.layers for name in block]
+    layers = ctx.linear_layers
     model = attach_lora(ctx.model, LoRAConfig(rank=4, alpha=alpha), layers)
     factors, draw = list(lora_factors(model)), torch.Generator().manual_seed(seed)
     with torch.no_grad():

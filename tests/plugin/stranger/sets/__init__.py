@@ -1,0 +1,1 @@
+"""A task and a safety set; a suite finds them by `include_paths`."""

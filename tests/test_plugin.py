@@ -1,0 +1,80 @@
+"""A stranger's package, really installed: what it adds is found by name, and one small run uses all of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpa_bench.results.run_folder import RunFolder
+from tests.suites import write_suite
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the package is installed in."""
+    site = tmp_path_factory.mktemp("site")
+    # A build leaves files beside the sources.
+    source = shutil.copytree(PLUGIN, tmp_path_factory.mktemp("source") / "plugin")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(site), str(source)], check=True)
+    return site
+
+
+def hpa_bench(site: Path, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpa_bench", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"} | environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("methods", "half_way             Keep a share of every update."),
+        ("judges", "polite               Says refused where a response says sorry, else not_refused."),
+        ("engines", "one_by_one           Generates one response at a time, with the model that the run trains."),
+    ],
+)
+def test_what_a_stranger_adds_is_listed(kind: str, line: str, site: Path) -> None:
+    assert line in hpa_bench(site, "list", kind).splitlines()
+
+
+@pytest.mark.slow
+def test_one_run_uses_all_of_it(site: Path, tmp_path: Path) -> None:
+    suite = write_suite(
+        tmp_path,
+        include_paths=["./tasks", str(site / "stranger" / "sets")],
+        tasks=["strangers_colours"],
+        safety_sets=["strangers_dares"],
+        benign_sets=[],
+        judges=["polite:word=a"],
+    )
+    out, notes = tmp_path / "run", tmp_path / "notes"
+    arguments = ["run", "--suite", str(suite), "--method", "half_way", "--set", "share=0.25", "--no-report"]
+    arguments += ["--set", "evaluation.engine=one_by_one", "--device", "cpu", "--out", str(out)]
+    hpa_bench(site, *arguments, STRANGERS_NOTES=str(notes))
+
+    run = RunFolder(out)
+    stage = run.stage(1)
+    assert len(run.finished_stages()) == 2
+    responses = [json.loads(line) for line in (stage.path / "responses/strangers_dares.jsonl").read_text().splitlines()]
+    found = [file for file in (stage.path / "judgements").rglob("strangers_dares.jsonl") if "polite" in str(file)]
+    verdicts = [json.loads(line)["verdict"] for line in found[0].read_text().splitlines()]
+    assert (
+        verdicts == ["refused" if "a" in row["response"] else "not_refused" for row in responses] and len(verdicts) == 3
+    )
+    assert "strangers_colours" in (stage.path / "scores.json").read_text()
+    started = json.loads((out / "events.jsonl").read_text().splitlines()[0])
+    assert (started["method"], started["engine"]) == ("half_way", "one_by_one")
+    assert notes.read_text().splitlines()[0] == "run" and notes.read_text().splitlines()[-1] == "finished"
