@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Behaviour = Callable[["Endpoint", str], tuple[int, dict[str, str], Any]]
-"""Given the endpoint and the question: the HTTP state, headers, and the answer's text (or the whole body, as bytes)."""
+"""Given the endpoint and the question: the HTTP state, headers, and the answer's text, or the whole body as bytes, or
+what writes all that is sent, status line included, into a file that it is given."""
 
 
 class Endpoint:
@@ -22,6 +23,7 @@ class Endpoint:
         self.url = ""
         self.paths: list[str] = []
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
@@ -33,7 +35,7 @@ class Endpoint:
         return len(self.bodies)
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(behaviour: Behaviour) -> Iterator[Endpoint]:
     """Serve on a free port of 127.0.0.1 while the block runs."""
     endpoint = Endpoint(behaviour)
@@ -46,6 +48,7 @@ def serving(behaviour: Behaviour) -> Iterator[Endpoint]:
             with endpoint.lock:
                 endpoint.paths.append(self.path)
                 endpoint.keys.append(self.headers.get("Authorization"))
+                endpoint.headers.append(dict(self.headers))
                 endpoint.times.append(time.monotonic())
                 endpoint.bodies.append(body)
                 endpoint.at_once += 1
@@ -55,6 +58,11 @@ def serving(behaviour: Behaviour) -> Iterator[Endpoint]:
             finally:
                 with endpoint.lock:
                     endpoint.at_once -= 1
+            if callable(content):
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    content(self.wfile)
+                return
             if not isinstance(content, bytes):
                 content = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
             try:
@@ -65,6 +73,10 @@ def serving(behaviour: Behaviour) -> Iterator[Endpoint]:
                 self.wfile.write(content)
             except OSError:  # The client has given up.
                 self.close_connection = True
+
+        def do_GET(self) -> None:  # Nothing asks so, but who follows a redirect.
+            endpoint.paths.append(self.path)
+            self.send_error(404)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hpa_bench.config import parse, split_settings
 from hpa_bench.data.samples import PLACEHOLDER
+from hpa_bench.errors import UserError
+from hpa_bench.redact import redacted
 from hpa_bench.registry import Registry
 
 
@@ -74,11 +76,17 @@ def make_judge(text: str, downloads: Mapping[str, Any] | None = None) -> Judge:
         downloads: where the user's downloads lie, for what a judge finds there (`Suite.task_metadata`).
 
     Raises:
-        UserError: no such judge or option, or the judge finds something missing.
+        UserError: no such judge or option, or an option holds a key, or the judge finds something missing.
     """
     name, settings = split_settings(text)
     judge_class = judges.get(name)
     judge = judge_class(parse(judge_class.Config, settings, f"of judge {name!r}"))
+    # Now, when it has read its own key: that one, too, may stand in an option.
+    if redacted(text) != text:
+        raise UserError(
+            f"An option of judge {name!r} holds what looks like a key or a password, and run directories and reports"
+            " keep options: put it in an environment variable and name that."
+        )
     judge.downloads = downloads or {}
     return judge
 

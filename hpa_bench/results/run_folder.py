@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+from hpa_bench.redact import clean
 from hpa_bench.results.manifest import MANIFEST, Manifest, Record
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class RunFolder:
         if self._recording:
             try:
                 with atomic(self.path / FAILED) as partial:
-                    partial.write_text(reason, encoding="utf-8")
+                    partial.write_text(clean(reason), encoding="utf-8")
             except OSError:
                 self._remove_partial()
 
@@ -264,7 +265,7 @@ class RunFolder:
             planned.model_copy(update={"planned": True}).write(self.path / MANIFEST)
         if not (self.path / FAILED).exists():
             with atomic(self.path / FAILED) as partial:
-                partial.write_text(reason, encoding="utf-8")
+                partial.write_text(clean(reason), encoding="utf-8")
 
     def claim(self, manifest: Record) -> None:
         """Write the manifest, or check that the folder was made by the same run.

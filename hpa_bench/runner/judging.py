@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from hpa_bench.errors import UserError
 from hpa_bench.files import read_json, write_json
 from hpa_bench.judges.base import Judge
+from hpa_bench.redact import clean
 from hpa_bench.results.measures import ALL
 from hpa_bench.results.run_folder import Judged, RunFolder, StageFolder
 from hpa_bench.results.runs import stage_scores
@@ -108,7 +109,7 @@ def _judge(
                 verdicts = _verdicts(judge, rows)
             # A judge may be a stranger's, or need memory that the tuned model holds: hours of training outlive it.
             except Exception as error:
-                reason = " ".join(str(error).split())
+                reason = clean(" ".join(str(error).split()))
                 if not isinstance(error, UserError):
                     # A report of the run may be published, and this may quote a response.
                     log.warning("%s failed on %s: %s: %s", judge.label, name, type(error).__name__, reason)

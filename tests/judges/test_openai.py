@@ -1,12 +1,18 @@
 """A judge behind a real HTTP server of this machine that is well, down, slow, busy, or talks nonsense."""
 
+import gzip
+import json
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import make_judge
+from hpa_bench.judges.endpoint import MOST_BYTES
 from hpa_bench.judges.openai import parse_reply
 from tests.endpoint import sensible, serving
 
@@ -107,6 +113,84 @@ def test_the_key_is_sent_and_shown_nowhere(judge, tmp_path, monkeypatch):
     assert "secret" not in shown + "".join(path.read_text() for path in (tmp_path / "cache").iterdir())
 
 
+KEY = "my-own-form-of-a-key-0123"
+ECHOES = {
+    "401": (401, {}, json.dumps({"error": f"Incorrect API key {KEY}"}).encode()),
+    "400": (400, {}, f"bad request, authorization: Bearer {KEY}".encode()),
+    "content": (200, {}, f"Your key is {KEY}."),
+    "status line": (200, {}, lambda file: file.write(f"HTTP/1.1 401 {KEY}\r\nContent-Length: 0\r\n\r\n".encode())),
+    "no status line": (200, {}, lambda file: file.write(f"{KEY}\r\n\r\n".encode())),
+    "redirect": (302, {"Location": f"http://127.0.0.1:1/?key={KEY}"}, b""),
+}
+
+
+@pytest.mark.parametrize("way", ECHOES)
+def test_a_key_that_the_endpoint_echoes_is_told_nowhere(judge, way, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("MY_KEY", f" {KEY}\n")
+    with serving(lambda *_: ECHOES[way]) as endpoint:
+        with pytest.raises(UserError) as caught:
+            judge(endpoint.url, api_key_env="MY_KEY", retries=0).verdicts(ROWS[:1])
+        assert endpoint.keys == [f"Bearer {KEY}"], "a line end of the variable is no part of the key"
+
+    said = str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    assert KEY not in said and "\n" not in str(caught.value)
+    assert ("[redacted]" in caplog.text) == (way in ("400", "content"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://me:secret99@127.0.0.1/v1", "http://secret99@127.0.0.1/v1", "http://127.0.0.1/v1?api_key=secret99"),
+        *("http://127.0.0.1/v1?secret99", "http://127.0.0.1/v1#secret99", "http://127.0.0.1/sk-secret990123456/v1"),
+        *(
+            "http://127.0.0.1/secret99-of-the-variable/v1",
+            "http://secret99 .com/",
+            "http://secret99:port/",
+            "http://[secret99",
+        ),
+        *("ftp://secret99/v1", "secret99", "http://secret99\x1b[31m/v1"),
+    ],
+)
+def test_an_address_with_a_key_is_refused_and_not_shown(judge, address, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret99-of-the-variable")
+    with pytest.raises(UserError, match=r"base_url of judge 'openai': expected an address without user") as caught:
+        judge(address, api_key_env="MY_KEY")
+    assert "secret99" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sk-proj-secret0123456789", "hf_secret0123456789abc", "secret", "A KEY", "K" * 40, "AKIAIOSFODNN7EXAMPLE", "''"],
+)
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown(judge, name):
+    with pytest.raises(UserError, match=r"api_key_env of judge 'openai': expected the name of .* variable") as caught:
+        judge("http://127.0.0.1:9/v1", api_key_env=name)
+    assert name.strip("'") == "" or name not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "MY_KEY", "_K8S_KEY_2", "GPT4"])
+def test_names_of_variables(judge, name):
+    assert judge("http://127.0.0.1:9/v1", api_key_env=name)
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": KEY}, {"body": json.dumps({"user": KEY})}, {"body": "{a: sk-0123456789abcd}"}]
+)
+def test_a_key_in_any_other_option_is_refused_and_not_shown(judge, options, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with pytest.raises(UserError, match="An option of judge 'openai' holds what looks like a key") as caught:
+        judge("http://127.0.0.1:9/v1", api_key_env="MY_KEY", **options)
+    assert KEY not in str(caught.value) and "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["two\nlines-of-a-key", "schlüssel-1"])
+def test_what_can_be_no_key_is_refused_before_anything_is_asked(judge, value, monkeypatch):
+    monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(UserError, match="The environment variable MY_KEY of judge 'openai' holds no key") as caught:
+        judge("http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    assert value not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_endpoint_is_asked_again(judge, status):
     def busy_at_first(endpoint, question):
@@ -158,6 +242,136 @@ def test_a_slow_endpoint_is_given_up_and_what_it_said_is_kept(judge):
         before = endpoint.asked
         assert judge(endpoint.url).verdicts(ROWS) == VERDICTS
         assert endpoint.asked == before + 4
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+DRIPPED = {
+    "body": HEAD + b"Content-Length: 100000\r\n\r\n",
+    "chunked body": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n",
+    "body without an end": HEAD + b"\r\n",
+    "headers": HEAD + b"X-Slow: ",
+    "status line": b"HTTP/1.1 200 ",
+}
+
+
+def dripping(beginning, seconds=15):
+    """Send the beginning of an answer, then a byte every tenth of a second, for no more than some seconds."""
+
+    def send(file):
+        file.write(beginning)
+        for _ in range(10 * seconds):
+            file.write(b" ")
+            file.flush()
+            time.sleep(0.1)
+
+    return send
+
+
+@pytest.mark.parametrize("part", DRIPPED)
+def test_an_answer_that_drips_is_cut_off_in_time(judge, part):
+    with serving(lambda *_: (200, {}, dripping(DRIPPED[part]))) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"does not answer: no answer within 0\.5 s \(attempts: 2\)"):
+            judge(endpoint.url, timeout=0.5, retries=1).verdicts(ROWS[:2])
+        while left := [each for each in threading.enumerate() if "PoolExecutor" in each.name]:
+            assert time.monotonic() - began < 8, left
+            time.sleep(0.05)
+    assert endpoint.asked <= 4
+
+
+def test_an_answer_that_drips_outlives_no_time_limit_and_keeps_no_process(tmp_path):
+    with serving(lambda *_: (200, {}, dripping(DRIPPED["body"]))) as endpoint:
+        script = (
+            "from hpa_bench.judges.base import make_judge\n"
+            f"judge = make_judge('openai:model=m:time_limit=1:base_url={endpoint.url}:cache={tmp_path}')\n"
+            f"judge.verdicts({ROWS[:2]!r})"
+        )
+        began = time.monotonic()
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+        assert "asked for 1 s in all, its time_limit, and 0 of 2 questions" in ended.stderr
+        assert time.monotonic() - began < 10
+
+
+def test_of_a_huge_answer_little_is_read(judge):
+    sent = []
+
+    def flood(file):
+        file.write(HEAD + b"Content-Length: 3000000000\r\n\r\n")
+        while sum(sent) < 400 * MOST_BYTES:
+            sent.append(file.write(b" " * 2**16))
+
+    with serving(lambda *_: (200, {}, flood)) as endpoint:
+        with pytest.raises(UserError, match=rf"does not answer: an answer of more than {MOST_BYTES} bytes"):
+            judge(endpoint.url, retries=0).verdicts(ROWS[:1])
+        assert sum(sent) < 100 * MOST_BYTES, "what the sockets hold, not what was announced"
+
+
+def test_few_compressed_bytes_do_not_become_many(judge):
+    packed = gzip.compress(b" " * (64 * MOST_BYTES))
+    with serving(lambda *_: (200, {"Content-Encoding": "gzip"}, packed)) as endpoint:
+        with pytest.raises(UserError, match="gave no verdict on 1 of the 1 questions asked"):
+            judge(endpoint.url).verdicts(ROWS[:1])
+        assert endpoint.headers[0]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirect_is_followed(judge, status):
+    with serving(sensible) as elsewhere, serving(lambda *_: (status, {}, b"")) as endpoint:
+        endpoint.behaviour = lambda *_: (status, {"Location": f"{elsewhere.url}/chat/completions"}, b"")
+        mine = judge(endpoint.url, concurrency=1)
+        for _ in range(3):
+            with pytest.raises(UserError, match=rf"refuses every request: HTTP {status} .*a redirect, .* not followed"):
+                mine.verdicts(ROWS)
+        assert endpoint.asked == 1 and elsewhere.paths == []
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_one_refusal_ends_the_judge_for_the_run(judge, status):
+    with serving(lambda *_: (status, {}, b"no")) as endpoint:
+        mine = judge(endpoint.url, concurrency=2)
+        for part in (ROWS[:3], ROWS[3:], ROWS):
+            with pytest.raises(UserError, match=f"refuses every request: HTTP {status}"):
+                mine.verdicts(part)
+        assert endpoint.asked <= 2, "those under way beside the first"
+
+
+@pytest.mark.parametrize("asked", ["9" * 30, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", "soon", "-5", "٣"])
+def test_whatever_is_asked_for_the_wait_has_a_limit(judge, asked):
+    def later(endpoint, question):
+        return (503, {"Retry-After": asked}, b"") if endpoint.asked == 1 else sensible(endpoint, question)
+
+    waits = asked[0] in "9F"
+    with serving(later) as endpoint:
+        began = time.monotonic()
+        mine = judge(endpoint.url, time_limit=1 if waits else 60)
+        if waits:
+            with pytest.raises(UserError, match="asked for 1 s in all, its time_limit"):
+                mine.verdicts(ROWS[:1])
+        else:
+            assert mine.verdicts(ROWS[:1]) == VERDICTS[:1]
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_a_connection_that_breaks_is_one_sentence_in_no_words_of_the_endpoint(judge, sent):
+    with serving(lambda *_: (200, {}, lambda file: file.write(sent))) as endpoint:
+        with pytest.raises(UserError, match=r"does not answer: .* \(attempts: 2\)\.") as caught:
+            judge(endpoint.url, retries=1).verdicts(ROWS[:1])
+        assert endpoint.asked == 2
+    assert "garbage" not in str(caught.value) and "half" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("nested", [b"[" * 100_000, b'{"choices": ' + b"9" * 10_000 + b"}"])
+def test_json_that_no_parser_takes_is_no_verdict(judge, nested):
+    no_verdict = pytest.raises(UserError, match="gave no verdict on 1 of the 1 questions asked")
+    with serving(lambda *_: (200, {}, nested)) as endpoint, no_verdict:
+        judge(endpoint.url).verdicts(ROWS[:1])
 
 
 def test_the_time_limit_ends_the_waiting(judge):
