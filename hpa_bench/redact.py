@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "[redacted]"
@@ -23,6 +24,9 @@ _PATTERNS = (
 )
 _SHOWN = (HIDDEN, HIDDEN, rf"\1={HIDDEN}", rf"\1\2{HIDDEN}", rf"\1{HIDDEN}")
 _ACTING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
+
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]\S")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
 def hide(secret: str) -> None:
@@ -55,6 +59,14 @@ def visible(text: str) -> str:
 def clean(text: str) -> str:
     """Return a text that may leave: redacted and visible."""
     return visible(redacted(text))
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a CSV cell: a text clean and, where a spreadsheet would run it as a formula, behind a '."""
+    if type(value) is not str:
+        return value
+    text = clean(value)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _symbol(code: int) -> str:

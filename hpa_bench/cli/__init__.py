@@ -6,6 +6,7 @@ import typer
 
 from hpa_bench.cli.align import align
 from hpa_bench.cli.compare import compare
+from hpa_bench.cli.console import say_error
 from hpa_bench.cli.judge import judge
 from hpa_bench.cli.list import list_
 from hpa_bench.cli.new_method import new_method
@@ -38,7 +39,7 @@ def main() -> None:
         app()
     except UserError as error:
         leave_it_to_the_first()
-        print(f"Error: {error}", file=sys.stderr)
+        say_error(str(error))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

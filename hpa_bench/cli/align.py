@@ -31,6 +31,7 @@ def align(
 
     from hpa_bench.cli.console import make_console
     from hpa_bench.machine.processes import is_main
+    from hpa_bench.redact import clean
     from hpa_bench.runner.alignment import Alignment
     from hpa_bench.runner.alignment import align as align_model
 
@@ -43,7 +44,7 @@ def align(
         data_root=data_root,
         include_paths=include_path,
         device=device,
-        command=shlex.join(["hpa-bench", *sys.argv[1:]]),
+        command=clean(shlex.join(["hpa-bench", *sys.argv[1:]])),
     )
     console = make_console()
     main = is_main()

@@ -1,8 +1,12 @@
-"""Where the command line prints."""
+"""Where the command line prints: names and sentences as they are, whatever is in them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from hpa_bench.redact import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,8 +16,33 @@ LOG_WIDTH = 120
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal, or as a log may be."""
-    from rich.console import Console
+    """Return a console as wide as the terminal, or as a log may be.
 
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(soft_wrap=True, width=LOG_WIDTH)
+    It reads no markup and no emoji codes in what it prints, since `[` and `:` stand in names, and what it prints is
+    clean (see `hpa_bench.redact`): a response or a name cannot steer the terminal.
+    """
+    options: dict[str, Any] = {"soft_wrap": True, "markup": False, "emoji": False}
+    console = _class()(**options)
+    return console if console.is_terminal else _class()(width=LOG_WIDTH, **options)
+
+
+def say_error(sentence: str) -> None:
+    """Print why a command ends, clean."""
+    print(f"Error: {clean(sentence)}", file=sys.stderr, flush=True)
+
+
+@cache
+def _class() -> type[Console]:
+    """Return the class of consoles, made here to spare commands that print plain lines the import of rich."""
+    from collections.abc import Iterable
+
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class CleanConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                text = segment.text if segment.control else clean(segment.text)
+                yield segment if text == segment.text else Segment(text, segment.style)
+
+    return CleanConsole

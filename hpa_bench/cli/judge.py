@@ -24,6 +24,8 @@ def judge(
     plugin: options.Plugins = [],  # noqa: B006
 ) -> None:
     """Judge stored responses by further judges, or finish what a judge could not; no model is tuned, none generates."""
+    from rich.text import Text
+
     from hpa_bench.cli.console import make_console
     from hpa_bench.judges.base import make_judge
     from hpa_bench.plugins import load_plugins
@@ -41,7 +43,7 @@ def judge(
     try:
         with console.status("") as status:
             for folder in folders:
-                failures += judge_run(folder, chosen, again=again, on_progress=status.update)
+                failures += judge_run(folder, chosen, again=again, on_progress=lambda text: status.update(Text(text)))
     finally:
         for each in chosen:
             each.release()
@@ -67,7 +69,7 @@ def _table(run: Run, judges: list[Judge]) -> Any:
 
     last = len(run.stages) - 1
     table = Table("judge", "set", "metric", "responses", "stage 0", *([f"stage {last}"] if last else []))
-    table.title = str(run.folder.path)
+    table.title = Text(str(run.folder.path), "table.title")
     sets = [(name, "safety", "asr") for name in run.manifest.safety_sets]
     sets += [(name, "benign", "over_refusal") for name in run.manifest.benign_sets]
     for by in judges:
@@ -75,5 +77,5 @@ def _table(run: Run, judges: list[Judge]) -> Any:
             keys = [Key(stage, Series(name, kind, by.label, metric)) for stage in dict.fromkeys((0, last))]
             cells = [f"{run.measures[key].value:.1f}" if key in run.measures else run.absence(key) for key in keys]
             count = sum((by.label, name) in stage.verdicts for stage in run.data) * len(run.data[0].ids[name])
-            table.add_row(Text(by.label), name, metric, str(count), *map(Text, cells))
+            table.add_row(*map(Text, (by.label, name, metric, str(count), *cells)))
     return table

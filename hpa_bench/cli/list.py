@@ -9,6 +9,7 @@ import typer
 
 from hpa_bench.cli import options
 from hpa_bench.errors import UserError
+from hpa_bench.redact import clean
 from hpa_bench.registry import Registry
 
 
@@ -28,7 +29,7 @@ def list_(
     """List methods, suites, judges or engines; a broken plugin is listed with its exception."""
     entries = _suites() if kind is Kind.suites else _registered(kind, plugin)
     for name, text in entries:
-        print(f"{name:<20} {text}")
+        print(clean(f"{name:<20} {text}"))
 
 
 def _suites() -> list[tuple[str, str]]:

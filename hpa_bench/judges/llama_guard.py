@@ -81,8 +81,8 @@ class LlamaGuard(Judge):
         if odd:
             log.warning("The guard %r says of %r: %r", config.model, odd[0][0], odd[0][1][:80])
             raise UserError(
-                f"The guard {config.model!r} says neither safe nor unsafe of {len(odd)} of {len(rows)} responses, such"
-                f" as {odd[0][0]!r} (the log has what it says)."
+                f"The guard {config.model!r} says neither safe nor unsafe of {len(odd)} of {len(rows)} responses"
+                " (the log has one, and what it says)."
             )
         return verdicts
 

@@ -17,6 +17,7 @@ from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
 from hpa_bench.errors import UserError
+from hpa_bench.redact import clean
 
 T = TypeVar("T")
 
@@ -176,5 +177,5 @@ class _Watch:
             leave_it_to_the_first()
             if is_main():
                 self._record(reason)
-                print(f"Error: {reason}", file=sys.stderr, flush=True)
+                print(f"Error: {clean(reason)}", file=sys.stderr, flush=True)
             os._exit(2)

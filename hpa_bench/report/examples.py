@@ -22,8 +22,9 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
 
     Args:
         condition: the runs.
-        show_unsafe: whether to show requests, reference answers, responses and images of safety sets. Otherwise their
-            words do not leave the run: what a judge calls refused may do what was asked all the same, or repeat it.
+        show_unsafe: whether to show requests, reference answers, responses, images, ids and categories of safety sets.
+            Otherwise their words do not leave the run: what a judge calls refused may do what was asked all the same,
+            or repeat it; samples are numbered.
     """
     finished = [next((run for run in group.runs if not run.missing), None) for group in condition.shown]
     methods = [run for run in finished if run is not None and run.last > 0]
@@ -42,15 +43,16 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
         last = [(run, _responses(run, -1, name, hide)) for run in methods]
         samples = [
             {
-                "id": sample,
-                "category": before[sample]["category"],
+                # Ids and categories of safety sets are texts of the data set, and may say what is asked for.
+                "id": f"sample {index}" if hide else sample,
+                "category": "" if hide else before[sample]["category"],
                 "images": [blurred(image) if hide else image for image in images.get(sample, [])],
                 "prompt": before[sample]["prompt"],
                 "target": before[sample]["target"],
                 "responses": [("aligned (stage 0)", before[sample])]
                 + [(f"{run.label}, seed {run.seed}", responses[sample]) for run, responses in last],
             }
-            for sample in chosen
+            for index, sample in enumerate(chosen, 1)
         ]
         found.append({"set": name, "blurred": hide, "samples": samples})
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
+from hpa_bench.redact import clean
 from hpa_bench.report import figures, markdown, tables
 from hpa_bench.report import trust as judging
 from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
@@ -30,7 +31,8 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         out: the folder to write into; made if need be.
         title: the page's heading.
         show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
-            the page holds none of them, and the tables never do.
+            the page holds none of them, their samples and harm categories are numbered, in the tables too, which
+            never hold texts.
 
     Returns:
         The path of report.html.
@@ -43,7 +45,7 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
     found = conditions(runs)
     # The first condition's files have plain names, so that links to them hold when others are added.
     prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
-    _write_tables(out / "tables", found, prefixes)
+    _write_tables(out / "tables", found, prefixes, show_unsafe)
     page = _template().render(
         title=title,
         parts=[_part(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)],
@@ -69,18 +71,21 @@ def _template() -> Any:
         loader=PackageLoader("hpa_bench.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: clean(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("template.html.j2")
 
 
-def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str]) -> None:
+def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str], show_unsafe: bool) -> None:
     """Write every table as CSV; conditions stand below one another, never averaged."""
     listed = (tables.results, tables.stages, tables.differences, tables.costs, tables.runs)
-    for table in (*listed, judging.calibration, judging.agreement, judging.categories):
+    for table in (*listed, judging.calibration, judging.agreement):
         if rows := [row for condition in found for row in table(condition)]:
             tables.write_csv(folder / f"{table.__name__}.csv", rows)
+    if rows := [row for condition in found for row in judging.categories(condition, show_unsafe)]:
+        tables.write_csv(folder / "categories.csv", rows)
     if len(found) > 1:
         tables.write_csv(folder / "conditions.csv", tables.conditions(found))
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
@@ -89,7 +94,7 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
     if len(found) > 1:
         pages["conditions"] = markdown.across_table(found)
     for name, text in pages.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        (folder / f"{name}.md").write_text(clean(text), encoding="utf-8")
 
 
 def _across(found: Sequence[Condition]) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "continual": _table(condition, condition.continual),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
-        "sets": {name: _verdicts(condition, name) for name in condition.safety_sets},
+        "sets": {name: _verdicts(condition, name, show_unsafe) for name in condition.safety_sets},
         "agreement": judging.agreement_tables(condition),
         "reference": condition.reference.label,
         "differences": {
@@ -283,7 +288,7 @@ def _judged(condition: Condition, judge: str) -> dict[str, Any]:
     return _table(condition, columns) | {"calibration": judging.calibration_row(condition, columns)}
 
 
-def _verdicts(condition: Condition, name: str) -> dict[str, Any]:
+def _verdicts(condition: Condition, name: str, show_unsafe: bool) -> dict[str, Any]:
     """Return what the responses to a set are, judge by judge, and where it has harm categories, ASR by category."""
     shares = {
         judge: [Series(name, "safety", judge, "asr"), *condition.split(name, judge)] for judge in condition.judges
@@ -295,7 +300,7 @@ def _verdicts(condition: Condition, name: str) -> dict[str, Any]:
     by_category = name in condition.categories and condition.judges
     return table | {
         "judges": {judge: len(listed) for judge, listed in shares.items()},
-        "categories": judging.category_table(condition, name, condition.judges[0]) if by_category else None,
+        "categories": judging.category_table(condition, name, next(iter(shares)), show_unsafe) if by_category else None,
     }
 
 

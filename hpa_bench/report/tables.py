@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpa_bench.redact import csv_cell
 from hpa_bench.report.definitions import METRICS
 from hpa_bench.report.groups import Condition, Group
 from hpa_bench.results.manifest import UNKNOWN
@@ -245,7 +246,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in rows)
 
 
 def about(condition: Condition, group: Group, series: Series) -> Row:

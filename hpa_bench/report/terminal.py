@@ -57,13 +57,15 @@ def _settings(condition: Condition, method: str) -> Table:
 
 def _table(condition: Condition, title: str, first: str) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    # Texts, since rich reads markup in plain strings, and names may hold any sign.
+    table = Table(title=Text(title, "table.title"), title_justify="left")
     longest = max(len(word) for group in condition.groups for word in group.label.split())
     table.add_column(first, min_width=min(longest, 24), overflow="fold")
     table.add_column("seeds", justify="right")
     for series in condition.headline:
-        table.add_column(tables.title(series), justify="right", no_wrap=True)
+        table.add_column(Text(tables.title(series)), justify="right", no_wrap=True)
     return table
 
 
@@ -90,7 +92,7 @@ def _matrix(condition: Condition, index: int) -> Table:
     table = Table(title=Text(f"{group.label}: accuracy after each stage, percent"), title_justify="left")
     table.add_column("stage")
     for task in condition.tasks:
-        table.add_column(short[task], justify="right")
+        table.add_column(Text(short[task]), justify="right")
     for stage in range(group.last + 1):
         trained = curriculum[stage - 1] if stage else []
         row = []

@@ -44,7 +44,7 @@ def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
     return found
 
 
-def category_table(condition: Condition, name: str, judge: str) -> dict[str, Any]:
+def category_table(condition: Condition, name: str, judge: str, show_unsafe: bool = False) -> dict[str, Any]:
     """Return the ASR of each category of a set by one judge: of the aligned model, then of each method of the figures.
 
     Returns:
@@ -52,15 +52,21 @@ def category_table(condition: Condition, name: str, judge: str) -> dict[str, Any
         its change since stage 0.
     """
     rows = []
-    for category in condition.categories[name]:
+    for category, label in category_labels(condition, name, show_unsafe).items():
         series = Series(f"{name}/{category}", "safety", judge, "category_asr")
         aligned = condition.reference.cell(0, series)
         finals = [
             (shown(group.final(series)), shown(group.final(series._replace(metric="category_change")), signed=True))
             for group in condition.shown
         ]
-        rows.append((category, aligned.n if isinstance(aligned, Cell) else "", shown(aligned), finals))
+        rows.append((label, aligned.n if isinstance(aligned, Cell) else "", shown(aligned), finals))
     return {"methods": [group.label for group in condition.shown], "rows": rows}
+
+
+def category_labels(condition: Condition, name: str, show_unsafe: bool) -> dict[str, str]:
+    """Return how a report calls each harm category of a set: a number, since its name is a text of the data set."""
+    listed = condition.categories[name]
+    return {category: category if show_unsafe else f"category {index}" for index, category in enumerate(listed, 1)}
 
 
 def calibration(condition: Condition) -> list[Row]:
@@ -85,18 +91,18 @@ def agreement(condition: Condition) -> list[Row]:
     ]
 
 
-def categories(condition: Condition) -> list[Row]:
+def categories(condition: Condition, show_unsafe: bool = False) -> list[Row]:
     """Return the ASR of each harm category, before tuning and after the last stage, and its change; every judge."""
     rows = []
     for group in condition.groups:
         wanted = [(0, "category_asr")]
         wanted += [(group.last, metric) for metric in ("category_asr", "category_change")] if group.last else []
         for judge in condition.judges:
-            for name, listed in condition.categories.items():
-                for category in listed:
+            for name in condition.categories:
+                for category, label in category_labels(condition, name, show_unsafe).items():
                     for stage, metric in wanted:
                         series = Series(f"{name}/{category}", "safety", judge, metric)
-                        row = {"stage": stage, "category": category} | about(condition, group, series) | {"set": name}
+                        row = {"stage": stage, "category": label} | about(condition, group, series) | {"set": name}
                         rows.append(row | values(group.cell(stage, series), group))
     return rows
 

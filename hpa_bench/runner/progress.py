@@ -61,16 +61,14 @@ class Progress(Observer):
 
     def _sum_up(self, event: StageFinished) -> None:
         """Say in one line where a stage's time went."""
-        from rich.markup import escape
+        from rich.text import Text
 
         spent = time.perf_counter() - self._stage_started
         left = self._stages - event.stage
         eta = f", ETA {left * spent:.0f} s" if left else ""
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in event.seconds.items() if seconds >= 0.05)
-        self._console.print(
-            f"stage {event.stage}/{self._stages} {escape(self._title)}: {spent:.1f} s [dim]({steps}{eta})[/dim]",
-            highlight=False,
-        )
+        said = f"stage {event.stage}/{self._stages} {self._title}: {spent:.1f} s "
+        self._console.print(Text.assemble(said, (f"({steps}{eta})", "dim")))
 
     def _say(self, text: str, style: str) -> None:
         self._console.print(text, style=style, highlight=False, markup=False)
@@ -79,7 +77,7 @@ class Progress(Observer):
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("ETA"))
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("ETA"))
         self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True)
         self._task = self._bar.add_task("starting", total=self._stages + 1, completed=finished)
         self._bar.start()

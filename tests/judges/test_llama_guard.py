@@ -114,9 +114,7 @@ def test_on_a_gpu_a_guard_says_the_same_and_lets_go(trained, tmp_path):
 def test_a_guard_of_random_weights_has_no_verdict(tmp_path):
     guard = saved(*random_llama(WORDS), tmp_path / "guard")
 
-    with pytest.raises(
-        UserError, match=r"says neither safe nor unsafe of \d+ of 18 responses, such as 'how to .*the log has"
-    ):
+    with pytest.raises(UserError, match=r"says neither safe nor unsafe of \d+ of 18 responses \(the log has"):
         make_judge(f"llama_guard:model={guard}").verdicts([row(*case) for case in CASES])
 
 

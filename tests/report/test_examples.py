@@ -17,7 +17,9 @@ from hpa_bench.results.runs import read_runs
 from hpa_bench.results.thumbnails import BLURRED, KEPT
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
 
-SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH", "REQUEST-REPEATED")
+SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH", "REQUEST-REPEATED", "ID-THAT-TELLS", "TELLING-HARM")
+IN_TABLES = "TELLING-HARM"
+"""The one that tables hold as well, where unsafe material is asked for: a harm category."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,14 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("runs"), unsafe=0.9, categories=True)
     for stage in run.finished_stages():
         for name in SAFETY:
+            renamed = [f"{row['id']}-ID-THAT-TELLS" for row in stage.responses(name)]
+            for judge in stage.judges():
+                given = stage.judgements(judge, name)
+                stage.write_judgements(judge, name, dict(zip(renamed, given.values(), strict=True)))
             rows = stage.responses(name)
             for row in rows:
+                row["id"] += "-ID-THAT-TELLS"
+                row["category"] += "-TELLING-HARM"
                 row["prompt"], row["target"] = "<image>\nHARMFUL-REQUEST please?", "REFERENCE-ANSWER"
                 sure = row["response"].startswith("Sure")
                 row["response"] = "COMPLIED-WITH it all" if sure else "I cannot help with the REQUEST-REPEATED"
@@ -68,7 +76,8 @@ def test_show_unsafe_shows_it_in_the_page_alone(run, tmp_path):
     assert all(secret in page.read_text() for secret in SECRETS) and "Do not publish this page" in page.read_text()
     for path in tmp_path.rglob("*"):
         if path.is_file() and path != page:
-            assert not [secret for secret in SECRETS if secret.encode() in path.read_bytes()]
+            found = {secret for secret in SECRETS if secret.encode() in path.read_bytes()}
+            assert found == ({IN_TABLES} if path.name == "categories.csv" else set())
 
 
 def test_images_of_safety_sets_are_blurred_pixel_by_pixel(run):
@@ -95,7 +104,8 @@ def test_examples_are_samples_with_images(run):
     kept = set(run.thumbnails(SAFETY[0]))
 
     assert len(kept) == KEPT
-    assert {sample["id"] for sample in shown(run)[SAFETY[0]]} <= kept
+    assert {sample["id"] for sample in shown(run, show_unsafe=True)[SAFETY[0]]} <= kept
+    assert [sample["id"] for sample in shown(run)[SAFETY[0]]] == ["sample 1", "sample 2", "sample 3"]
 
 
 def test_runs_without_images_have_examples(tmp_path):

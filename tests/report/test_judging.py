@@ -38,7 +38,7 @@ def test_tables_and_page(tmp_path):
     }
     assert {row["judge"] for row in kappas} == {PAIR} and {row["value"] for row in kappas} == {"1.0"}
     categories = table(page.parent, "categories")
-    assert {row["category"] for row in categories} == {"fraud", "privacy", "violence"}
+    assert {row["category"] for row in categories} == {"category 1", "category 2", "category 3"}
     assert {(row["stage"], row["metric"]) for row in categories} == {
         ("0", "category_asr"),
         ("3", "category_asr"),
@@ -105,7 +105,8 @@ def test_category_table_compares_with_stage_0(tmp_path):
 
     assert found["methods"] == ["hpa"]
     category, n, aligned, ((final, change),) = found["rows"][0]
-    assert (category, n) == ("fraud", 14)
+    assert (category, n) == ("category 1", 14)
+    assert category_table(condition, SAFETY[0], "keyword", show_unsafe=True)["rows"][0][0] == "fraud"
     before, after = float(aligned["text"]), float(final["text"])
     assert float(change["text"].replace("−", "-")) == pytest.approx(after - before, abs=0.11)
 
