@@ -64,7 +64,7 @@ def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
     asr = [scores[name, "asr"] for name in ("vlguard_unsafes", "vlguard_safe_unsafes", "ch3ef")]
     assert scores["all", "masr"] == pytest.approx(sum(asr) / 3, abs=1e-3)
     # No copy of VLGuard's list lies in the download: that judge is missing, and said so once.
-    assert finished.manifest["judges"] == ["keyword", "vlguard"]
+    assert list(finished.manifest.judges) == ["keyword", "vlguard"]
     for stage in finished.finished_stages():
         assert "found no copy of VLGuard's list" in stage.missing_judgement("vlguard", "ch3ef")
     log = (finished.path / "events.jsonl").read_text(encoding="utf-8")
