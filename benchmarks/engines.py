@@ -28,9 +28,9 @@ from hpa_bench.engines.vllm import VLLMEngine
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import render_prompt
 from hpa_bench.models.weights import Checkpoint
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
-SUITE = make_spec("tiny", "seqft").suite
+SUITE = make_spec(RunOptions("tiny", "seqft")).suite
 Contestant = tuple[Callable[[], Any], list[Request]]
 """What makes an engine that keeps nothing of an earlier pass, and its requests."""
 SHAPES = {

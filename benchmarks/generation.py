@@ -14,7 +14,7 @@ from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import render_prompt
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 TARGET = 8.0
 
@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    suite = make_spec("tiny", "seqft").suite
+    suite = make_spec(RunOptions("tiny", "seqft")).suite
     batch_size = suite.evaluation.batch_size
     model, processor = load_model(suite.model_path())
     tasks = load_tasks([*suite.tasks, *suite.safety_sets, *suite.benign_sets], suite.task_folders())

@@ -25,14 +25,14 @@ from hpa_bench import run
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import MANIFEST, RunFolder
 from hpa_bench.runner.events import Event, Observer, Saved, StageStarted
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 COUNTED_STAGE = 2
 
 
 def seconds(name: str, runs: Path, seed: int) -> tuple[float, float]:
     """Return the mean seconds of training and of the edit over a run's stages, running it where it is not finished."""
-    folder = make_spec("tiny", name, seed).default_folder(runs)
+    folder = make_spec(RunOptions("tiny", name, seed)).default_folder(runs)
     finished = RunFolder(folder)
     if not (folder / MANIFEST).exists() or len(finished.finished_stages()) <= len(finished.manifest.stages):
         command = [sys.executable, "-m", "hpa_bench", "run", "--method", name, "--seed", str(seed)]
@@ -74,7 +74,7 @@ def counting(watch: StageWatch) -> Iterator[Counter[str]]:
 
 def passes(name: str, seed: int) -> Counter[str]:
     """Return samples times blocks that passed in stage 2, with and without a gradient."""
-    tasks = make_spec("tiny", "seqft").suite.tasks[:COUNTED_STAGE]
+    tasks = make_spec(RunOptions("tiny", "seqft")).suite.tasks[:COUNTED_STAGE]
     settings = [f"tasks=[{', '.join(tasks)}]", "evaluation.limit=1"]
     watch = StageWatch()
     with tempfile.TemporaryDirectory() as folder, counting(watch) as counts:

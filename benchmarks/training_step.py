@@ -22,7 +22,7 @@ from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner.training import Training, train
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 STEPS = 40
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    suite = make_spec("tiny", "seqft").suite
+    suite = make_spec(RunOptions("tiny", "seqft")).suite
     task = suite.tasks[0]
     samples = training_samples(load_tasks([task], suite.task_folders())[task])
     size = suite.training.batch_size

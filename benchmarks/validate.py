@@ -16,7 +16,7 @@ from PIL import Image
 
 from hpa_bench.data.tasks import TaskLoader
 from hpa_bench.data.validation import inspect_sets, leaks_of
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 PHOTOGRAPHS = 200
 
@@ -58,7 +58,7 @@ def main() -> None:
     nothing_else += ["calibration.safety_set=null"]
     with tempfile.TemporaryDirectory() as folder:
         write_download(Path(folder), options.rows)
-        suite = make_spec("mllm-dcl", "seqft", settings=nothing_else, data_root=folder, model=False).suite
+        suite = make_spec(RunOptions("mllm-dcl", "seqft", settings=nothing_else, data_root=folder), model=False).suite
         split = suite.evaluation.split
         loader = TaskLoader(suite.task_folders(), split, suite.task_metadata())
         started, worked = time.perf_counter(), time.process_time()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hpa_bench.engines.base import Engine, EngineConfig, Request
     from hpa_bench.errors import UserError
     from hpa_bench.judges.base import Judge, JudgeConfig
+    from hpa_bench.launchers.base import Job, Launcher, LauncherConfig
     from hpa_bench.method import Method, MethodConfig, Need, StageContext
     from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
     from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
@@ -31,8 +32,11 @@ _HOME = {
     "EngineConfig": "engines.base",
     "Event": "runner.events",
     "Factors": "models.adapters",
+    "Job": "launchers.base",
     "Judge": "judges.base",
     "JudgeConfig": "judges.base",
+    "Launcher": "launchers.base",
+    "LauncherConfig": "launchers.base",
     "LoRAConfig": "models.config",
     "Method": "method",
     "MethodConfig": "method",
@@ -62,8 +66,11 @@ __all__ = [
     "EngineConfig",
     "Event",
     "Factors",
+    "Job",
     "Judge",
     "JudgeConfig",
+    "Launcher",
+    "LauncherConfig",
     "LoRAConfig",
     "Method",
     "MethodConfig",

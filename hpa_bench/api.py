@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpa_bench.errors import UserError
-from hpa_bench.machine.processes import is_main
+from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST, RunFolder
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, RunSpec, check_spec, make_spec
 
 if TYPE_CHECKING:
     from hpa_bench.runner.events import Observer
@@ -48,7 +50,7 @@ def run(
         data_root: the folder of the user's downloads, for suites on downloaded data.
         harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
         engine: who generates: "auto", "hf", "vllm" or a plugin's; short for the setting `evaluation.engine`.
-        plugins: Python files that define methods, engines or judges.
+        plugins: Python files that define methods, engines, judges or observers.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
         device: cpu, cuda, or "auto" for a GPU where there is one.
@@ -61,11 +63,23 @@ def run(
         UserError: one sentence on what is wrong, where, and what to do.
     """
     load_plugins(plugins)
-    if engine is not None:
-        settings = [*settings, f"evaluation.engine={engine}"]
-    spec = make_spec(
-        suite, method, seed, settings, order, harmful_ratio, data_root=data_root, harmful_data=harmful_data
-    )
+    options = RunOptions(suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins)
+    return run_spec(make_spec(options), out, resume=resume, device=device, observers=observers)
+
+
+def run_spec(
+    spec: RunSpec,
+    out: Path | None = None,
+    *,
+    resume: bool = True,
+    device: str = "auto",
+    observers: Sequence[Observer] = (),
+) -> RunFolder:
+    """Make the run that a spec says, or go on with it; the arguments are as of `run`.
+
+    Raises:
+        UserError: one sentence on what is wrong, where, and what to do.
+    """
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")
@@ -74,4 +88,40 @@ def run(
     if not resume and is_main() and (folder / MANIFEST).exists():
         with RunFolder(folder).locked():
             shutil.rmtree(folder)
-    return execute(spec, folder, device, observers)
+    if spec.cwd == Path.cwd():
+        return execute(spec, folder, device, observers)
+    folder = folder.resolve()
+    with _standing_in(spec.cwd):
+        return execute(spec, folder, device, observers)
+
+
+def read_spec(file: str) -> RunSpec:
+    """Read and check a spec, with the plugins that it needs.
+
+    Args:
+        file: the path of what `RunSpec.to_json` wrote, or "-" for standard input.
+
+    Raises:
+        UserError: one sentence on what is wrong, where, and what to do.
+    """
+    if file == "-" and processes() > 1:
+        raise UserError(f"--spec -: {processes()} processes cannot share standard input: give a file.")
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--spec {file} cannot be read ({error}): expected what RunSpec.to_json wrote.") from None
+    spec = RunSpec.from_json(text, "standard input" if file == "-" else file, load_plugins)
+    with _standing_in(spec.cwd):
+        check_spec(spec)
+    return spec
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """Work where a run was planned, so that what is relative in it means the same."""
+    if not folder.is_dir():
+        raise UserError(
+            f"The run was planned in {folder}, which does not exist here: make it, or set `cwd` in its spec."
+        )
+    with chdir(folder):
+        yield

@@ -9,11 +9,12 @@ from typing import Any
 from hpa_bench.engines.base import engines
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import judges
+from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
 from hpa_bench.registry import Registry
 from hpa_bench.runner.events import observers
 
-DOORS: tuple[Registry[Any], ...] = (methods, engines, judges, observers)
+DOORS: tuple[Registry[Any], ...] = (methods, engines, judges, launchers, observers)
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
@@ -25,6 +26,6 @@ def load_plugins(paths: Iterable[Path]) -> None:
     for path in paths:
         if not sum(registry.add_file(path) for registry in DOORS):
             raise UserError(
-                f"The plugin {path} defines no method, engine, judge or observer: expected a class that derives from"
-                " hpa_bench.Method and has a `name`."
+                f"The plugin {path} defines no method, engine, judge, launcher or observer: expected a class of"
+                " one of these kinds, such as hpa_bench.Method, with a `name`."
             )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from hpa_bench.config import keys, override, parse, parse_settings, split_settings
 from hpa_bench.data.rules import CAPTION, RULES
 from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.judges.base import make_judge
-from hpa_bench.method import Method, MethodConfig, methods
+from hpa_bench.method import Method, MethodConfig, Need, methods
 from hpa_bench.models.config import read_chat_template
-from hpa_bench.suite import NO_PART_OF_TRAINING, Suite, make_suite, read_suite
+from hpa_bench.suite import BUNDLED, NO_PART_OF_TRAINING, Suite, make_suite, read_suite
 
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
@@ -31,6 +34,35 @@ PATHS = ("chat_template", "data_folders", "include_paths")
 NAMES_OR_PATHS = ("model", "unaligned_model", "harmful_data")
 """Keys of a suite that hold paths, or names of a hub or of tasks unless they start with `.` or `~`."""
 
+SPEC_FORMAT = 1
+"""The number that a written spec begins with; another one is refused."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user says of one run, as the options of `hpa-bench run`."""
+
+    suite: str = "tiny"
+    """A bundled suite's name, or the path of a YAML file."""
+    method: str = "hpa"
+    """A registered name, with settings of its own after colons, such as `hpa:p_max=20:p_min=5`."""
+    seed: int = 0
+    """Of data order, adapter init and calibration samples."""
+    settings: Sequence[str] = ()
+    """`key=value` for the method's hyper-parameters or, dotted, for the suite."""
+    order: str | None = None
+    """The training order, as task names or as their numbers in the suite, separated by commas."""
+    harmful_ratio: float = 0.0
+    """Share of each task's training samples to replace by harmful pairs, 0 to 1."""
+    harmful_data: str | None = None
+    """A LLaVA-format JSON file of harmful pairs, instead of the suite's own."""
+    data_root: str | None = None
+    """The folder of the user's downloads, for suites on downloaded data."""
+    engine: str | None = None
+    """Short for the setting `evaluation.engine`."""
+    plugins: Sequence[Path] = ()
+    """The files that define what is named here; whoever makes a spec has loaded them before."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -44,6 +76,25 @@ class RunSpec:
     """Share of each task's training samples that is replaced by harmful pairs, as a fraction."""
     changed: Mapping[str, Any] | None = None
     """The settings of `--set`, as the user gave them."""
+    plugins: tuple[Path, ...] = ()
+    """The plugin files that it needs, absolute."""
+    cwd: Path = field(default_factory=Path.cwd)
+    """Where it was planned: what is relative, such as a path among a judge's options, starts there."""
+
+    @cached_property
+    def _asked(self) -> Method:
+        """A method object to ask what depends on the hyper-parameters; it is never trained."""
+        return self.method(self.config)
+
+    @cached_property
+    def needs(self) -> frozenset[Need]:
+        """What the suite must offer."""
+        return self._asked.needs
+
+    @cached_property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The tasks of each stage, in training order."""
+        return tuple(tuple(tasks) for tasks in self._asked.curriculum(self.suite.tasks))
 
     def identity(self) -> dict[str, Any]:
         """Return what makes it the same run, as in the manifest."""
@@ -66,6 +117,90 @@ class RunSpec:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         return root / self.suite.name / f"{self.method.name}-{digest}" / f"seed{self.seed}"
 
+    def to_json(self) -> str:
+        """Return the run as JSON: every value, defaults included, so that no later default changes it."""
+        folder = self.suite._folder
+        written = {
+            "format": SPEC_FORMAT,
+            "method": self.method.name,
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "harmful_ratio": self.harmful_ratio,
+            "suite": self.suite.model_dump(mode="json"),
+            # What comes with the package lies elsewhere on another machine.
+            "suite_folder": None if folder.resolve() == BUNDLED.resolve() else str(folder),
+            "changed": None if self.changed is None else dict(self.changed),
+            "plugins": [str(path) for path in self.plugins],
+            "cwd": str(self.cwd),
+        }
+        return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(
+        cls, text: str, where: str = "the spec", load: Callable[[Iterable[Path]], None] | None = None
+    ) -> RunSpec:
+        """Read back what `to_json` wrote; what the run finds on its disk is left to `check_spec`.
+
+        Args:
+            text: the JSON.
+            where: its origin, for messages.
+            load: registers what plugin files define (`hpa_bench.plugins.load_plugins`); None: they are loaded already.
+
+        Raises:
+            UserError: not JSON, another format, an unknown key or method, or a value that does not fit.
+        """
+        written = _read(text, where)
+        plugins = tuple(Path(path) for path in written.plugins)
+        if load is not None:
+            load(plugins)
+        method = methods.get(written.method)
+        folder = BUNDLED if written.suite_folder is None else Path(written.suite_folder)
+        suite = make_suite(written.suite, folder, f"in the suite of {where}")
+        config = parse(method.Config, written.config, f"of method {written.method!r} in {where}")
+        return cls(
+            suite,
+            method,
+            config,
+            written.seed,
+            written.harmful_ratio,
+            written.changed,
+            plugins,
+            Path(written.cwd),
+        )
+
+
+class _Written(BaseModel):
+    """A spec as it stands in JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    method: str
+    config: dict[str, Any]
+    seed: int
+    harmful_ratio: float
+    suite: dict[str, Any]
+    suite_folder: str | None
+    changed: dict[str, Any] | None
+    plugins: list[str]
+    cwd: str
+
+
+def _read(text: str, where: str) -> _Written:
+    remedy = "expected what RunSpec.to_json wrote, whole"
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not valid JSON ({error}): {remedy}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where} is not a JSON object: {remedy}.")
+    if values.get("format") != SPEC_FORMAT:
+        raise UserError(
+            f"{where} has the format {values.get('format')!r}, and this version of hpa-bench reads {SPEC_FORMAT}: write"
+            " it again with this version."
+        )
+    return parse(_Written, values, f"in {where}")
+
 
 def _values(suite: Suite, **options: Any) -> dict[str, Any]:
     """Return a suite's values that make a run, with the SHA-256 of its chat template in place of the file's name."""
@@ -75,69 +210,83 @@ def _values(suite: Suite, **options: Any) -> dict[str, Any]:
     return values
 
 
-def make_spec(
-    suite: str = "tiny",
-    method: str = "hpa",
-    seed: int = 0,
-    settings: Sequence[str] = (),
-    order: str | None = None,
-    harmful_ratio: float = 0.0,
-    *,
-    data_root: str | None = None,
-    harmful_data: str | None = None,
-    needs: bool = True,
-    model: bool = True,
-) -> RunSpec:
-    """Resolve and check what the command line says.
+def make_spec(options: RunOptions, *, beside: Sequence[str] = (), needs: bool = True, model: bool = True) -> RunSpec:
+    """Resolve and check what a user says.
 
     Args:
-        suite: a bundled suite's name, or the path of a YAML file.
-        method: a registered name, with settings of its own after colons, such as `hpa:p_max=20:p_min=5`.
-        seed: of data order, adapter init and calibration samples.
-        settings: `key=value` for the method's hyper-parameters or, dotted, for the suite.
-        order: the training order, as task names or as their numbers in the suite, separated by commas.
-        harmful_ratio: share of each task's training samples to replace by harmful pairs, 0 to 1.
-        data_root: the folder of the user's downloads, for suites on downloaded data.
-        harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
+        options: what the user says.
+        beside: the methods, as in `options.method`, that the settings are also for: a hyper-parameter of one of these
+            is passed over.
         needs: whether to check that the suite offers what the method needs.
         model: whether there must be a model; data can be checked without.
 
     Raises:
         UserError: anything unknown or out of range.
     """
-    method_name, own_settings = split_settings(method)
-    method_class = methods.get(method_name)
-    values, folder = read_suite(suite)
+    name, own = split_settings(options.method)
+    method = methods.get(name)
+    given = [*options.settings, *([f"evaluation.engine={options.engine}"] if options.engine is not None else [])]
+    where = "in --set" if beside else f"in --set (method {name!r}, suite {options.suite!r})"
+    others = [methods.get(split_settings(other)[0]) for other in beside]
+    for_method, for_suite = _divided(parse_settings(given), method, others, where)
+    own = own | {key: value for key, value in for_method.items() if key not in own}
+    for_suite = {key: _from_here(key.split(".")[0], value) for key, value in for_suite.items()}
+    spec = RunSpec(
+        _suite(options, for_suite),
+        method,
+        parse(method.Config, own, f"of method {name!r}"),
+        options.seed,
+        float(options.harmful_ratio),
+        own | for_suite,
+        tuple(Path(path).resolve() for path in options.plugins),
+    )
+    check_spec(spec, needs=needs, model=model)
+    return spec
+
+
+def check_spec(spec: RunSpec, *, needs: bool = True, model: bool = True) -> None:
+    """Check all that can be checked before anything is loaded; the arguments are as of `make_spec`.
+
+    Raises:
+        UserError: something that the run names is unknown or not there, or the suite lacks what the method needs.
+    """
+    _check_suite(spec)
+    if model:
+        spec.suite.model_path()
+    if needs:
+        _check_needs(spec)
+
+
+def _divided(
+    settings: Mapping[str, Any], method: type[Method], others: Sequence[type[Method]], where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings that are the method's and those that are the suite's; each must be somebody's."""
+    for_method: dict[str, Any] = {}
     for_suite: dict[str, Any] = {}
-    for key, value in parse_settings(list(settings)).items():
-        if key in method_class.Config.model_fields:
-            own_settings.setdefault(key, value)
+    for key, value in settings.items():
+        if key in method.Config.model_fields:
+            for_method[key] = value
         elif key.split(".")[0] in Suite.model_fields:
             for_suite[key] = value
-        else:
-            known = [*method_class.Config.model_fields, *keys(Suite)]
-            raise unknown("key", key, known, f"in --set (method {method_name!r}, suite {suite!r})")
-    for_suite = {key: _from_here(key.split(".")[0], value) for key, value in for_suite.items()}
-    config = parse(method_class.Config, own_settings, f"of method {method_name!r}")
-    if data_root is not None:
-        values = {**values, "data_root": data_root}
-    if harmful_data is not None:
-        if not harmful_ratio:
+        elif not any(key in other.Config.model_fields for other in others):
+            known = {*keys(Suite), *(name for each in (method, *others) for name in each.Config.model_fields)}
+            raise unknown("key", key, known, where)
+    return for_method, for_suite
+
+
+def _suite(options: RunOptions, settings: Mapping[str, Any]) -> Suite:
+    values, folder = read_suite(options.suite)
+    if options.data_root is not None:
+        values = {**values, "data_root": options.data_root}
+    if options.harmful_data is not None:
+        if not options.harmful_ratio:
             raise UserError("--harmful-data changes nothing without --harmful-ratio: give both.")
-        file = Path(harmful_data)
+        file = Path(options.harmful_data)
         if file.suffix != ".json" or not file.is_file():
             raise UserError(f"--harmful-data {file} is no file: expected LLaVA-format rows in a .json file.")
         values = {**values, "harmful_data": str(file.resolve())}
-    resolved = make_suite(override(values, for_suite), folder, f"in suite {suite!r}")
-    if order is not None:
-        resolved = _reordered(resolved, order)
-    spec = RunSpec(resolved, method_class, config, seed, harmful_ratio, own_settings | for_suite)
-    _check_suite(spec)
-    if model:
-        resolved.model_path()
-    if needs:
-        _check_needs(spec)
-    return spec
+    suite = make_suite(override(values, settings), folder, f"in suite {options.suite!r}")
+    return suite if options.order is None else _reordered(suite, options.order)
 
 
 def engine_config(suite: Suite, name: str) -> EngineConfig:
@@ -172,9 +321,7 @@ def _reordered(suite: Suite, order: str) -> Suite:
             f"--order {order!r} is not an order of the suite's {len(suite.tasks)} tasks: name each once"
             f" ({', '.join(suite.tasks)})."
         )
-    ordered = suite.model_copy(update={"tasks": names})
-    ordered._folder = suite._folder
-    return ordered
+    return suite.model_copy(update={"tasks": names})
 
 
 def _check_suite(spec: RunSpec) -> None:
@@ -214,8 +361,7 @@ def _check_rules(suite: Suite) -> None:
 
 def _check_needs(spec: RunSpec) -> None:
     suite = spec.suite
-    needs = spec.method(spec.config).needs
-    name = spec.method.name
+    needs, name = spec.needs, spec.method.name
     if "unaligned_model" in needs:
         if suite.unaligned_model is None:
             raise UserError(

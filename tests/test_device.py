@@ -9,7 +9,7 @@ import yaml
 from hpa_bench import run
 from hpa_bench.errors import UserError
 from hpa_bench.machine.device import choose_device
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from hpa_bench.suite import BUNDLED
 from tests.suites import write_suite
 
@@ -55,7 +55,7 @@ def test_a_suite_that_asks_for_a_gpu_runs_on_the_cpu_where_the_user_insists(tmp_
 
 
 def test_asking_for_a_gpu_is_no_part_of_what_makes_a_run() -> None:
-    plain, asking = make_spec("tiny"), make_spec("tiny", settings=["gpu=true"])
+    plain, asking = make_spec(RunOptions("tiny")), make_spec(RunOptions("tiny", settings=["gpu=true"]))
 
     assert plain.identity() == asking.identity()
     assert plain.default_folder(Path("runs")) == asking.default_folder(Path("runs"))

@@ -11,7 +11,7 @@ from hpa_bench.data import images
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
 from tests.models import save_random_llava
 from tests.safety_sets.downloads import write_all as write_safety_sets
@@ -117,7 +117,7 @@ def test_harmful_pairs_from_a_file_are_recorded(root: Path, tmp_path: Path) -> N
 
 def test_harmful_pairs_are_found_from_where_the_command_is_given(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
-    suite = make_spec("mllm-dcl", "seqft", settings=["harmful_data=pairs/pairs.json"], model=False).suite
+    suite = make_spec(RunOptions("mllm-dcl", "seqft", settings=["harmful_data=pairs/pairs.json"]), model=False).suite
 
     task = load_tasks(["harmful_pairs"], suite.task_folders(), metadata=suite.task_metadata())["harmful_pairs"]
 

@@ -13,7 +13,7 @@ from hpa_bench.data.llava_format import load
 from hpa_bench.data.samples import Sample
 from hpa_bench.data.tasks import check_scoring, check_task, inspect_task, load_tasks
 from hpa_bench.errors import MissingImage, UserError
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from tests.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_ucit
 
 NO_SETS = ["safety_sets=[]", "benign_sets=[]"]
@@ -29,7 +29,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tasks_of(suite: str, root: Path | None, *settings: str) -> dict[str, Any]:
     data_root = str(root) if root else None
-    found = make_spec(suite, "seqft", data_root=data_root, settings=[*NO_SETS, *settings], model=False).suite
+    found = make_spec(
+        RunOptions(suite, "seqft", data_root=data_root, settings=[*NO_SETS, *settings]), model=False
+    ).suite
     return load_tasks(found.tasks, found.task_folders(), metadata=found.task_metadata())
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hpa_bench.errors import UserError
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 
 @pytest.mark.parametrize(
@@ -17,5 +17,5 @@ from hpa_bench.spec import make_spec
 )
 def test_sets_and_rates_that_contradict_each_other_are_one_sentence(settings: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
-        make_spec("tiny", "hpa", settings=settings)
+        make_spec(RunOptions("tiny", "hpa", settings=settings))
     assert "\n" not in str(caught.value)

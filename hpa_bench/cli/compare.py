@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpa_bench.cli import options
-from hpa_bench.errors import UserError, unknown
+from hpa_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from hpa_bench.spec import RunSpec
-
-
-class _Planned(NamedTuple):
-    """A run that is wanted: its specification, and the arguments of `hpa-bench run` that make it."""
-
-    spec: RunSpec
-    arguments: list[str]
+    from hpa_bench.spec import RunOptions, RunSpec
 
 
 def compare(
@@ -51,16 +41,25 @@ def compare(
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
     jobs: Annotated[
-        int, typer.Option(min=0, help="Runs at a time, the cores shared out; 0: one on a GPU, else one a core.")
+        int,
+        typer.Option(
+            min=0,
+            help="Runs at a time, the cores shared out; 0: one on a GPU, else one a core. Short for local:slots=N.",
+        ),
     ] = 0,
+    launcher: Annotated[
+        str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
+    ] = "local",
     device: options.Device = "auto",
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
     from hpa_bench.cli.console import make_console
+    from hpa_bench.launchers.base import make_launcher
     from hpa_bench.machine.processes import processes
     from hpa_bench.plugins import load_plugins
-    from hpa_bench.spec import make_spec
+    from hpa_bench.runner.launch import launch, missing
+    from hpa_bench.spec import RunOptions
 
     if processes() > 1:
         raise UserError(
@@ -68,34 +67,33 @@ def compare(
             " for each run, then `hpa-bench compare` finds them finished and writes the report."
         )
     load_plugins(plugin)
-    if engine is not None:
-        settings = [*settings, f"evaluation.engine={engine}"]
+    starter = make_launcher(launcher, **({"slots": jobs} if jobs else {}))
     names, broken = _names(methods)
-    wanted: dict[Path, _Planned] = {}
-    orders: list[str | None] = [*order] or [None]
-    for ratio, tasks, seed in product(harmful_ratio or [0.0], orders, _seeds(seeds)):
-        for name, own in zip(names, _own_settings(settings, names), strict=True):
-            # What a method needs and the suite lacks is found out by its run, so that the others still run.
-            pairs = harmful_data if ratio else None
-            spec = make_spec(suite, name, seed, own, tasks, ratio, data_root=data_root, harmful_data=pairs, needs=False)
-            arguments = ["--suite", suite, "--method", name, "--seed", str(seed), "--device", device, "--no-report"]
-            arguments += [part for setting in own for part in ("--set", setting)]
-            arguments += [part for path in plugin for part in ("--plugin", str(path))]
-            arguments += ["--order", tasks] if tasks else []
-            arguments += ["--harmful-ratio", str(ratio)] if ratio else []
-            arguments += ["--harmful-data", pairs] if pairs else []
-            arguments += ["--data-root", data_root] if data_root else []
-            wanted[spec.default_folder(runs)] = _Planned(spec, arguments)
+    common = RunOptions(
+        suite=suite,
+        settings=settings,
+        harmful_data=harmful_data,
+        data_root=data_root,
+        engine=engine,
+        plugins=plugin,
+    )
+    wanted = _planned(common, names, _seeds(seeds), order or [None], harmful_ratio or [0.0], runs)
 
     console = make_console()
-    failed = _run_missing(wanted, jobs, device, console)
+    todo = missing(wanted)
+    console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
+    failed: dict[Path, str] = {}
+    for done, (folder, reason) in enumerate(launch(todo, starter, device), 1):
+        console.print(f"[{done}/{len(todo)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
+        if reason:
+            failed[folder] = reason
 
     from hpa_bench.report import terminal_table, write_report
     from hpa_bench.results.run_folder import RunFolder
     from hpa_bench.results.runs import read_runs
 
     results = read_runs(RunFolder(folder) for folder in wanted)
-    suite_name = next(iter(wanted.values())).spec.suite.name
+    suite_name = next(iter(wanted.values())).suite.name
     page = write_report(results, out or runs / suite_name / "report", show_unsafe=show_unsafe)
     console.print(terminal_table(results))
     for name, reason in {**broken, **{str(folder): reason for folder, reason in failed.items()}}.items():
@@ -125,58 +123,25 @@ def _names(methods: str) -> tuple[list[str], dict[str, str]]:
     return list(dict.fromkeys(names)), broken
 
 
-def _run_missing(wanted: dict[Path, _Planned], jobs: int, device: str, console: Console) -> dict[Path, str]:
-    """Run what is not finished, so many at a time (0: see `--jobs`); return why each run that failed did."""
-    import subprocess
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+def _planned(
+    common: RunOptions,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    orders: Sequence[str | None],
+    ratios: Sequence[float],
+    runs: Path,
+) -> dict[Path, RunSpec]:
+    """Return every run that is wanted, by its folder below `runs`."""
+    from hpa_bench.spec import make_spec
 
-    from hpa_bench.machine.device import sees_gpu
-    from hpa_bench.results.run_folder import FAILED, RunFolder
-    from hpa_bench.runner.manifest import planned_manifest
-
-    missing = {folder: planned for folder, planned in wanted.items() if not _finished(folder)}
-    console.print(f"{len(wanted)} runs, {len(wanted) - len(missing)} finished before.", highlight=False)
-    cores = os.cpu_count() or 1
-    if missing and not jobs:  # Whether there is a GPU takes an import of torch to know.
-        jobs = 1 if sees_gpu(device) else cores
-    jobs = max(1, min(jobs, len(missing)))
-    threads = str(max(1, cores // jobs))
-    failed: dict[Path, str] = {}
-
-    def run(folder: Path) -> str:
-        command = [sys.executable, "-m", "hpa_bench", "run", *missing[folder].arguments, "--out", str(folder)]
-        log = folder.with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        (folder / FAILED).unlink(missing_ok=True)
-        with log.open("w") as output:
-            code = subprocess.run(
-                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": threads}
-            ).returncode
-        if code == 0:
-            return ""
-        if code < 0:  # Its last line is whatever it was doing.
-            return f"ended by signal {-code}"
-        lines = log.read_text().strip().splitlines()
-        return lines[-1].removeprefix("Error: ") if lines else f"exit status {code}"
-
-    with ThreadPoolExecutor(jobs) as pool:
-        pending = {pool.submit(run, folder): folder for folder in missing}
-        for done, future in enumerate(as_completed(pending), 1):
-            folder = pending[future]
-            if reason := future.result():
-                spec = missing[folder].spec
-                stages = spec.method(spec.config).curriculum(spec.suite.tasks)
-                RunFolder(folder).record_failure(planned_manifest(spec, stages), reason)
-                failed[folder] = reason
-            console.print(f"[{done}/{len(missing)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
-    return failed
-
-
-def _finished(folder: Path) -> bool:
-    from hpa_bench.results.run_folder import MANIFEST, RunFolder
-
-    run = RunFolder(folder)
-    return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest.stages) + 1
+    wanted: dict[Path, RunSpec] = {}
+    for ratio, order, seed, method in product(ratios, orders, seeds, methods):
+        pairs = common.harmful_data if ratio else None
+        options = replace(common, method=method, seed=seed, order=order, harmful_ratio=ratio, harmful_data=pairs)
+        # What a method needs and the suite lacks is found out by its run, so that the others still run.
+        spec = make_spec(options, beside=methods, needs=False)
+        wanted[spec.default_folder(runs)] = spec
+    return wanted
 
 
 def _seeds(text: str) -> list[int]:
@@ -189,18 +154,3 @@ def _seeds(text: str) -> list[int]:
 def _range(part: str) -> range:
     first, dash, last = part.partition("-")
     return range(int(first), int(last if dash else first) + 1)
-
-
-def _own_settings(settings: Sequence[str], names: Sequence[str]) -> Iterator[list[str]]:
-    """Yield, for each method, the settings that are the suite's or its own; each must be somebody's."""
-    from hpa_bench.config import keys
-    from hpa_bench.method import methods as registry
-    from hpa_bench.suite import Suite
-
-    fields = [registry.get(name.partition(":")[0]).Config.model_fields for name in names]
-    heads = [setting.partition("=")[0].split(".")[0] for setting in settings]
-    for head in heads:
-        if head not in Suite.model_fields and not any(head in own for own in fields):
-            raise unknown("key", head, [*keys(Suite), *(key for own in fields for key in own)], "in --set")
-    for own in fields:
-        yield [s for s, head in zip(settings, heads, strict=True) if head in own or head in Suite.model_fields]

@@ -28,7 +28,10 @@ Engine = Annotated[
         help="Who generates: auto, hf, vllm or a plugin's (docs/engines.md). Short for --set evaluation.engine=."
     ),
 ]
-Plugins = Annotated[list[Path], typer.Option("--plugin", help="A Python file that defines a method, engine or judge.")]
+Plugins = Annotated[
+    list[Path],
+    typer.Option("--plugin", help="A Python file that defines a method, engine, judge, launcher or observer."),
+]
 ShowUnsafe = Annotated[
     bool,
     typer.Option("--show-unsafe", help="Show requests, responses and images of safety sets in the report."),

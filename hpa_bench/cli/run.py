@@ -6,9 +6,14 @@ from typing import Annotated
 import typer
 
 from hpa_bench.cli import options
+from hpa_bench.errors import UserError
+
+BESIDE_SPEC = ("spec", "out", "resume", "device", "report", "show_unsafe")
+"""What `--spec` leaves open; all else stands in the spec."""
 
 
 def run(
+    ctx: typer.Context,
     method: Annotated[str, typer.Option("--method", "-m", help="See `hpa-bench list methods`.")] = "hpa",
     suite: options.Suite = "tiny",
     seed: Annotated[int, typer.Option(help="Seed of data order, adapter init and calibration samples.")] = 0,
@@ -19,6 +24,13 @@ def run(
     data_root: options.DataRoot = None,
     engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
+    spec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The run as JSON, instead of all options above; -: standard input (docs/running-at-scale.md).",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
     device: options.Device = "auto",
@@ -31,27 +43,32 @@ def run(
     from hpa_bench.cli.console import make_console
 
     started = time.perf_counter()
-    from hpa_bench.api import run as run_method
+    from hpa_bench import api
     from hpa_bench.machine.processes import is_main
     from hpa_bench.runner.progress import Progress
 
     console = make_console()
-    finished = run_method(
-        suite,
-        method,
-        seed,
-        settings=settings,
-        order=order,
-        harmful_ratio=harmful_ratio,
-        harmful_data=harmful_data,
-        data_root=data_root,
-        engine=engine,
-        plugins=plugin,
-        out=out,
-        resume=resume,
-        device=device,
-        observers=[Progress(console)] if is_main() else [],
-    )
+    observers = [Progress(console)] if is_main() else []
+    if spec is not None:
+        _refuse_beside_spec(ctx)
+        finished = api.run_spec(api.read_spec(spec), out, resume=resume, device=device, observers=observers)
+    else:
+        finished = api.run(
+            suite,
+            method,
+            seed,
+            settings=settings,
+            order=order,
+            harmful_ratio=harmful_ratio,
+            harmful_data=harmful_data,
+            data_root=data_root,
+            engine=engine,
+            plugins=plugin,
+            out=out,
+            resume=resume,
+            device=device,
+            observers=observers,
+        )
     if not is_main():
         return
     from hpa_bench.report import terminal_table, write_report
@@ -72,3 +89,12 @@ def run(
     console.print(f"Run:    {finished.path}", highlight=False)
     if page:
         console.print(f"Report: {page}", highlight=False)
+
+
+def _refuse_beside_spec(ctx: typer.Context) -> None:
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in BESIDE_SPEC and given is not None and given.name == "COMMANDLINE":
+            raise UserError(
+                f"{parameter.opts[0]} cannot stand beside --spec, which says all of the run: leave out one."
+            )

@@ -34,9 +34,10 @@ def validate(
     from hpa_bench.cli.console import make_console
     from hpa_bench.data.tasks import TaskLoader
     from hpa_bench.data.validation import inspect_sets, leaks_of
-    from hpa_bench.spec import make_spec
+    from hpa_bench.spec import RunOptions, make_spec
 
-    resolved = make_spec(suite, "seqft", settings=settings, data_root=data_root, model=False).suite
+    options = RunOptions(suite, "seqft", settings=settings, data_root=data_root)
+    resolved = make_spec(options, model=False).suite
     if resolved.model is not None:
         resolved.model_path()
     split = resolved.evaluation.split

@@ -57,7 +57,7 @@ class RunData:
         self.thumbnails: dict[str, list[dict[str, Any]]] = {}
         """By evaluated set: the small images of a few samples, for the examples of a report."""
 
-        needs = spec.method(spec.config).needs
+        needs = spec.needs
         harmful = self._source(spec, suite.harmful_task()) if spec.harmful_ratio else []
         if harmful:
             self.hashes["harmful_data"] = content_hash(harmful)

@@ -19,7 +19,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, make_judge
 from hpa_bench.machine.disk import check_space, peak_bytes
 from hpa_bench.machine.processes import is_main, processes
-from hpa_bench.method import Method
+from hpa_bench.method import Method, Need
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.decoder import Decoder, find_decoder
 from hpa_bench.models.loading import checkpoint_folder, load_model
@@ -122,18 +122,17 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     started = time.perf_counter()
     suite = spec.suite
     limit_threads(device, suite.cpu_threads)
-    method = spec.method(spec.config)
-    stages = [tuple(tasks) for tasks in method.curriculum(suite.tasks)]
-    _check_engine(spec, method, device)
+    stages = list(spec.stages)
+    _check_engine(spec, device)
     data = RunData(spec, [task for tasks in stages for task in tasks])
     precision = suite.training.precision(device)
     base = load_base(suite.model_path(), device, precision, suite.chat_template_path(), suite.decoder)
     # A template that cannot be trained on is refused before any time is spent.
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
-    _check_calibration(base, data, method, device)
+    _check_calibration(base, data, spec.needs, device)
     if is_main():
         run.claim(make_manifest(spec, stages, data, device))
-    name, why = _choose_engine(spec, method, base, device)
+    name, why = _choose_engine(spec, base, device)
     engine = engines.get(name).for_run(
         base.model,
         base.processor,
@@ -144,7 +143,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     judges = [make_judge(judge, suite.task_metadata()) for judge in suite.judges]
     evaluator = Evaluator(data.evaluated, limit=suite.evaluation.limit)
     if is_main():
-        _check_space(spec, run, base, stages, method.mergeable)
+        _check_space(spec, run, base, stages, spec.method.mergeable)
         run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
     warnings = _unknown_words(base, data)
     return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges, warnings)
@@ -168,13 +167,13 @@ def _unknown_words(base: Base, data: RunData) -> list[str]:
     return found
 
 
-def _check_engine(spec: RunSpec, method: Method, device: str) -> None:
+def _check_engine(spec: RunSpec, device: str) -> None:
     """Refuse an engine of one process where several were launched, before anything is read."""
     if processes() == 1:
         return
     asked = spec.suite.evaluation.engine
     # Several processes decide `auto` whatever the model's size.
-    name, _ = choose(asked, mergeable=method.mergeable, device=device, parameters=0, processes=processes())
+    name, _ = choose(asked, mergeable=spec.method.mergeable, device=device, parameters=0, processes=processes())
     if not issubclass(engines.get(name), HFEngine):
         raise UserError(
             f"evaluation.engine={asked} generates in one process only and {processes()} were launched: launch one,"
@@ -182,24 +181,24 @@ def _check_engine(spec: RunSpec, method: Method, device: str) -> None:
         )
 
 
-def _choose_engine(spec: RunSpec, method: Method, base: Base, device: str) -> tuple[str, str]:
+def _choose_engine(spec: RunSpec, base: Base, device: str) -> tuple[str, str]:
     """Return the engine's name and the reason."""
     asked = spec.suite.evaluation.engine
     name, why = choose(
         asked,
-        mergeable=method.mergeable,
+        mergeable=spec.method.mergeable,
         device=device,
         parameters=sum(tensor.numel() for tensor in base.model.parameters()),
         processes=processes(),
     )
     if asked not in ("auto", name):
-        log.warning("%s generates with %s, not with %s: %s.", method.name, name, asked, why)
+        log.warning("%s generates with %s, not with %s: %s.", spec.method.name, name, asked, why)
     return name, why
 
 
-def _check_calibration(base: Base, data: RunData, method: Method, device: str) -> None:
+def _check_calibration(base: Base, data: RunData, needs: frozenset[Need], device: str) -> None:
     """Refuse a model that cannot be calibrated block by block before any time is spent on training it."""
-    if {"task_calibration", "safety_calibration"} & method.needs:
+    if {"task_calibration", "safety_calibration"} & needs:
         samples = [sample for task in data.training.values() for sample in task]
         with_image = next((sample for sample in samples if sample.images), samples[0])
         ActivationStream(base.model, {}, [base.batch([with_image], device)], decoder=base.decoder)

@@ -16,7 +16,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from tests.interruptions import run_process
 from tests.simulated_gpu import simulated_gpu
 from tests.suites import write_suite
@@ -96,8 +96,8 @@ def seqft(suite: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def offered(suite: str, name: str, settings: list[str]) -> list[str]:
     """Return settings, and with them what the method then needs of the suite, and no more."""
-    everything = make_spec(suite, name, settings=[*settings, *offers(suite).values()])
-    return [*settings, *(offers(suite)[need] for need in sorted(everything.method(everything.config).needs))]
+    everything = make_spec(RunOptions(suite, name, settings=[*settings, *offers(suite).values()]))
+    return [*settings, *(offers(suite)[need] for need in sorted(everything.needs))]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

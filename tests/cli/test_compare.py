@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from hpa_bench.cli import app
 from hpa_bench.cli.compare import _names, _seeds
 from hpa_bench.errors import UserError
+from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
 from hpa_bench.results.runs import load_runs
 from tests.suites import write_suite
@@ -150,6 +151,53 @@ def test_every_order_is_run_with_every_share_of_harmful_data(tmp_path: Path) -> 
     assert parts == [
         f"small; {data}; {order}" for order in (first, second) for data in ("original data", "50% harmful data")
     ]
+
+
+LAUNCHER = '''
+from typing import ClassVar
+
+from hpa_bench import Job, LauncherConfig
+from hpa_bench.launchers.local import Local
+
+
+class NotingConfig(LauncherConfig):
+    """Options of Noting."""
+
+    file: str
+
+
+class Noting(Local):
+    """Notes which runs it was handed."""
+
+    name: ClassVar[str] = "noting"
+    Config: ClassVar[type[LauncherConfig]] = NotingConfig
+
+    def room(self, device: str) -> None:
+        return None
+
+    def submit(self, job: Job):
+        with open(self.config.file, "a") as file:
+            print(job.spec.method.name, job.spec.seed, job.spec.suite.lora.rank, job.device, job.threads, file=file)
+        return super().submit(job)
+'''
+
+
+@pytest.mark.slow
+def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "_plugins", {})
+    suite = write_suite(tmp_path / "suite")
+    plugin, notes = tmp_path / "noting.py", tmp_path / "notes"
+    plugin.write_text(LAUNCHER)
+    arguments = ["compare", "--suite", str(suite), "--methods", "zero_shot", "--seeds", "0", "--set", "lora.rank=3"]
+    arguments += ["--plugin", str(plugin), "--launcher", f"noting:file={notes}", "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+    again = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+
+    assert (result.exit_code, again.exit_code) == (0, 0), result.output + again.output
+    assert "1 runs, 1 finished before." in again.output
+    assert notes.read_text() == "zero_shot 0 3 cpu None\n"
 
 
 def test_all_means_every_method_with_its_defaults() -> None:

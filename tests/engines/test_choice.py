@@ -9,7 +9,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.engines.vllm_server import vllm_name
 from hpa_bench.errors import UserError
 from hpa_bench.models.weights import Checkpoint
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from tests.models import random_llava, save_random_llava
 
 BILLIONS = 7_000_000_000
@@ -54,13 +54,13 @@ def test_vllm_that_is_asked_for_and_not_installed_is_refused_before_anything_is_
     with pytest.raises(
         UserError, match="Engine 'vllm' is not installed: run `pip install vllm`, or choose --engine hf"
     ):
-        make_spec("tiny", "seqft", settings=["evaluation.engine=vllm"])
+        make_spec(RunOptions("tiny", "seqft", settings=["evaluation.engine=vllm"]))
 
 
 def test_the_engine_is_no_part_of_what_makes_a_run(monkeypatch):
     monkeypatch.setattr("hpa_bench.engines.vllm.find_spec", lambda name: name)
     settings = ["evaluation.engine=vllm", "evaluation.engines.vllm.data_parallel_size=2"]
-    asked, default = make_spec("tiny", "seqft", settings=settings), make_spec("tiny", "seqft")
+    asked, default = make_spec(RunOptions("tiny", "seqft", settings=settings)), make_spec(RunOptions("tiny", "seqft"))
 
     assert (
         asked.suite.evaluation.engines == {"vllm": {"data_parallel_size": 2}}
@@ -72,7 +72,7 @@ def test_the_engine_is_no_part_of_what_makes_a_run(monkeypatch):
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UserError, match=r"Unknown engine 'vlm'. Did you mean 'vllm'\? Available: hf, vllm"):
-        make_spec("tiny", "seqft", settings=["evaluation.engine=vlm"])
+        make_spec(RunOptions("tiny", "seqft", settings=["evaluation.engine=vlm"]))
 
 
 def test_the_base_engine_takes_weights_and_changes(tmp_path):

@@ -18,19 +18,19 @@ from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import cut
 from hpa_bench.models.prompts import encode, render_prompt
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed here: make test-vllm"
 )
 NEAR_TIE = 1e-3
 """Two engines may choose differently where the two best tokens' log-probabilities are no further apart (float32)."""
-TINY = Path(make_spec("tiny", "seqft").suite.model_path())
+TINY = Path(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
 
 
 def tiny_requests(processor: Any, count: int = 256) -> list[Request]:
     """Return requests from every set of the tiny suite, in no order of length, a fifth of them of text alone."""
-    suite = make_spec("tiny", "seqft").suite
+    suite = make_spec(RunOptions("tiny", "seqft")).suite
     tasks = load_tasks([*suite.tasks, *suite.safety_sets, *suite.benign_sets], suite.task_folders())
     samples = [(sample, task) for task in tasks.values() for sample in check_task(task, "test")]
     chosen = samples[:: len(samples) // count][:count]

@@ -1,0 +1,78 @@
+"""Runs that are wanted together: what is missing of them is handed to a launcher, and waited for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.launchers.base import Job, Launcher
+from hpa_bench.results.run_folder import FAILED, MANIFEST, RunFolder
+from hpa_bench.runner.manifest import planned_manifest
+from hpa_bench.spec import RunSpec
+
+
+def missing(wanted: Mapping[Path, RunSpec]) -> dict[Path, RunSpec]:
+    """Return those of the wanted runs, by their folders, that are not finished."""
+    return {folder: spec for folder, spec in wanted.items() if not _finished(folder)}
+
+
+def launch(wanted: Mapping[Path, RunSpec], launcher: Launcher, device: str = "auto") -> Iterator[tuple[Path, str]]:
+    """Have runs made, as many at a time as the launcher has room for.
+
+    Args:
+        wanted: the runs by their folders; in each, what an earlier attempt finished is kept.
+        launcher: who starts them.
+        device: cpu, cuda, or "auto" for a GPU where there is one.
+
+    Yields:
+        The folder of each run as it ends, and why it failed, or "" where it finished. The reason is by then in the
+        folder, where a report finds it.
+    """
+    if not wanted:
+        return
+    room = launcher.room(device)
+    at_once = len(wanted) if room is None else min(room, len(wanted))
+    threads = None if room is None else max(1, (os.cpu_count() or 1) // at_once)
+    waiting = deque(Job(spec, folder, folder.with_suffix(".log"), device, threads) for folder, spec in wanted.items())
+    running: dict[Path, Any] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.popleft()
+                running[job.folder] = _submitted(job, launcher)
+            for folder, handle in list(running.items()):
+                if (reason := launcher.poll(handle)) is not None:
+                    del running[folder]
+                    _record(folder, wanted[folder], reason)
+                    yield folder, reason
+            if running:
+                time.sleep(launcher.poll_seconds)
+    except KeyboardInterrupt:
+        # The terminal has interrupted them as well: they end by themselves, and close what they have opened.
+        while any(launcher.poll(handle) is None for handle in running.values()):
+            time.sleep(launcher.poll_seconds)
+        running.clear()
+        raise
+    finally:
+        for handle in running.values():
+            launcher.cancel(handle)
+
+
+def _submitted(job: Job, launcher: Launcher) -> Any:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    (job.folder / FAILED).unlink(missing_ok=True)
+    return launcher.submit(job)
+
+
+def _record(folder: Path, spec: RunSpec, reason: str) -> None:
+    if reason:
+        RunFolder(folder).record_failure(planned_manifest(spec, spec.stages), reason)
+
+
+def _finished(folder: Path) -> bool:
+    run = RunFolder(folder)
+    return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest.stages) + 1
