@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from hpa_bench.config import parse
-from hpa_bench.data.validation import Kind as SetKind
+from hpa_bench.data.samples import Kind as SetKind
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.models.config import LoRAConfig
 

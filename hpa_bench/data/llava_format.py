@@ -9,6 +9,7 @@ and says why under `problem`, so that `hpa-bench validate` can list them all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,40 +46,80 @@ class Rows(list[Doc]):
         return dict.fromkeys(self[0])
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A task on LLaVA-format JSON, as its YAML and the suite describe it: the keywords of `load`."""
+
+    folder: Names = "."
+    """The task's folder, below its download's or, without a source, below the data root or the YAML's folder."""
+    train: Names = "train.json"
+    """The training file in it."""
+    test: Names = "test.json"
+    """The test file in it."""
+    images: Names | None = None
+    """The folder that image paths start from, below the download's; by default that of the file that names them."""
+    annotations: Names | None = None
+    """What scoring needs, below the download's folder or beside the test file: COCO captions, TextVQA's answers,
+    ScienceQA's problems."""
+    scoring: str = "strict/exact"
+    """Rules and kind of answer, such as "mcitlib/ad" (see `hpa_bench.data.rules`)."""
+    suffix: str | Mapping[str, str] = ""
+    """What a test question ends with; or several by answer, "*" for any other."""
+    source: str = ""
+    """The download, a key of SOURCES, or "" for a folder of one's own."""
+    data_root: str | None = None
+    """The folder of the user's downloads."""
+    data_folders: Mapping[str, str] | None = None
+    """By source, the folder of a download that lies elsewhere."""
+    rules: str | Mapping[str, str] | None = None
+    """Other rules than the task's: for all answers, or by their kind."""
+    config_source: str = ""
+    """The YAML, as lm-eval tells it."""
+
+    def scored_by(self) -> tuple[str, str]:
+        """Return the rules and the kind of answer.
+
+        Raises:
+            UserError: the rules do not score such answers.
+        """
+        own, kind = self.scoring.split("/")
+        chosen = (self.rules.get(kind) if isinstance(self.rules, Mapping) else self.rules) or own
+        if kind != CAPTION:
+            rule(chosen, kind)
+        elif chosen not in ("mcitlib", "strict"):
+            raise UserError(f"The rules {chosen!r} do not score captions: mcitlib and strict do.")
+        return chosen, kind
+
+    def base(self) -> tuple[Path, str]:
+        """Return the folder that the download lies in, and where to get it, or "".
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if self.source:
+            names, where_to_get = SOURCES[self.source]
+            root = Path(self.data_root or ".").expanduser()
+            default = next((name for name in names if (root / name).is_dir()), names[0])
+            return folder_of(self.source, self.data_root, self.data_folders, default, where_to_get), where_to_get
+        bases = [Path(self.data_root).expanduser()] if self.data_root else []
+        bases += [Path(self.config_source).parent]
+        wanted = [Path(name, file) for name in _listed(self.folder) for file in _listed(self.test)]
+        return next((base for base in bases if any((base / file).is_file() for file in wanted)), bases[0]), ""
+
+
 class Splits(Mapping[str, Rows]):
     """The train and the test split of a task, each read when it is first asked for.
 
     Args:
-        base: the folder that the download lies in.
-        folders: where the task's files may lie, below `base`.
-        files: by split, the names that its file may have.
-        images: where image paths may start, below `base`; None for the folder of the file that names them.
-        annotations: what scoring needs beside the test file, below `base` or beside that file.
-        scoring: rules and kind of answer.
-        suffix: what a test question ends with (see `load`).
-        where_to_get: the download's home, for errors; or "".
+        layout: where its files are, and how its answers are scored.
     """
 
-    def __init__(
-        self,
-        base: Path,
-        folders: Names,
-        files: Mapping[str, Names],
-        *,
-        images: Names | None,
-        annotations: Names | None,
-        scoring: str,
-        suffix: str | Mapping[str, str],
-        where_to_get: str,
-    ) -> None:
-        self.base = base
-        self._folders = [base / name for name in _listed(folders)]
-        self._files = files
-        self._images = images
-        self._annotations = annotations
-        self._scoring = scoring
-        self._suffix = suffix
-        self.where_to_get = where_to_get
+    def __init__(self, layout: Layout) -> None:
+        self._rules, self._kind = layout.scored_by()
+        self.base, self.where_to_get = layout.base()
+        self._folders = [self.base / name for name in _listed(layout.folder)]
+        self._files = {"train": layout.train, "test": layout.test}
+        self._layout = layout
         self._read: dict[str, Rows] = {}
 
     def __getitem__(self, split: str) -> Rows:
@@ -115,25 +156,27 @@ class Splits(Mapping[str, Rows]):
 
     def _image_root(self, file: Path, rows: Rows) -> Path:
         """Return the first folder that holds the first image; projects lay out the same download in several ways."""
-        roots = [file.parent] if self._images is None else [self.base / name for name in _listed(self._images)]
+        images = self._layout.images
+        roots = [file.parent] if images is None else [self.base / name for name in _listed(images)]
         first = next((doc["image"][0] for doc in rows if doc["image"]), None)
         return next((root for root in roots if first is not None and (root / first).is_file()), roots[0])
 
     def _make_test(self, rows: Rows, file: Path) -> None:
         """Put what only evaluation needs into the rows: how they are scored, the suffix, and the annotations."""
-        rules, kind = self._scoring.split("/")
-        suffixes = {"*": self._suffix} if isinstance(self._suffix, str) else self._suffix
+        rules, kind, annotated = self._rules, self._kind, self._layout.annotations
+        suffix = self._layout.suffix
+        suffixes = {"*": suffix} if isinstance(suffix, str) else suffix
         for doc in rows:
-            doc["scoring"] = self._scoring
+            doc["scoring"] = f"{rules}/{kind}"
             if kind == "grounding" and (wrong := check_box(doc, sized=rules == "coin")):
                 doc.setdefault("problem", wrong)
             doc["question"] += suffixes.get(doc["answer"], suffixes.get("*", ""))
-        if self._annotations is None:
+        if annotated is None:
             if kind == CAPTION:
                 for doc in rows:
                     doc["references"] = doc.get("answers") or [doc["answer"]]
             return
-        candidates = [folder / name for name in _listed(self._annotations) for folder in (self.base, file.parent)]
+        candidates = [folder / name for name in _listed(annotated) for folder in (self.base, file.parent)]
         needed = kind == CAPTION or (kind == "textvqa" and rules != "strict")
         if needed or any(candidate.is_file() for candidate in candidates):
             annotations = self._first(candidates, "annotation file")
@@ -149,68 +192,17 @@ class Splits(Mapping[str, Rows]):
         raise UserError(f"There is no {what} in {self.base} (looked for {names}){hint}.")
 
 
-def load(
-    *,
-    folder: Names = ".",
-    train: Names = "train.json",
-    test: Names = "test.json",
-    images: Names | None = None,
-    annotations: Names | None = None,
-    scoring: str = "strict/exact",
-    suffix: str | Mapping[str, str] = "",
-    source: str = "",
-    data_root: str | None = None,
-    data_folders: Mapping[str, str] | None = None,
-    rules: str | Mapping[str, str] | None = None,
-    config_source: str = "",
-    **_: Any,
-) -> Splits:
+def load(**keywords: Any) -> Splits:
     """Return the splits of a task on LLaVA-format JSON: the `custom_dataset` of its YAML.
 
     Args:
-        folder: the task's folder, below its download's or, without a source, below the data root or the YAML's folder.
-        train: the training file in it.
-        test: the test file in it.
-        images: the folder that image paths start from, below the download's; by default that of the file.
-        annotations: what scoring needs beside the test file: COCO captions, TextVQA's answers, ScienceQA's problems.
-        scoring: rules and kind of answer, such as "mcitlib/ad" (see `hpa_bench.data.rules`).
-        suffix: what a test question ends with; or several by answer, "*" for any other.
-        source: the download, a key of SOURCES, or "" for a folder of one's own.
-        data_root: the folder of the user's downloads.
-        data_folders: by source, the folder of a download that lies elsewhere.
-        rules: other rules than the task's: for all answers, or by their kind.
-        config_source: the YAML, as lm-eval tells it.
+        keywords: those of `Layout`; what else lm-eval hands on is for other tasks.
 
     Raises:
         UserError: a folder that does not exist, or rules that do not score such answers.
     """
-    own, kind = scoring.split("/")
-    chosen = (rules.get(kind) if isinstance(rules, Mapping) else rules) or own
-    if kind != CAPTION:
-        rule(chosen, kind)
-    elif chosen not in ("mcitlib", "strict"):
-        raise UserError(f"The rules {chosen!r} do not score captions: mcitlib and strict do.")
-    if source:
-        names, where_to_get = SOURCES[source]
-        root = Path(data_root or ".").expanduser()
-        default = next((name for name in names if (root / name).is_dir()), names[0])
-        base = folder_of(source, data_root, data_folders, default, where_to_get)
-    else:
-        bases = [Path(data_root).expanduser()] if data_root else []
-        bases += [Path(config_source).parent]
-        wanted = [Path(name, file) for name in _listed(folder) for file in _listed(test)]
-        base = next((base for base in bases if any((base / file).is_file() for file in wanted)), bases[0])
-        where_to_get = ""
-    return Splits(
-        base,
-        folder,
-        {"train": train, "test": test},
-        images=images,
-        annotations=annotations,
-        scoring=f"{chosen}/{kind}",
-        suffix=suffix,
-        where_to_get=where_to_get,
-    )
+    known = {field.name for field in fields(Layout)}
+    return Splits(Layout(**{name: value for name, value in keywords.items() if name in known}))
 
 
 def load_pairs(*, harmful_file: str | None = None, **_: Any) -> Splits:

@@ -1,15 +1,15 @@
 """A sample: one question about images and its answer, as training, calibration and generation see it.
 
-Samples are rows of lm-eval tasks, rendered through the task's own doc_to_* functions: training reads them here,
-evaluation through lm-eval itself, and both see the same prompts.
+Samples are rows of lm-eval tasks, rendered through the task's own doc_to_* functions, once for a run: what is trained
+on, what is hashed and what is stored beside a response are the same objects.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from hpa_bench.data.images import content_fields
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = "<image>"
 """Stands for an image in a prompt, as in lm-eval."""
+
+Kind = Literal["task", "safety", "benign", "source"]
+"""What a suite uses a set for."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Sample:
     target: str
     images: Sequence[Image]
     further: Sequence[tuple[str, str]] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What judges and reports are told beside it: its category, request and cluster, as far as its row has them."""
 
     @property
     def exchanges(self) -> list[tuple[str, str]]:
@@ -50,10 +55,10 @@ def content_hash(samples: Iterable[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         texts = [sample.id, *(text for exchange in sample.exchanges for text in exchange)]
-        fields = [text.encode() for text in texts]
-        fields += content_fields(sample.images)
+        parts = [text.encode() for text in texts]
+        parts += content_fields(sample.images)
         # Lengths keep one row's end from being read as another's beginning.
-        digest.update(repr([len(field) for field in fields]).encode())
-        for field in fields:
-            digest.update(field)
+        digest.update(repr([len(part) for part in parts]).encode())
+        for part in parts:
+            digest.update(part)
     return digest.hexdigest()

@@ -1,22 +1,29 @@
-"""lm-eval tasks: loaded by name, their rows rendered and checked."""
+"""lm-eval tasks: loaded by name, their rows rendered and checked. What is changed in lm-eval itself is changed here."""
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from lm_eval import utils
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
 
 from hpa_bench.data.images import ImageReader
 from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.errors import UserError, unknown
 
-if TYPE_CHECKING:
-    from lm_eval.api.task import Task
-
 Split = Literal["training", "validation", "test"]
+
+ABOUT = ("category", "request", "cluster")
+"""Keys of a row that go on to judges and reports."""
 
 
 def load_tasks(
@@ -75,8 +82,6 @@ class TaskLoader:
         return self._manager(include_defaults=True)
 
     def _manager(self, include_defaults: bool) -> Any:
-        from lm_eval.tasks import TaskManager
-
         with quiet():
             return TaskManager(include_path=self._folders, include_defaults=include_defaults, metadata=self._metadata)
 
@@ -177,6 +182,39 @@ def _score(task: Task, doc: Mapping[str, Any], response: str, what: str) -> None
         raise UserError(f"{what[0].upper()}{what[1:]} cannot be scored: {_reason(error)}.") from error
 
 
+def evaluated_samples(task: Task, limit: int | None = None) -> list[Sample]:
+    """Render the first rows of what lm-eval evaluates of a task, unchecked (see `check_task`)."""
+    docs, where = task.eval_docs, f"of task {task.task_name!r}"
+    reader = ImageReader(task, docs)
+    return [_render(task, doc, index, where, reader) for index, doc in islice(_rows(docs, where), limit)]
+
+
+def built_once(task: Task, limit: int | None, chat_template: Callable[..., str], tokenizer_name: str) -> Task:
+    """Return a copy of a task whose requests lm-eval builds now, without images, and not anew at every evaluation.
+
+    Args:
+        task: the task, which stays as it is.
+        limit: only its first so many rows.
+        chat_template: an lm-eval model's `apply_chat_template`.
+        tokenizer_name: an lm-eval model's name for its tokenizer.
+    """
+    task = copy.copy(task)
+    if task.config.doc_to_image is not None:
+        # lm-eval would open the images of all requests at once.
+        task.doc_to_image = lambda doc, *_: []  # type: ignore[method-assign]
+    with redirect_stderr(io.StringIO()):  # a bar for every task
+        task.build_all_requests(
+            limit=limit, apply_chat_template=True, chat_template=chat_template, tokenizer_name=tokenizer_name
+        )
+
+    def rewind(**_: Any) -> None:
+        for instance in task.instances:
+            instance.resps, instance.filtered_resps = [], {}
+
+    task.build_all_requests = rewind  # type: ignore[method-assign]
+    return task
+
+
 def sample_id(doc: Mapping[str, Any], index: int) -> str:
     """Return what a row is joined by: its `id`, else its `question_id`, else its place in the split."""
     for key in ("id", "question_id"):
@@ -218,8 +256,6 @@ def quiet() -> Iterator[None]:
 
 def _compile_templates_once() -> None:
     """Let lm-eval remember its compiled templates: it compiles one anew for every row, about half a millisecond."""
-    from lm_eval import utils
-
     if not hasattr(utils.env.from_string, "cache_info"):
         utils.env.from_string = lru_cache(maxsize=1024)(utils.env.from_string)
 
@@ -291,7 +327,8 @@ def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: 
             f"{what[0].upper()}{what[1:]} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
         ) from error
     further = [(str(question), str(answer)) for question, answer in doc.get("further") or ()]
-    return Sample(sample_id(doc, index), task.task_name, prompt, target, images, further)
+    about = {key: str(doc[key]) for key in ABOUT if doc.get(key) is not None}
+    return Sample(sample_id(doc, index), task.task_name, prompt, target, images, further, about)
 
 
 def _source(task: Task) -> str:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+
+from lm_eval.api.task import Task
 
 from hpa_bench.data.leakage import Leak, find_leaks
-from hpa_bench.data.samples import Sample
-from hpa_bench.data.tasks import TaskLoader, check_scoring, inspect_task
+from hpa_bench.data.samples import Kind, Sample
+from hpa_bench.data.tasks import Split, TaskLoader, check_scoring, inspect_task
 from hpa_bench.errors import MissingImage, UserError
-
-if TYPE_CHECKING:
-    from lm_eval.api.task import Task
-
-    from hpa_bench.data.tasks import Split
-
-Kind = Literal["task", "safety", "benign", "source"]
 
 
 @dataclass

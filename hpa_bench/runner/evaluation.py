@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -15,8 +12,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
 
 from hpa_bench.data.captions import CORPUS_METRICS
-from hpa_bench.data.images import ImageReader
-from hpa_bench.data.tasks import metric_of, quiet, row_name, sample_id, target_text
+from hpa_bench.data.tasks import built_once, evaluated_samples, metric_of, quiet, sample_id
 from hpa_bench.engines.base import Engine, Progress, Request
 from hpa_bench.errors import UserError
 from hpa_bench.models.prompts import render, render_prompt, tokenizer_of
@@ -55,14 +51,18 @@ class Evaluator:
     Args:
         tasks: lm-eval tasks by name (see `hpa_bench.data.tasks.load_tasks`).
         limit: only the first so many samples of each, for smoke runs.
+        samples: by task, its evaluated rows, rendered already (see `hpa_bench.data.tasks.check_task`), at least so
+            many; by default they are rendered here.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], limit: int | None = None) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task], limit: int | None = None, samples: Mapping[str, Sequence[Sample]] | None = None
+    ) -> None:
         self.tasks = dict(tasks)
         self.limit = limit
         self._prepared: dict[str, Task] = {}
         self._template = ""
-        self._asked: dict[str, dict[str, Response]] = {}
+        self._samples = dict(samples or {})
         self.corpus: dict[str, dict[str, float]] = {}
         """After `evaluate`: by task, the figures over the whole set that are no mean of its samples' scores."""
 
@@ -105,33 +105,15 @@ class Evaluator:
         )
 
     def _prepare(self, task: Task, model: EngineLM) -> Task:
-        """Return a copy of a task whose requests are built once for all stages; images as `ImageReader` has them."""
-        reader = ImageReader(task, docs := task.eval_docs)
-        task = copy.copy(task)
-        if task.config.doc_to_image is not None:
-            # lm-eval would open the images of all requests at once.
-            task.doc_to_image = lambda doc, *_: []  # type: ignore[method-assign]
-        with redirect_stderr(io.StringIO()):  # a bar for every task
-            task.build_all_requests(
-                limit=self.limit,
-                apply_chat_template=True,
-                chat_template=model.apply_chat_template,
-                tokenizer_name=model.tokenizer_name,
-            )
+        """Return a copy of a task whose requests are built once for all stages, with the images of its samples."""
+        if task.task_name not in self._samples:
+            self._samples[task.task_name] = evaluated_samples(task, self.limit)
+        samples = self._samples[task.task_name]
+        task = built_once(task, self.limit, model.apply_chat_template, model.tokenizer_name)
         for instance in task.instances:
             # One object instead of a list of images: lm-eval would write each as a PNG to log its hash.
-            index, doc = instance.doc_id, docs[instance.doc_id]
-            images = reader.images(doc, index, row_name(doc, index, f"of task {task.task_name!r}"))
+            images = samples[instance.doc_id].images
             instance.arguments = (instance.args[0], replace(_request(instance), images=images))
-
-        def rewind(**_: Any) -> None:
-            for instance in task.instances:
-                instance.resps, instance.filtered_resps = [], {}
-
-        task.build_all_requests = rewind  # type: ignore[method-assign]
-        self._asked[task.task_name] = {
-            sample_id(doc, index): _asked(task, doc, index) for index, doc in task.doc_iterator(limit=self.limit)
-        }
         return task
 
     def _responses(self, name: str, logged: Sequence[Mapping[str, Any]]) -> list[Response]:
@@ -139,8 +121,11 @@ class Evaluator:
         samples = [sample for sample in logged if sample["filter"] == logged[0]["filter"]]
         rows: list[Response] = []
         for sample, score in zip(samples, _scores(self.tasks[name], samples), strict=True):
-            asked = self._asked[name][sample_id(sample["doc"], sample["doc_id"])]
-            rows.append({**asked, "response": sample["resps"][0][0], "score": score})
+            asked = self._samples[name][sample["doc_id"]]
+            row = Response(
+                id=asked.id, prompt=asked.prompt, target=asked.target, response=sample["resps"][0][0], score=score
+            )
+            rows.append({**row, **asked.about})  # type: ignore[typeddict-item]
         return rows
 
 
@@ -204,21 +189,6 @@ def _corpus_figures(results: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of CORPUS_METRICS from lm-eval's results, which call them `name,filter`."""
     figures = {key.partition(",")[0]: value for key, value in results.items()}
     return {name: float(figures[name]) for name in CORPUS_METRICS if name in figures}
-
-
-def _asked(task: Task, doc: Mapping[str, Any], index: int) -> Response:
-    """Return a row as it is known before generation."""
-    row = Response(
-        id=sample_id(doc, index),
-        prompt=str(task.doc_to_text(doc)),
-        target=target_text(task, doc),
-        response="",
-        score=None,
-    )
-    for key in ("category", "request", "cluster"):
-        if doc.get(key) is not None:
-            row[key] = str(doc[key])  # type: ignore[literal-required]
-    return row
 
 
 def _request(instance: Instance) -> Request:

@@ -48,6 +48,8 @@ class RunData:
             metadata=suite.task_metadata(),
         )
         """The lm-eval tasks that every stage is scored on."""
+        self.samples: dict[str, list[Sample]] = {}
+        """By evaluated set: what is asked."""
         self.training: dict[str, list[Sample]] = {}
         """The training samples of each task, in which harmful pairs may stand."""
         self.poisoned: dict[str, dict[str, str]] = {}
@@ -65,8 +67,9 @@ class RunData:
             check_scoring(task)
             tested = check_task(task, suite.evaluation.split)
             self.hashes[name] = content_hash(tested)
-            self.thumbnails[name] = thumbnail_rows(tested[: suite.evaluation.limit])
-            del tested  # The images that it keeps; the next set's need the room.
+            self.samples[name] = tested[: suite.evaluation.limit]
+            self.thumbnails[name] = thumbnail_rows(self.samples[name])
+            del tested  # The images of those that are not asked about.
             if name in trained:
                 samples = check_task(task, "training")[: suite.training.limit]
                 self.hashes[f"{name}/training"] = content_hash(samples)

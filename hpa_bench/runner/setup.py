@@ -141,7 +141,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
         folder=run.path / "engine",
     )
     judges = [make_judge(judge, suite.task_metadata()) for judge in suite.judges]
-    evaluator = Evaluator(data.evaluated, limit=suite.evaluation.limit)
+    evaluator = Evaluator(data.evaluated, suite.evaluation.limit, data.samples)
     if is_main():
         _check_space(spec, run, base, stages, spec.method.mergeable)
         run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
