@@ -74,7 +74,7 @@ def test_a_plugin_that_raises_on_import_is_named_with_its_exception(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "No plugin file"), ("x = 1\n", "defines no method, engine, judge or")]
+    ("content", "message"), [(None, "No plugin file"), ("x = 1\n", "defines no method, engine, judge, launcher or")]
 )
 def test_a_plugin_without_a_method_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "mine.py"
