@@ -54,6 +54,32 @@ def answer(folder: Path, template: Path | None = None) -> list[str]:
     return HFEngine(model, processor).generate([Request(render_prompt(processor, PROMPT), [image], 8)])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_code_in_a_models_folder_is_never_run(tmp_path: Path, monkeypatch, known: bool) -> None:
+    folder = save("llava", tmp_path / "model")
+    ran = tmp_path / "ran"
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemExit\n")
+    classes = {"AutoConfig": "own.C", "AutoModelForImageTextToText": "own.M", "AutoProcessor": "own.P"}
+    for file in folder.glob("*config.json"):
+        settings = json.loads(file.read_text()) | {"auto_map": classes}
+        file.write_text(json.dumps(settings if known else settings | {"model_type": "own"}))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+
+    if known:
+        load_model(folder)
+    else:
+        assert "is no checkpoint of an image-text-to-text model" in refused(str(folder))
+    assert not ran.exists()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = save("llava", tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+    assert "expected config.json, safetensors" in refused(str(folder))
+
+
 def test_an_older_layout_is_read_and_written_as_it_is(tmp_path: Path) -> None:
     save("llava", tmp_path / "new")
     older = older_layout(save("llava", tmp_path / "older"))

@@ -5,6 +5,7 @@ import pytest
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import check_task, load_tasks, sample_id, training_samples
 from hpa_bench.errors import UserError
+from hpa_bench.suite import package_task_folders
 from tests.lmeval_tasks import row, rows, write_task
 
 
@@ -31,6 +32,18 @@ def test_validation_can_stand_in_for_test(tmp_path):
 
 
 @pytest.mark.slow
+def test_that_a_yaml_is_code_is_said_once_of_a_folder_and_not_of_the_packages(tmp_path, caplog):
+    for name in ("colours", "shapes"):
+        write_task(tmp_path, name, {"training": rows(2), "test": rows(2)})
+        load(tmp_path, name)
+        load(tmp_path, name)
+    load_tasks(["tiny_ad", "tiny_harmful"], package_task_folders())
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The tasks in {tmp_path} are code, which `!function` runs: use folders that you trust."
+    ]
+
+
 def test_unknown_task_names_the_nearest(tmp_path):
     write_task(tmp_path, "colours", {"test": [row(1)]})
 

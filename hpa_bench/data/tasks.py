@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,8 @@ from lm_eval.tasks import TaskManager
 from hpa_bench.data.images import ImageReader
 from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.errors import UserError, unknown
+
+log = logging.getLogger(__name__)
 
 Split = Literal["training", "validation", "test"]
 
@@ -260,8 +264,23 @@ def _compile_templates_once() -> None:
         utils.env.from_string = lru_cache(maxsize=1024)(utils.env.from_string)
 
 
+@cache
+def _remark(folder: Path) -> None:
+    """Say once, in a run's first process, that the YAMLs of a folder are code, unless it came with a package."""
+    if os.environ.get("RANK", "0") == "0" and not any(folder.is_relative_to(own) for own in _installed()):
+        log.warning("The tasks in %s are code, which `!function` runs: use folders that you trust.", folder)
+
+
+@cache
+def _installed() -> list[Path]:
+    """Return the folders of the tasks that came with this package and with lm-eval."""
+    specs = [find_spec(name) for name in ("hpa_bench.tasks", "hpa_bench.safety_sets", "lm_eval")]
+    return [Path(place).resolve() for spec in specs if spec for place in spec.submodule_search_locations or ()]
+
+
 def _load(manager: Any, name: str, split: Split) -> Task:
     source = manager.task_index[name].yaml_path
+    _remark(Path(source).resolve().parent)
     try:
         task: Task = manager.load([name])["tasks"][name]
     except UserError:

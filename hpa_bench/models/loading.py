@@ -34,6 +34,9 @@ from hpa_bench.machine.device import explained_shortage
 from hpa_bench.models.config import read_chat_template
 from hpa_bench.models.weights import BESIDE_WEIGHTS
 
+NO_CODE: Any = {"trust_remote_code": False}
+"""For transformers: run no Python file of a model's folder, and do not ask whether to."""
+
 
 def load_processor(path: str | Path, chat_template: str | Path | None = None) -> Any:
     """Return the processor of a checkpoint.
@@ -45,11 +48,11 @@ def load_processor(path: str | Path, chat_template: str | Path | None = None) ->
     Raises:
         UserError: the template cannot be read.
     """
-    kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path)), None)
+    kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path, **NO_CODE)), None)
     if kind is not None and "video_processor" in kind.get_attributes() and not is_torchvision_available():
         processor = _without_videos(kind, path)
     else:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path, **NO_CODE)
     if chat_template is not None:
         processor.chat_template = read_chat_template(chat_template)
     return processor
@@ -63,7 +66,7 @@ def _without_videos(kind: Any, path: str | Path) -> Any:
     images_only: Any = type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: kept)})
     settings, _ = images_only.get_processor_dict(path)
     settings.pop("video_processor", None)
-    arguments = [parts[name].from_pretrained(path) if name in parts else None for name in names]
+    arguments = [parts[name].from_pretrained(path, **NO_CODE) if name in parts else None for name in names]
     processor = images_only.from_args_and_dict(arguments, settings)
     # SmolVLM asks for these while it renders its chat template.
     processor.video_processor = SimpleNamespace(num_frames=None, fps=None)
@@ -120,10 +123,10 @@ def load_model(
     folder = checkpoint_folder(str(path))
     with _quiet():
         try:
-            sees = type(AutoConfig.from_pretrained(folder)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            sees = type(AutoConfig.from_pretrained(folder, **NO_CODE)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(folder, chat_template)
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model = kind.from_pretrained(folder, dtype=dtype)
+            model = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE)
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
