@@ -6,7 +6,9 @@ from hpa_bench import redact
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge
 from hpa_bench.redact import clean, hide, redacted, visible
+from hpa_bench.runner.events import LOG, EventLog, Events, read_log
 from hpa_bench.runner.judging import judge_run
+from hpa_bench.runner.run import _told
 from tests.run_folders import SAFETY, write_run
 
 LEAKS = [
@@ -92,3 +94,15 @@ def test_reasons_that_a_run_keeps(tmp_path, caplog, kind):
         assert LEAKS[0] not in text and "\x1b" not in text
     assert "␛[2J refused: key [redacted]" in failed
     assert "␛[2J refused: key [redacted]" in (kept if kind is UserError else caplog.text)
+
+
+def test_reasons_that_observers_and_the_log_of_a_run_get(tmp_path):
+    said = f"\x1b[2J refused: key {LEAKS[0]}"
+    events = Events([EventLog(tmp_path)])
+    with pytest.raises(UserError), _told(events):
+        events.warn(said)
+        raise UserError(said)
+
+    assert [row.get("text") or row["reason"] for row in read_log(tmp_path / LOG)] == 2 * [
+        "␛[2J refused: key [redacted]"
+    ]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
+from hpa_bench.redact import clean
 from hpa_bench.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -234,7 +235,7 @@ class Events:
 
     def warn(self, text: str) -> None:
         """Tell all what goes wrong without ending the run."""
-        self.emit(Warned(text=text))
+        self.emit(Warned(text=clean(text)))
 
 
 def read_log(path: Path) -> Iterable[Mapping[str, object]]:

@@ -16,6 +16,7 @@ from hpa_bench.files import atomic, write_json, write_jsonl
 from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.processes import barrier, from_main, is_main, together
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
+from hpa_bench.redact import clean
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
 from hpa_bench.runner.context import Contexts
@@ -298,5 +299,5 @@ def _told(events: Events) -> Iterator[None]:
         yield
     except BaseException as error:
         known = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".removesuffix(": ")
-        events.emit(Failed(reason="stopped" if isinstance(error, KeyboardInterrupt) else known))
+        events.emit(Failed(reason="stopped" if isinstance(error, KeyboardInterrupt) else clean(known)))
         raise
