@@ -75,6 +75,22 @@ def test_engine_answers_reach_their_rows(tasks, engine):
     assert [each["response"] for each in found["colours"]] == alone
 
 
+def test_rows_that_are_rendered_already_are_asked_as_they_are(folder, engine, monkeypatch):
+    tasks = load_tasks(["colours"], [folder])
+    samples = {"colours": check_task(tasks["colours"], "test")}
+    opened, asked = [], []
+    monkeypatch.setattr(tasks["colours"], "doc_to_image", lambda doc: opened.append(doc))
+    monkeypatch.setattr(engine, "generate", lambda requests, _=None: asked.extend(requests) or ["red"] * len(requests))
+
+    found = Evaluator(tasks, samples=samples).evaluate(engine)["colours"]
+
+    assert opened == []
+    assert all(request.images is sample.images for request, sample in zip(asked, samples["colours"], strict=True))
+    assert [(row["id"], row["prompt"], row["target"]) for row in found] == [
+        (sample.id, sample.prompt, sample.target) for sample in samples["colours"]
+    ]
+
+
 def test_stages_do_not_mix(tasks, engine):
     evaluator = Evaluator(tasks)
     first = evaluator.evaluate(engine)

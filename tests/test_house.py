@@ -11,8 +11,6 @@ IMPORTS_ONCE = 214
 """Import statements inside functions of hpa_bench/ and baselines/ at e2221df, before they were cut to a quarter."""
 
 TO_COME = {
-    "hpa_bench/data/llava_format.py": {"load"},
-    "hpa_bench/engines/vllm.py": {"VLLMEngine"},
     "hpa_bench/report/groups.py": {"Condition"},
     "hpa_bench/results/run_folder.py": {"RunFolder"},
     "hpa_bench/results/runs.py": {"Run"},
@@ -22,13 +20,7 @@ TO_COME = {
 IMPORTS_TO_COME = {
     "hpa_bench/cli/compare.py": 11,
     "hpa_bench/cli/judge.py": 9,
-    "hpa_bench/data/captions.py": 5,
-    "hpa_bench/engines/hf.py": 3,
-    "hpa_bench/engines/vllm.py": 7,
-    "hpa_bench/engines/vllm_server.py": 3,
     "hpa_bench/judges/openai.py": 3,
-    "hpa_bench/machine/device.py": 3,
-    "hpa_bench/machine/processes.py": 7,
     "hpa_bench/report/figures.py": 16,
     "hpa_bench/report/terminal.py": 6,
 }

@@ -11,12 +11,11 @@ corpus figure, because BLEU and METEOR of a corpus are made from its counts, not
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hpa_bench.errors import UserError
 
@@ -78,36 +77,6 @@ def _hashable(items: Sequence[Item]) -> tuple[Item, ...]:
 @lru_cache(maxsize=4)
 def _scored(items: tuple[Item, ...], java: bool) -> tuple[float, tuple[float, ...]]:
     check_captions(java)
-    from pycocoevalcap.bleu.bleu import Bleu
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
+    from hpa_bench.data.coco import scores
 
-    tokens = _ptb_tokens if java else _words
-    said = tokens([[caption] for caption, _ in items])
-    references = tokens([list(wanted) for _, wanted in items])
-    scorers: list[Any] = [partial(Bleu(4).compute_score, verbose=0), Rouge().compute_score, Cider().compute_score]
-    if java:
-        from pycocoevalcap.meteor.meteor import Meteor
-
-        scorers.append(Meteor().compute_score)
-    corpus: list[float] = []
-    samples: list[Sequence[float]] = []
-    for score in scorers:
-        whole, each = score(references, said)
-        several = isinstance(whole, list)
-        corpus += whole if several else [float(whole)]
-        samples += each if several else [each]
-    own = tuple(float(sum(values) / len(values)) for values in zip(*samples, strict=True))
-    return float(sum(corpus) / len(corpus)), own
-
-
-def _words(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
-    return {index: [" ".join(re.findall(r"\w+", text.lower())) for text in row] for index, row in enumerate(texts)}
-
-
-def _ptb_tokens(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
-    # An empty last line would be lost; punctuation is removed anyway.
-    rows = {index: [{"caption": text.strip() or "."} for text in row] for index, row in enumerate(texts)}
-    return PTBTokenizer().tokenize(rows)
+    return scores(items, java)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpa_bench.engines.base import Engine, Progress, Request
-from hpa_bench.machine.processes import gather_in_order, processes, rank
+from hpa_bench.machine.group import gather_in_order
+from hpa_bench.machine.processes import processes, rank
 
 if TYPE_CHECKING:
     from hpa_bench.models.weights import Checkpoint, Weights

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safetensors import safe_open
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -58,8 +60,6 @@ class WorkerExtension:
                 module.quant_method.process_weights_after_loading(module)
 
     def _read(self, parts: Sequence[Tensors]) -> Iterator[tuple[str, Tensor]]:
-        from safetensors import safe_open
-
         known = {name for name, _ in self.model_runner.get_model().named_modules()}  # type: ignore[attr-defined]
         for part in parts:
             with safe_open(part.file, framework="pt") as file:

@@ -20,7 +20,8 @@ from hpa_bench.errors import UserError, unknown
 from hpa_bench.files import atomic
 from hpa_bench.machine.device import choose_device
 from hpa_bench.machine.disk import check_space, peak_bytes
-from hpa_bench.machine.processes import barrier, from_main, is_main, together
+from hpa_bench.machine.group import barrier, from_main, together
+from hpa_bench.machine.processes import is_main
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import attach_lora
 from hpa_bench.models.config import LoRAConfig

@@ -14,7 +14,8 @@ from hpa_bench.engines.sharded import ShardedEngine
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic, write_json, write_jsonl
 from hpa_bench.machine.device import choose_device, explained_shortage
-from hpa_bench.machine.processes import barrier, from_main, is_main, together
+from hpa_bench.machine.group import barrier, from_main, together
+from hpa_bench.machine.processes import is_main
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
 from hpa_bench.redact import clean
 from hpa_bench.results.run_folder import RunFolder, StageFolder

@@ -19,7 +19,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_json
 from hpa_bench.machine.device import explained_shortage
-from hpa_bench.machine.processes import barrier, is_main, processes
+from hpa_bench.machine.group import barrier
+from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.prompts import IGNORED, training_batch
 from hpa_bench.results.seals import check, read_seal, seal_of
