@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from hpa_bench.errors import UserError, unknown
 
 M = TypeVar("M", bound=BaseModel)
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_BRACKETS = re.compile(r"[\[\]{}]")
+DEEPEST = 50
+"""Open brackets of YAML: a configuration has a few."""
 _NEXT_SETTING = re.compile(r":(?=[A-Za-z_][\w.]*=)")
 
 
@@ -38,7 +42,31 @@ def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
             raise UserError(f"The key {path!r} {where} is missing: it has no default, so give it a value.") from None
         if first["type"] == "value_error":  # Of our own validators, whose sentence names the keys.
             raise UserError(f"Bad value {where}: {first['ctx']['error']}.") from None
-        raise UserError(f"Bad value for {path} {where}: {first['msg']} (got {first['input']!r}).") from None
+        raise UserError(f"Bad value for {path} {where}: {first['msg']} (got {_shown(first['input'])}).") from None
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: its beginning, however large or deep it is."""
+    shown = reprlib.Repr()  # The arguments of its construction are newer than the oldest Python here.
+    shown.maxlevel, shown.maxdict, shown.maxlist, shown.maxstring, shown.maxother = 2, 3, 3, 80, 80
+    return shown.repr(value)
+
+
+def read_yaml(text: str) -> Any:
+    """Return what YAML says.
+
+    Raises:
+        ValueError: it is not valid, or nested more than `DEEPEST` brackets deep, which would take minutes to find out.
+    """
+    depth = 0
+    for mark in _BRACKETS.findall(text):
+        depth += 1 if mark in "[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} brackets are open at once")
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -65,8 +93,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"Bad setting {setting!r}: expected key=value.")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+            parsed = read_yaml(value)
+        except ValueError:
             parsed = value
         # YAML 1.1 reads 1e-4 as text, for want of a point.
         values[key.strip()] = float(parsed) if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed) else parsed

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 
-from hpa_bench.config import parse
+from hpa_bench.config import parse, read_yaml
 from hpa_bench.data.samples import Kind as SetKind
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.models.config import LoRAConfig
@@ -20,33 +19,39 @@ HARMFUL_PAIRS = "harmful_pairs"
 """The task that reads a file of harmful pairs."""
 
 
+MOST = 2**16
+"""Samples that may go together, in any place: more is a slip of the pen, which would only fail hours later."""
+Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=128)]
+"""What names files and folders of a run: word characters, dots, hyphens and plus signs."""
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrainingConfig(_Section):
     """The fine-tuning of one stage (Hugging Face Trainer, AdamW)."""
 
     learning_rate: float = Field(2e-4, ge=0)
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(16, ge=1)
+    epochs: float = Field(1, gt=0, le=10_000)
+    batch_size: int = Field(16, ge=1, le=MOST)
     """Samples of one forward pass, at most."""
-    gradient_accumulation: int = Field(1, ge=1)
+    gradient_accumulation: int = Field(1, ge=1, le=MOST)
     """An optimiser step takes `batch_size * gradient_accumulation` samples, however many processes share them."""
     gradient_checkpointing: bool = False
     """Keep no activations inside decoder blocks and compute them again: less memory for one forward pass more."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights, in training, calibration and generation (adapters train in float32); auto: bfloat16 on a
     GPU, float32 on a CPU."""
-    scheduler: str = "cosine"
+    scheduler: Literal["constant", "constant_with_warmup", "cosine", "inverse_sqrt", "linear", "polynomial"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(500, ge=1)
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
     keep_weights: bool = False
     """Keep every stage's weights and method state, so that a run can be taken up from any stage (`--from-stage`)."""
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read and prepare samples ahead; by default 4 (or a core each) on a GPU, and none on a CPU."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many samples of a task only; for smoke runs."""
@@ -76,8 +81,8 @@ class CalibrationConfig(_Section):
 
     safety_set: str | None = None
     """A task whose training split holds harmful requests; the aligned model answers them itself."""
-    safety_samples: int = Field(8, ge=1)
-    task_samples: int = Field(128, ge=1)
+    safety_samples: int = Field(8, ge=1, le=MOST)
+    task_samples: int = Field(128, ge=1, le=MOST)
 
 
 class EvaluationConfig(_Section):
@@ -87,7 +92,7 @@ class EvaluationConfig(_Section):
     """`hf`, `vllm`, a plugin's, or `auto` (see `hpa_bench.engines.choice`)."""
     engines: dict[str, dict[str, Any]] = {}
     """Options of engines, by their names, such as `{vllm: {tensor_parallel_size: 2}}` (see docs/engines.md)."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=MOST)
     """Requests that Hugging Face generates at a time."""
     split: Literal["test", "validation"] = "test"
     """`validation` is for choosing hyper-parameters; published numbers come from `test`."""
@@ -99,7 +104,7 @@ class Suite(_Section):
     """A benchmark suite. Paths that start with `.` are relative to the suite's file, in `--set` to where one stands;
     other models are hub names."""
 
-    name: str
+    name: Name
     description: str = ""
     model: str | None
     """The safety-aligned model, theta_0; null where only the user can have it."""
@@ -107,11 +112,11 @@ class Suite(_Section):
     """Which model the suite is meant for, where it names none."""
     unaligned_model: str | None = None
     """The same model before its safety alignment, for methods that need it."""
-    tasks: list[str] = Field(min_length=1)
+    tasks: list[Name] = Field(min_length=1)
     """lm-eval tasks in training order."""
-    safety_sets: list[str] = []
+    safety_sets: list[Name] = []
     """lm-eval tasks of harmful requests; MASR averages exactly these."""
-    benign_sets: list[str] = []
+    benign_sets: list[Name] = []
     """lm-eval tasks of harmless requests, for over-refusal."""
     judges: list[str] = ["keyword"]
     """Who decides refusals, options after colons as in `openai:model=gpt-4o`; the first gives ASR, MASR and DASR in
@@ -137,7 +142,7 @@ class Suite(_Section):
     training: TrainingConfig = TrainingConfig()
     gpu: bool = False
     """Whether it asks for a GPU; without one, only an explicit `--device cpu` runs it."""
-    cpu_threads: int | None = Field(None, ge=1)
+    cpu_threads: int | None = Field(None, ge=1, le=1024)
     """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -276,9 +281,13 @@ def read_suite(name: str) -> tuple[dict[str, Any], Path]:
         if not path.is_file():
             raise unknown("suite", name, bundled_suites(), "(or give the path of a .yaml file)")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"The suite {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"The suite {path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"The suite {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"The suite {path} is not valid YAML: {error}.") from None
     if not isinstance(values, dict):
         raise UserError(f"The suite {path} is not a YAML mapping: expected keys such as name, model and tasks.")
     return values, path.parent

@@ -1,5 +1,7 @@
 """What a suite refuses before anything is loaded."""
 
+from pathlib import Path
+
 import pytest
 
 from hpa_bench.errors import UserError
@@ -19,3 +21,49 @@ def test_sets_and_rates_that_contradict_each_other_are_one_sentence(settings: li
     with pytest.raises(UserError, match=sentence) as caught:
         make_spec(RunOptions("tiny", "hpa", settings=settings))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("training.learning_rate=.nan", "training.learning_rate in suite 'tiny': Input should be a finite number"),
+        ("training.epochs=.inf", "training.epochs"),
+        ("training.batch_size=1000000000", r"less than or equal to 65536 \(got 1000000000\)"),
+        ("training.scheduler=cosin", "'cosine'"),
+        ("training.weight_decay=-1", "greater than or equal to 0"),
+        ("lora.rank=0", "lora.rank"),
+        ("lora.dropout=1", "less than 1"),
+        ("name=../elsewhere", "name"),
+        ("safety_sets=[../../set]", "safety_sets.0"),
+        ("cpu_threads=0", "cpu_threads"),
+    ],
+)
+def test_impossible_values_are_one_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        make_spec("tiny", "seqft", settings=[setting])
+    assert "\n" not in str(caught.value)
+
+
+LAYERS = (f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))
+BOMB = "\n".join(["a0: &a0 [x, x]", *LAYERS, "tasks: *a9"])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"name: caf\xe9\n", r"not UTF-8 text \(byte 9\): save it as UTF-8"),
+        (b"[" * 20_000, "more than 50 brackets are open"),
+        (b"name: [\n", "not valid YAML"),
+        (b"- a list\n", "not a YAML mapping"),
+        (f"name: bomb\nmodel: null\n{BOMB}\n".encode(), "Unknown key 'a0'|Bad value for tasks"),
+        (b"name: x\nmodel: null\ntasks: [2001-02-30]\n", "not valid YAML"),
+        (b"", "not a YAML mapping"),
+    ],
+)
+def test_a_broken_suite_file_is_one_sentence_at_once(content: bytes, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_bytes(content)
+
+    with pytest.raises(UserError, match=sentence) as caught:
+        make_spec(str(file), "seqft")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000

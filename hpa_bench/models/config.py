@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hpa_bench.errors import UserError
 
@@ -12,13 +12,13 @@ from hpa_bench.errors import UserError
 class LoRAConfig(BaseModel):
     """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    rank: int = 16
+    rank: int = Field(16, ge=1, le=2**16)
     """r, the rank of the update."""
-    alpha: int = 32
+    alpha: int = Field(32, ge=1, le=2**20)
     """The update is scaled by alpha / r."""
-    dropout: float = 0.0
+    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 def read_chat_template(path: str | Path) -> str:
