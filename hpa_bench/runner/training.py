@@ -87,14 +87,16 @@ def train(
     Raises:
         UserError: the loss became NaN or infinite; the message says at which step. Or a GPU's memory is full.
     """
+    window = _Window()
     trainer = _StageTrainer(
         training,
+        window,
         model=model,
         args=_arguments(training, on_gpu=next(model.parameters()).is_cuda),
         train_dataset=samples,
         data_collator=partial(training_batch, training.processor),
     )
-    trainer.add_callback(_Report(trainer, on_step))
+    trainer.add_callback(_Report(window, on_step))
     trainer.remove_callback(PrinterCallback)
     # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
     marks = training.folder.glob(f"checkpoint-*/{_WHOLE}")
@@ -193,13 +195,21 @@ def _recomputing(model: Any, on: bool) -> Iterator[None]:
         model.gradient_checkpointing_disable()
 
 
+@dataclass
+class _Window:
+    """The optimiser step at work. The trainer's callback holds this and not the trainer, which would keep both alive,
+    and the model on the GPU with them."""
+
+    loss: float = 0.0
+    """The sum of what its micro-batches have contributed."""
+
+
 class _StageTrainer(Trainer):
-    def __init__(self, training: Training, **arguments: Any) -> None:
+    def __init__(self, training: Training, window: _Window, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._method = training.method
         self._where = training.where
-        self.window_loss = 0.0
-        """The sum of what the micro-batches of the step at work have contributed to its loss."""
+        self._window = window
 
     def compute_loss(
         self,
@@ -223,8 +233,8 @@ class _StageTrainer(Trainer):
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         loss = super().training_step(*arguments, **keywords)
-        self.window_loss += loss.item()
-        if not math.isfinite(self.window_loss):
+        self._window.loss += loss.item()
+        if not math.isfinite(self._window.loss):
             step, steps = self.state.global_step + 1, self.state.max_steps
             raise UserError(
                 f"The training loss became {loss.item()} at step {step} of {steps} in {self._where}:"
@@ -234,8 +244,8 @@ class _StageTrainer(Trainer):
 
 
 class _Report(TrainerCallback):
-    def __init__(self, trainer: _StageTrainer, on_step: Callable[[Step], None]) -> None:
-        self._trainer = trainer
+    def __init__(self, window: _Window, on_step: Callable[[Step], None]) -> None:
+        self._window = window
         self._on_step = on_step
         self._began = time.perf_counter()
         self._rate = 0.0
@@ -257,6 +267,6 @@ class _Report(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now = time.perf_counter()
         seconds, self._began = now - self._began, now
-        loss, self._trainer.window_loss = self._trainer.window_loss, 0.0
+        loss, self._window.loss = self._window.loss, 0.0
         samples = args.train_batch_size * args.gradient_accumulation_steps * processes()
         self._on_step(Step(state.global_step, state.max_steps, loss, self._rate, seconds, samples / max(seconds, 1e-9)))
