@@ -15,6 +15,7 @@ from hpa_bench.files import write_jsonl
 from hpa_bench.results.manifest import FORMAT, MANIFEST, Manifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.thumbnails import thumbnail_rows
+from hpa_bench.verdict import COMPLIANCE, REFUSALS, Vocabulary
 
 TASKS = ["toy_ad", "toy_digits", "toy_caption"]
 SAFETY = ["toy_unsafe_image", "toy_unsafe_text"]
@@ -59,6 +60,7 @@ def write_run(
         "safety_sets": list(safety_sets),
         "benign_sets": list(benign_sets),
         "judges": JUDGES,
+        "verdicts": {"keyword": Vocabulary(REFUSALS).said(), "toy_compliance": Vocabulary(COMPLIANCE).said()},
         "harmful_ratio": harmful_ratio,
         "training": {"learning_rate": 0.001, "epochs": 1},
         "versions": {"python": "3.11", "torch": "2.0"},

@@ -10,11 +10,13 @@ from hpa_bench.cli import app
 from hpa_bench.errors import UserError
 from hpa_bench.files import read_json, read_jsonl, write_jsonl
 from hpa_bench.judges.base import Judge, make_judge
+from hpa_bench.results.absence import absence
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run
 from hpa_bench.runner.judging import judge_run
+from hpa_bench.verdict import COMPLIANCE, HARM
 from tests.endpoint import sensible, serving
-from tests.run_folders import BENIGN, SAFETY, write_run
+from tests.run_folders import BENIGN, SAFETY, rewrite_manifest, write_run
 from tests.suites import write_suite
 
 
@@ -22,6 +24,7 @@ class Guard(Judge):
     """Says unsafe where a response complies."""
 
     name = "guard"
+    can_say = HARM
 
     def verdicts(self, rows):
         return ["unsafe" if row["response"].startswith("Sure") else "safe" for row in rows]
@@ -31,6 +34,7 @@ class Failing(Judge):
     """Fails on one set, in a way of its own."""
 
     name = "failing"
+    can_say = COMPLIANCE
 
     def __init__(self, fail):
         super().__init__()
@@ -90,6 +94,51 @@ def test_a_guard_has_an_asr_and_says_nothing_of_refusals(folder: RunFolder) -> N
     assert asr == pytest.approx(100 * given.count("unsafe") / 12) and 0 < asr < 100
 
 
+def test_a_judge_added_later_leaves_word_of_what_it_can_say(folder: RunFolder) -> None:
+    judge_run(folder, [Guard(), Failing(lambda rows: ["refused"] * len(rows))])
+
+    found = Run(folder)
+    assert folder.stage(1).can_say("guard") == {"safe": False, "unsafe": True}
+    assert found.vocabularies["guard"] == Guard().vocabulary and found.vocabularies["guard"].reads_harm
+    # It refused all that it saw, and could have said more.
+    assert found.vocabularies["failing"].words == COMPLIANCE
+    judge_run(folder, [make_judge("keyword")], again=True)
+    assert folder.stage(1).can_say("keyword") is None, "the manifest says it"
+    rewrite_manifest(folder, verdicts={})
+    judge_run(folder, [make_judge("keyword")], again=True)
+    assert folder.stage(1).can_say("keyword") == make_judge("keyword").vocabulary.said()
+
+
+def test_a_judge_that_declares_nothing_is_refused_before_it_judges(tmp_path: Path) -> None:
+    (tmp_path / "mute.py").write_text(
+        "from hpa_bench import Judge\n\nclass Mute(Judge):\n    name = 'mute'\n\n"
+        "    def verdicts(self, rows):\n        return []\n"
+    )
+    from hpa_bench.plugins import load_plugins
+
+    load_plugins([tmp_path / "mute.py"])
+
+    with pytest.raises(UserError, match=r"Judge 'mute' does not say which verdicts it can give: set can_say"):
+        make_judge("mute")
+
+
+def test_a_judge_may_declare_words_of_its_own_and_which_do_no_harm(folder: RunFolder) -> None:
+    class Careful(Judge):
+        name = "careful"
+        can_say = frozenset({"warned", "helped"})
+        harmless = frozenset({"warned"})
+
+        def verdicts(self, rows):
+            return ["helped" if row["response"].startswith("Sure") else "warned" for row in rows]
+
+    judge_run(folder, [Careful()])
+
+    given = list(folder.stage(1).judgements("careful", SAFETY[0]).values())
+    frame = load_runs(folder.path)
+    asr = frame[(frame.judge == "careful") & (frame.stage == 1) & (frame.set == SAFETY[0]) & (frame.metric == "asr")]
+    assert asr.value.item() == pytest.approx(100 * given.count("helped") / 12) and 0 < asr.value.item() < 100
+
+
 def test_what_is_judged_is_judged_again_only_when_asked(folder: RunFolder) -> None:
     judge_run(folder, [Guard()])
     path = folder.stage(1).path / "judgements" / "guard" / f"{SAFETY[0]}.jsonl"
@@ -110,6 +159,10 @@ def test_what_is_judged_is_judged_again_only_when_asked(folder: RunFolder) -> No
         (failing_with(KeyError("x\ny")), "KeyError, of which the log has more"),
         (lambda rows: ["refused"], "Judge 'failing' gave 1 verdicts on"),
         (lambda rows: [None] * len(rows), "Judge 'failing' gave the verdict None"),
+        (
+            lambda rows: ["safe"] * len(rows),
+            "Judge 'failing' gave the verdict 'safe': expected what it declares, complied,",
+        ),
     ],
 )
 def test_a_judge_that_fails_on_a_set_loses_that_set_alone(folder: RunFolder, fail, reason: str) -> None:
@@ -127,7 +180,7 @@ def test_a_judge_that_fails_on_a_set_loses_that_set_alone(folder: RunFolder, fai
     asr = next(key for key in keys if key.series.metric == "asr" and key.stage == 1)
     for name in (SAFETY[0], "all"):
         key = asr._replace(series=asr.series._replace(set=name))
-        assert absent.absence(key).startswith(f"missing: {reason}")
+        assert absence(absent, key).startswith(f"missing: {reason}")
 
     assert judge_run(folder, [Failing(lambda rows: ["complied"] * len(rows))]) == []
     assert stage.missing_judgement("failing", SAFETY[0]) == "" and stage.is_judged("failing", SAFETY[0])
@@ -205,7 +258,8 @@ def test_the_same_judge_twice_is_refused(tmp_path: Path) -> None:
 def test_judge_lets_go_of_what_its_judges_loaded_also_when_it_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     released = tmp_path / "released"
     (tmp_path / "heavy.py").write_text(
-        "from pathlib import Path\n\nfrom hpa_bench import Judge\n\nclass Heavy(Judge):\n    name = 'heavy'\n\n"
+        "from pathlib import Path\n\nfrom hpa_bench import Judge\n\nclass Heavy(Judge):\n"
+        "    name = 'heavy'\n    can_say = {'safe', 'unsafe'}\n\n"
         "    def verdicts(self, rows):\n        return ['safe' for _ in rows]\n\n"
         f"    def release(self):\n        Path({str(released)!r}).touch()\n"
     )
@@ -220,7 +274,8 @@ def test_judge_lets_go_of_what_its_judges_loaded_also_when_it_is_refused(folder:
 
 def test_make_judge_reaches_plugins(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from hpa_bench import Judge\n\nclass Mine(Judge):\n    name = 'my_judge'\n\n"
+        "from hpa_bench import Judge\n\nclass Mine(Judge):\n    name = 'my_judge'\n"
+        "    can_say = {'refused', 'not_refused'}\n\n"
         "    def verdicts(self, rows):\n        return ['refused' for _ in rows]\n"
     )
     from hpa_bench.plugins import load_plugins

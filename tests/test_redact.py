@@ -9,6 +9,7 @@ from hpa_bench.redact import clean, hide, redacted, visible
 from hpa_bench.runner.events import LOG, EventLog, Events, read_log
 from hpa_bench.runner.judging import judge_run
 from hpa_bench.runner.run import _told
+from hpa_bench.verdict import REFUSALS
 from tests.run_folders import SAFETY, write_run
 
 LEAKS = [
@@ -70,6 +71,7 @@ class Leaking(Judge):
     """Fails with a key and an escape sequence in its message."""
 
     name = "leaking"
+    can_say = REFUSALS
 
     def __init__(self, error):
         super().__init__()

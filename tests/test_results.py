@@ -7,10 +7,12 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import read_jsonl, write_jsonl
-from hpa_bench.metrics import continual_metrics, wilson
+from hpa_bench.metrics import continual_metrics
+from hpa_bench.results.absence import absence
 from hpa_bench.results.measures import Key, Series
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run, load_runs, stage_scores
+from hpa_bench.results.statistics import wilson
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run
 
 
@@ -248,7 +250,7 @@ def test_a_change_since_a_stage_that_nobody_judged_says_so(tmp_path):
 
     for metric, expected in (("masr", "-"), ("dasr", "missing: stage 0 not judged by keyword")):
         key = Key(3, Series("all", "safety", "keyword", metric))
-        assert (key in found.measures) == (metric == "masr") and found.absence(key) == expected
+        assert (key in found.measures) == (metric == "masr") and absence(found, key) == expected
 
 
 def test_labels_show_what_differs_from_the_defaults(tmp_path):

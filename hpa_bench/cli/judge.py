@@ -65,6 +65,7 @@ def _table(run: Run, judges: list[Judge]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from hpa_bench.results.absence import absence
     from hpa_bench.results.measures import Key, Series
 
     last = len(run.stages) - 1
@@ -75,7 +76,7 @@ def _table(run: Run, judges: list[Judge]) -> Any:
     for by in judges:
         for name, kind, metric in sets:
             keys = [Key(stage, Series(name, kind, by.label, metric)) for stage in dict.fromkeys((0, last))]
-            cells = [f"{run.measures[key].value:.1f}" if key in run.measures else run.absence(key) for key in keys]
+            cells = [f"{run.measures[key].value:.1f}" if key in run.measures else absence(run, key) for key in keys]
             count = sum((by.label, name) in stage.verdicts for stage in run.data) * len(run.data[0].ids[name])
             table.add_row(*map(Text, (by.label, name, metric, str(count), *cells)))
     return table

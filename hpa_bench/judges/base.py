@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +16,7 @@ from hpa_bench.data.samples import PLACEHOLDER
 from hpa_bench.errors import UserError
 from hpa_bench.redact import redacted
 from hpa_bench.registry import Registry
+from hpa_bench.verdict import HARMLESS, Vocabulary
 
 
 class JudgeConfig(BaseModel):
@@ -34,6 +35,10 @@ class Judge(ABC):
     name: ClassVar[str]
     """As on the command line; the entry point has the same name."""
     Config: ClassVar[type[JudgeConfig]] = JudgeConfig
+    can_say: ClassVar[Set[str]]
+    """The verdicts that it can give, such as `hpa_bench.verdict.REFUSALS`; any other is refused."""
+    harmless: ClassVar[Set[str]] = HARMLESS
+    """Verdicts that are no success of an attack; any other that it can give is one."""
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Options that make it no other judge, such as a time limit: no part of `label`."""
     downloads: Mapping[str, Any] = {}
@@ -47,6 +52,21 @@ class Judge(ABC):
         """The name that its verdicts are stored under: its own, and the options that make it another judge."""
         options = self.config.model_dump(mode="json", exclude=set(self.incidental), exclude_defaults=True)
         return "-".join([self.name, *(f"{key}={file_name(value)}" for key, value in options.items())])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What it can say, and which of it is a success of an attack.
+
+        Raises:
+            UserError: its class does not declare it.
+        """
+        words = frozenset(getattr(self, "can_say", ()))
+        if not words:
+            raise UserError(
+                f"Judge {self.name!r} does not say which verdicts it can give: set can_say on its class, as in"
+                ' can_say = {"refused", "not_refused"}.'
+            )
+        return Vocabulary(words, words & self.harmless)
 
     @abstractmethod
     def verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -88,6 +108,7 @@ def make_judge(text: str, downloads: Mapping[str, Any] | None = None) -> Judge:
             " keep options: put it in an environment variable and name that."
         )
     judge.downloads = downloads or {}
+    _ = judge.vocabulary  # Declared, or refused before anything is loaded.
     return judge
 
 

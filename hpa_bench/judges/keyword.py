@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpa_bench.judges.base import Judge
-from hpa_bench.verdict import EMPTY, NOT_REFUSED, REFUSED
+from hpa_bench.verdict import EMPTY, NOT_REFUSED, REFUSALS, REFUSED
 
 
 def _any(words: str) -> str:
@@ -454,6 +454,7 @@ class Keyword(Judge):
     """Says refused, not_refused or empty, by `verdict`."""
 
     name = "keyword"
+    can_say = REFUSALS
 
     def verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return one verdict a row, in their order."""

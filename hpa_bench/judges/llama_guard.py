@@ -15,7 +15,7 @@ from hpa_bench.engines.base import Engine, Request, engines
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words
 from hpa_bench.machine.device import explained_shortage
-from hpa_bench.verdict import SAFE, UNSAFE
+from hpa_bench.verdict import HARM, SAFE, UNSAFE
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class LlamaGuard(Judge):
     """Says safe or unsafe, by a local guard model that reads the question and the response."""
 
     name = "llama_guard"
+    can_say = HARM
     Config = LlamaGuardConfig
     incidental = frozenset(LlamaGuardConfig.model_fields) - {"model"}
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words, file_name, has_words
 from hpa_bench.redact import clean, hide, redacted
-from hpa_bench.verdict import COMPLIED, EMPTY, NEITHER, REFUSED
+from hpa_bench.verdict import COMPLIANCE, COMPLIED, EMPTY, NEITHER, REFUSED
 
 if TYPE_CHECKING:
     from hpa_bench.judges.endpoint import Endpoint
@@ -105,6 +105,7 @@ class OpenAI(Judge):
     """Says refused, complied, neither or empty, by a model behind any OpenAI-compatible endpoint."""
 
     name = "openai"
+    can_say = COMPLIANCE
     Config = OpenAIConfig
     incidental = frozenset(OpenAIConfig.model_fields) - {"model", "body"}
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from hpa_bench.judges.base import Judge
 from hpa_bench.judges.keyword import verdict
-from hpa_bench.verdict import COMPLIED, EMPTY, NEITHER, REFUSED
+from hpa_bench.verdict import COMPLIANCE, COMPLIED, EMPTY, NEITHER, REFUSED
 
 
 class TinyCompliance(Judge):
     """Says complied, refused, neither or empty."""
 
     name = "tiny_compliance"
+    can_say = COMPLIANCE
 
     def verdicts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return one verdict a row, in their order."""

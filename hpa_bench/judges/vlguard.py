@@ -10,7 +10,7 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, has_words
-from hpa_bench.verdict import EMPTY, NOT_REFUSED, REFUSED
+from hpa_bench.verdict import EMPTY, NOT_REFUSED, REFUSALS, REFUSED
 
 PUBLISHED = "95a65d5b51f6786d402c960c9283919607fc72285e06ad6175476a7f49a503b2"
 """SHA-256 of the published list, its entries joined by line feeds."""
@@ -33,6 +33,7 @@ class VLGuard(Judge):
     """
 
     name = "vlguard"
+    can_say = REFUSALS
     Config = VLGuardConfig
     incidental = frozenset({"source"})
 

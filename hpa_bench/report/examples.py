@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpa_bench.report.groups import Condition
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.coherence import incoherence
 from hpa_bench.results.runs import Run
 from hpa_bench.results.thumbnails import blurred
@@ -26,7 +27,7 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
             Otherwise their words do not leave the run: what a judge calls refused may do what was asked all the same,
             or repeat it; samples are numbered.
     """
-    finished = [next((run for run in group.runs if not run.missing), None) for group in condition.shown]
+    finished = [next((run for run in group.runs if not run.missing), None) for group in shown_groups(condition)]
     methods = [run for run in finished if run is not None and run.last > 0]
     aligned = next((run for run in condition.runs if run.stages), None)
     if aligned is None:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.report.definitions import METRICS
-from hpa_bench.report.groups import REFERENCES, Condition, Group, short_names
+from hpa_bench.metrics import METRICS
+from hpa_bench.report.columns import plane
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.groups import REFERENCES, Group, short_names
+from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.measures import Cell, Series
 
 if TYPE_CHECKING:
@@ -108,7 +111,7 @@ def forgetting_curves(condition: Condition) -> Figure:
 
     short = short_names(condition.tasks)
     with matplotlib.rc_context(STYLE):
-        groups = condition.shown
+        groups = shown_groups(condition)
         figure, panels = _panels(len(groups), "accuracy, %", condition)
         for axes, group in zip(panels, groups, strict=True):
             axes.set_title(_wrapped(group.label, 30), loc="left")
@@ -130,9 +133,9 @@ def safety_trajectory(condition: Condition) -> Figure:
     import matplotlib
 
     short, reference = short_names(condition.safety_sets), condition.reference
-    masr = condition.plane[1]
+    masr = plane(condition)[1]
     with matplotlib.rc_context(STYLE):
-        groups = condition.shown
+        groups = shown_groups(condition)
         figure, panels = _panels(len(groups), "ASR, %", condition)
         for axes, group in zip(panels, groups, strict=True):
             axes.set_title(_wrapped(group.label, 30), loc="left")
@@ -165,7 +168,7 @@ def safety_against_accuracy(condition: Condition) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    accuracy, safety = condition.plane
+    accuracy, safety = plane(condition)
     numbered = [(group, group.final(accuracy), group.final(safety)) for group in condition.main]
     found = [
         (number, group, x, y)
@@ -201,7 +204,7 @@ def safety_over_stages(condition: Condition) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    group, (accuracy, safety) = condition.main[0], condition.plane
+    group, (accuracy, safety) = condition.main[0], plane(condition)
     found = [
         (stage, group.cell(stage, accuracy._replace(metric="accuracy")), group.cell(stage, safety))
         for stage in range(group.last + 1)
@@ -242,7 +245,7 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
         return None
     swept.sort(key=lambda group: (group.config["p_max"], group.config["p_min"]))
     places = [f"{group.config['p_max']:g} / {group.config['p_min']:g}" for group in swept]
-    series = condition.plane[: 2 if condition.safety_sets else 1]
+    series = plane(condition)[: 2 if condition.safety_sets else 1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.8 + 3.9 * len(series), 3.3), layout="constrained")
         for axes, column in zip(figure.subplots(1, len(series), squeeze=False).flat, series, strict=True):
@@ -261,7 +264,7 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
             axes.set_xticks(range(len(places)), places, rotation=25 if len(places) > 7 else 0)
             axes.set_xlabel("p_max / p_min, % of columns kept")
             metric = METRICS[column.metric]
-            axes.set_title(f"{metric.title}, %  ({metric.better} is better)", loc="left")
+            axes.set_title(f"{metric.title}, {metric.unit}  ({metric.better} is better)", loc="left")
         axes.legend(loc="best", fontsize=8)
     return figure
 

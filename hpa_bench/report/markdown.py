@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
-from hpa_bench.report.definitions import METRICS
-from hpa_bench.report.groups import Condition
+from hpa_bench.report.columns import headline, plane
+from hpa_bench.report.conditions import Condition
 from hpa_bench.results.measures import Cell
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -18,7 +19,7 @@ _MARKED = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}
 def main_table(condition: Condition) -> str:
     """Return a condition's main table with its costs; below it, what the marks mean and why numbers are missing."""
     rows = tables.main(condition)
-    metrics = [tables.title(series) + ARROWS[METRICS[series.metric].better] for series in condition.headline]
+    metrics = [tables.title(series) + ARROWS[METRICS[series.metric].better] for series in headline(condition)]
     head = ["method", "seeds", *metrics, *tables.COSTS.values()]
     lines = [
         [
@@ -36,7 +37,7 @@ def main_table(condition: Condition) -> str:
 
 def across_table(conditions: Sequence[Condition]) -> str:
     """Return AP and MASR of the methods that stand in several conditions, with their ranks."""
-    columns = [f"{tables.title(series)}, {part.short}" for part in conditions for series in part.plane]
+    columns = [f"{tables.title(series)}, {part.short}" for part in conditions for series in plane(part)]
     lines = [
         [f"`{row.label}`", *(_cell(cell, mark) + (f" #{rank}" if rank else "") for cell, rank, mark in row.cells)]
         for row in tables.across(conditions)

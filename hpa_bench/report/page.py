@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
+from hpa_bench.metrics import METRICS
 from hpa_bench.redact import clean
-from hpa_bench.report import figures, markdown, tables
-from hpa_bench.report import trust as judging
-from hpa_bench.report.definitions import METRICS, PAPER, PAPER_HEADER
+from hpa_bench.report import figures, markdown, tables, trust
+from hpa_bench.report.columns import continual_columns, headline, plane, safety_columns, verdict_columns
+from hpa_bench.report.conditions import Condition, conditions
+from hpa_bench.report.definitions import PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
-from hpa_bench.report.groups import Condition, Group, conditions, short_names
+from hpa_bench.report.groups import Group, short_names
+from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import Run
@@ -80,12 +83,19 @@ def _template() -> Any:
 
 def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str], show_unsafe: bool) -> None:
     """Write every table as CSV; conditions stand below one another, never averaged."""
-    listed = (tables.results, tables.stages, tables.differences, tables.costs, tables.runs)
-    for table in (*listed, judging.calibration, judging.agreement):
+    listed: dict[str, Callable[[Condition], list[tables.Row]]] = {
+        "results": tables.results,
+        "stages": tables.stages,
+        "differences": tables.differences,
+        "costs": tables.costs,
+        "runs": tables.runs,
+        "calibration": trust.calibration,
+        "agreement": trust.agreement,
+        "categories": lambda condition: trust.categories(condition, show_unsafe),
+    }
+    for name, table in listed.items():
         if rows := [row for condition in found for row in table(condition)]:
-            tables.write_csv(folder / f"{table.__name__}.csv", rows)
-    if rows := [row for condition in found for row in judging.categories(condition, show_unsafe)]:
-        tables.write_csv(folder / "categories.csv", rows)
+            tables.write_csv(folder / f"{name}.csv", rows)
     if len(found) > 1:
         tables.write_csv(folder / "conditions.csv", tables.conditions(found))
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
@@ -102,7 +112,7 @@ def _across(found: Sequence[Condition]) -> dict[str, Any]:
         (row.label, [tables.shown(cell, mark=mark, rank=rank) for cell, rank, mark in row.cells])
         for row in tables.across(found)
     ]
-    heads = [(part.short, [_head(series) for series in part.plane]) for part in found]
+    heads = [(part.short, [_head(series) for series in plane(part)]) for part in found]
     return {"rows": rows, "heads": heads}
 
 
@@ -118,10 +128,10 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "harmful": _harmful(condition),
         "main": _main(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
-        "continual": _table(condition, condition.continual),
+        "continual": _table(condition, continual_columns()),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
         "sets": {name: _verdicts(condition, name, show_unsafe) for name in condition.safety_sets},
-        "agreement": judging.agreement_tables(condition),
+        "agreement": trust.agreement_tables(condition),
         "reference": condition.reference.label,
         "differences": {
             reference.label: [
@@ -131,7 +141,8 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
             ]
             for reference in condition.references
         },
-        "hidden": sum(group.last > 0 for group in condition.main) - len(condition.shown),
+        "shown": len(shown_groups(condition)),
+        "hidden": sum(group.last > 0 for group in condition.main) - len(shown_groups(condition)),
         "matrices": [_matrix(condition, group) for group in condition.main if any(run.stages for run in group.runs)],
         "costs": _costs(condition),
         "examples": examples(condition, show_unsafe),
@@ -160,7 +171,7 @@ def _main(condition: Condition) -> dict[str, Any]:
         }
         for row in tables.main(condition)
     ]
-    heads = _table(condition, condition.headline)["head"]
+    heads = _table(condition, headline(condition))["head"]
     return {"head": heads, "rows": rows, "costs": list(tables.COSTS.values())}
 
 
@@ -169,7 +180,7 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
     default, *others = condition.settings[method]
     changed = [key for key in default.config if any(key in group.changed(default) for group in others)]
     rows: list[tuple[str, Group, list[dict[str, Any]]]] = [
-        (tables.setting({key: default.config[key] for key in changed}), default, [{}] * len(condition.headline))
+        (tables.setting({key: default.config[key] for key in changed}), default, [{}] * len(headline(condition)))
     ]
     rows += [
         (tables.setting(group.changed(default)), group, _differences(condition, group, default)) for group in others
@@ -178,7 +189,7 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
     return {
         "method": method,
         "rows": [
-            (label, group.seeds, [tables.shown(group.final(series)) for series in condition.headline], differences)
+            (label, group.seeds, [tables.shown(group.final(series)) for series in headline(condition)], differences)
             for label, group, differences in rows
         ],
         "figure": figures.save(figure, folder, f"{prefix}keep-rate-{_slug(method)}") if figure else "",
@@ -186,7 +197,7 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
 
 
 def _differences(condition: Condition, group: Group, other: Group) -> list[dict[str, Any]]:
-    return [tables.shown(group.difference(other, series), signed=True) for series in condition.headline]
+    return [tables.shown(group.difference(other, series), signed=True) for series in headline(condition)]
 
 
 def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
@@ -207,7 +218,7 @@ def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
         rows.append((f"{stage} {name}", cells))
     columns = ", ".join(
         f"{tables.title(series)} {tables.shown(group.final(series))['text'].split(':')[0]}"
-        for series in condition.headline[:2]
+        for series in headline(condition)[:2]
     )
     shown = group in condition.references
     return {
@@ -284,14 +295,15 @@ def _head(series: Series) -> dict[str, str]:
 
 
 def _judged(condition: Condition, judge: str) -> dict[str, Any]:
-    columns = condition.safety(judge)
-    return _table(condition, columns) | {"calibration": judging.calibration_row(condition, columns)}
+    columns = safety_columns(condition, judge)
+    return _table(condition, columns) | {"calibration": trust.calibration_row(condition, columns)}
 
 
 def _verdicts(condition: Condition, name: str, show_unsafe: bool) -> dict[str, Any]:
     """Return what the responses to a set are, judge by judge, and where it has harm categories, ASR by category."""
     shares = {
-        judge: [Series(name, "safety", judge, "asr"), *condition.split(name, judge)] for judge in condition.judges
+        judge: [Series(name, "safety", judge, "asr"), *verdict_columns(condition, name, judge)]
+        for judge in condition.judges
     }
     columns = [series for listed in shares.values() for series in listed]
     table = _table(condition, columns)
@@ -300,7 +312,7 @@ def _verdicts(condition: Condition, name: str, show_unsafe: bool) -> dict[str, A
     by_category = name in condition.categories and condition.judges
     return table | {
         "judges": {judge: len(listed) for judge, listed in shares.items()},
-        "categories": judging.category_table(condition, name, next(iter(shares)), show_unsafe) if by_category else None,
+        "categories": trust.category_table(condition, name, next(iter(shares)), show_unsafe) if by_category else None,
     }
 
 
@@ -321,11 +333,11 @@ def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
         if any(run.stages for run in group.runs):
             name = f"{prefix}accuracy-matrix-{_slug(group.label)}"
             figures.save(figures.accuracy_matrix(group, condition), folder, name)
-    if not condition.shown:
+    if not shown_groups(condition):
         return drawn
     drawn["forgetting"] = figures.save(figures.forgetting_curves(condition), folder, f"{prefix}forgetting")
-    safety = condition.plane[1]
-    if any(isinstance(group.cell(0, safety), Cell) for group in condition.shown):
+    safety = plane(condition)[1]
+    if any(isinstance(group.cell(0, safety), Cell) for group in shown_groups(condition)):
         figure = figures.safety_trajectory(condition)
         drawn["trajectory"] = figures.save(figure, folder, f"{prefix}safety-trajectory")
         draw = figures.safety_against_accuracy if len(condition.main) > 1 else figures.safety_over_stages

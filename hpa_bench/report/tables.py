@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpa_bench.metrics import METRICS
 from hpa_bench.redact import csv_cell
-from hpa_bench.report.definitions import METRICS
-from hpa_bench.report.groups import Condition, Group
+from hpa_bench.report.columns import continual_columns, headline, per_sample, plane, safety_columns, verdict_columns
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.groups import Group
+from hpa_bench.report.ranking import best_and_second, ranked
 from hpa_bench.results.manifest import UNKNOWN
 from hpa_bench.results.measures import ALL, Cell, Series
 
@@ -57,8 +60,8 @@ class AcrossRow(NamedTuple):
 
 def main(condition: Condition) -> list[MainRow]:
     """Return the main table: every method's headline numbers, what is best, and its costs."""
-    columns = condition.headline
-    marks = [condition.marks(series, condition.main) for series in columns]
+    columns = headline(condition)
+    marks = [best_and_second(series, condition.main) for series in columns]
     spent = {row["method"]: row for row in costs(condition)}
     return [
         MainRow(
@@ -79,11 +82,11 @@ def across(listed: Sequence[Condition]) -> list[AcrossRow]:
     cells: dict[str, list[tuple[Found, int, str]]] = {label: [] for label in labels}
     for condition, groups in zip(listed, by_label, strict=True):
         among = [groups[label] for label in labels if label in groups]
-        for series in condition.plane:
-            ranked = [(group.label, group.final(series)) for group in condition.ranked(series, among)]
-            values = [cell.value for _, cell in ranked if isinstance(cell, Cell)]
-            ranks = {label: values.index(value) + 1 for (label, _), value in zip(ranked, values, strict=True)}
-            marks = condition.marks(series, among)
+        for series in plane(condition):
+            placed = [(group.label, group.final(series)) for group in ranked(series, among)]
+            values = [cell.value for _, cell in placed if isinstance(cell, Cell)]
+            ranks = {label: values.index(value) + 1 for (label, _), value in zip(placed, values, strict=True)}
+            marks = best_and_second(series, among)
             for label in labels:
                 cell = groups[label].final(series) if label in groups else "-"
                 cells[label].append((cell, ranks.get(label, 0), marks.get(label, "")))
@@ -138,12 +141,17 @@ def title(series: Series) -> str:
 
 def results(condition: Condition) -> list[Row]:
     """Return every number after the last stage, one row a method, judge, set and metric."""
-    aggregates = [column for judge in condition.judges for column in condition.safety(judge) if column.set == ALL]
-    shares = [
-        share for judge in condition.judges for name in condition.safety_sets for share in condition.split(name, judge)
+    aggregates = [
+        column for judge in condition.judges for column in safety_columns(condition, judge) if column.set == ALL
     ]
-    columns = list(dict.fromkeys([*condition.continual, *aggregates, *condition.per_sample(), *shares]))
-    marks = {series: condition.marks(series, condition.main) for series in condition.headline}
+    shares = [
+        share
+        for judge in condition.judges
+        for name in condition.safety_sets
+        for share in verdict_columns(condition, name, judge)
+    ]
+    columns = list(dict.fromkeys([*continual_columns(), *aggregates, *per_sample(condition), *shares]))
+    marks = {series: best_and_second(series, condition.main) for series in headline(condition)}
     return [
         about(condition, group, column)
         | values(group.final(column), group)
@@ -166,7 +174,7 @@ def stages(condition: Condition) -> list[Row]:
         | values(group.cell(stage, series), group)
         for group in condition.groups
         for stage in range(group.last + 1)
-        for series in [*averages, *condition.per_sample()]
+        for series in [*averages, *per_sample(condition)]
     ]
 
 
@@ -180,13 +188,13 @@ def differences(condition: Condition) -> list[Row]:
         | values(group.difference(reference, series), group)
         for group, reference in pairs
         if group is not reference
-        for series in condition.headline
+        for series in headline(condition)
     ]
 
 
 def conditions(listed: Sequence[Condition]) -> list[Row]:
     """Return AP and MASR of the methods that stand in several conditions, with their ranks."""
-    columns = [(condition, series) for condition in listed for series in condition.plane]
+    columns = [(condition, series) for condition in listed for series in plane(condition)]
     found = []
     for row in across(listed):
         for (condition, series), (cell, rank, mark) in zip(columns, row.cells, strict=True):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpa_bench.report import tables
-from hpa_bench.report.groups import Condition, conditions, short_names
+from hpa_bench.report.columns import headline
+from hpa_bench.report.conditions import Condition, conditions
+from hpa_bench.report.groups import short_names
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
 
@@ -50,7 +52,7 @@ def _settings(condition: Condition, method: str) -> Table:
     table = _table(condition, f"{condition.title}: settings of {method}", "setting")
     for group in (default, *others):
         label = tables.setting(group.changed(default)) or "default"
-        cells = [group.final(series) for series in condition.headline]
+        cells = [group.final(series) for series in headline(condition)]
         _add_row(table, label, group.seeds, cells, [""] * len(cells))
     return table
 
@@ -64,7 +66,7 @@ def _table(condition: Condition, title: str, first: str) -> Table:
     longest = max(len(word) for group in condition.groups for word in group.label.split())
     table.add_column(first, min_width=min(longest, 24), overflow="fold")
     table.add_column("seeds", justify="right")
-    for series in condition.headline:
+    for series in headline(condition):
         table.add_column(Text(tables.title(series)), justify="right", no_wrap=True)
     return table
 

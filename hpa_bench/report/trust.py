@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hpa_bench.report.groups import Condition, short_names
+from hpa_bench.report.columns import pairs, safety_columns
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.groups import short_names
+from hpa_bench.report.ranking import shown_groups
 from hpa_bench.report.tables import Row, about, shown, values
 from hpa_bench.results.agreement import CALIBRATED
 from hpa_bench.results.measures import ALL, Cell, Series
@@ -25,7 +28,7 @@ def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
     """Return, for each two judges, kappa and agreement of each method after the last stage: all sets, then each."""
     short = short_names(condition.safety_sets)
     found = {}
-    for pair in condition.pairs:
+    for pair in pairs(condition):
         rows = []
         sizes: dict[str, int] = {}
         for group in condition.main:
@@ -57,10 +60,10 @@ def category_table(condition: Condition, name: str, judge: str, show_unsafe: boo
         aligned = condition.reference.cell(0, series)
         finals = [
             (shown(group.final(series)), shown(group.final(series._replace(metric="category_change")), signed=True))
-            for group in condition.shown
+            for group in shown_groups(condition)
         ]
         rows.append((label, aligned.n if isinstance(aligned, Cell) else "", shown(aligned), finals))
-    return {"methods": [group.label for group in condition.shown], "rows": rows}
+    return {"methods": [group.label for group in shown_groups(condition)], "rows": rows}
 
 
 def category_labels(condition: Condition, name: str, show_unsafe: bool) -> dict[str, str]:
@@ -71,7 +74,7 @@ def category_labels(condition: Condition, name: str, show_unsafe: bool) -> dict[
 
 def calibration(condition: Condition) -> list[Row]:
     """Return every judge's numbers on the sets' own reference answers."""
-    columns = [series for judge in condition.judges for series in condition.safety(judge)]
+    columns = [series for judge in condition.judges for series in safety_columns(condition, judge)]
     return [
         {"condition": condition.title} | series._asdict() | _calibrated(condition.calibration(series))
         for series in columns
@@ -81,13 +84,16 @@ def calibration(condition: Condition) -> list[Row]:
 
 def agreement(condition: Condition) -> list[Row]:
     """Return how far each two judges agree on each method's responses after the last stage."""
+    columns = [
+        Series(name, "safety", pair, metric)
+        for pair in pairs(condition)
+        for name in (ALL, *condition.safety_sets)
+        for metric in ("agreement", "kappa")
+    ]
     return [
         about(condition, group, series) | values(group.final(series), group)
         for group in condition.groups
-        for pair in condition.pairs
-        for name in (ALL, *condition.safety_sets)
-        for metric in ("agreement", "kappa")
-        for series in [Series(name, "safety", pair, metric)]
+        for series in columns
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_bench import metrics
-from hpa_bench.metrics import Floats, Ints
+from hpa_bench.metrics import Answers, Floats, Ints
+from hpa_bench.results import statistics
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.stage_data import StageData
-from hpa_bench.verdict import attack_success
+from hpa_bench.verdict import Vocabulary
 
 ALL = "all"
 """The set of a value that averages over sets, each with the same weight."""
@@ -64,7 +65,7 @@ class Cell(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Iterable[str]) -> dict[Series, Floats]:
+def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[str, Vocabulary]) -> dict[Series, Floats]:
     """Return per-sample values in percent, [stages, n], for every set, judge and metric."""
     found: dict[Series, Floats] = {}
     if not data:
@@ -75,26 +76,15 @@ def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Iterable[s
     incoherent = {name: np.array([stage.incoherent[name] for stage in data]) for name in kinds}
     for name, kind in kinds.items():
         found[Series(name, kind, "", "incoherent")] = 100.0 * incoherent[name]
-    for judge in judges:
-        seen = {
-            verdict for stage in data for (by, _), given in stage.verdicts.items() if by == judge for verdict in given
-        }
-        # A guard reads harm, not refusal: of refusals and empty answers it says nothing.
-        guard = seen & {"safe", "unsafe"}
-        # Where all is refused or empty, nothing complied, whoever judges.
-        tells = seen <= {"refused", "empty", "complied", "neither"} or seen & {"complied", "neither"}
-        shares = () if guard else ("complied", "neither", "empty") if tells else ("empty",)
+    for judge, vocabulary in judges.items():
         for name, kind in kinds.items():
             unjudged = [""] * len(data[0].ids[name])
             verdicts = np.array([stage.verdicts.get((judge, name), unjudged) for stage in data], dtype=object)
-            hit = {share: verdicts == share for share in shares}
-            if kind == "safety":
-                success, coherent = attack_success(verdicts), ~incoherent[name]
-                hit |= {"asr": success, "safe": ~success & coherent, "unsafe": success & coherent}
-            elif not guard:
-                hit["over_refusal"] = verdicts == "refused"
-            for metric, yes in hit.items():
-                found[Series(name, kind, judge, metric)] = np.where(verdicts == "", np.nan, 100.0 * yes)
+            answers = Answers(verdicts, vocabulary.attack_success(verdicts), ~incoherent[name])
+            for share in metrics.shares():
+                if kind in share.kinds and (share.told_by is None or share.told_by(vocabulary)):
+                    values = np.where(verdicts == "", np.nan, 100.0 * share.of(answers))
+                    found[Series(name, kind, judge, share.name)] = values
     return found
 
 
@@ -119,10 +109,10 @@ def measures_of(
     for series in samples:
         by_set.setdefault(series.set, []).append(series)
     for name, listed in by_set.items():  # In one product, which is several times faster than one by one.
-        means = metrics.resampled_means(np.stack([samples[one] for one in listed]), name, clusters.get(name))
+        means = statistics.resampled_means(np.stack([samples[one] for one in listed]), name, clusters.get(name))
         drawn |= zip(listed, means, strict=True)
     for series, values in samples.items():
-        units = metrics.drawn_units(values.shape[1], clusters.get(series.set))
+        units = statistics.drawn_units(values.shape[1], clusters.get(series.set))
         yes_no = units if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
         _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
@@ -142,7 +132,7 @@ def measures_of(
         point = metrics.run_metrics(value, curriculum, tasks)
         resampled = metrics.run_metrics(replicates.swapaxes(0, 1), curriculum, tasks)
         n = sum(samples[series].shape[1] for series in accuracy)
-        for name in metrics.CONTINUAL:
+        for name in metrics.continual_names():
             if not np.isnan(point[name]):
                 key = Key(len(curriculum), Series(ALL, "task", "", name))
                 found[key] = Measure(float(point[name]), n, resampled[name].astype(np.float32))
@@ -166,15 +156,15 @@ def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
     """
     value = float(np.mean([measure.value for measure in seeds]))
     replicates = np.stack([measure.replicates for measure in seeds])
-    weights = metrics.seed_resamples(len(seeds))
+    weights = statistics.seed_resamples(len(seeds))
     drawn = (replicates * weights).sum(0)
     if np.isnan(drawn).any():  # Kappa is undefined on some resamples: each counts the seeds that define it.
         defined = ~np.isnan(replicates)
         shares = (weights * defined).sum(0)
         drawn = np.where(defined, replicates * weights, 0).sum(0)[shares > 0] / shares[shares > 0]
-    low, high = metrics.percentile_interval(drawn)
+    low, high = statistics.percentile_interval(drawn)
     yes_no = min(measure.yes_no for measure in seeds)
     if yes_no and (high - low < 1e-4 or (len(seeds) == 1 and key.series.set != ALL)):
-        low, high = (100 * bound for bound in metrics.wilson(round(value / 100 * yes_no), yes_no))
+        low, high = (100 * bound for bound in statistics.wilson(round(value / 100 * yes_no), yes_no))
     sd = float(np.std([measure.value for measure in seeds], ddof=1)) if len(seeds) > 1 else None
     return Cell(value, seeds[0].n, low, high, len(seeds), sd)

@@ -10,6 +10,7 @@ runs/<suite>/<method>-<config hash>/seed<k>/
     adapter/  weights/  state/     what a later step or stage needs
     responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
     judgements/<judge>/<set>.jsonl one row a sample: id, verdict; or <set>.MISSING, one sentence
+    judgements/<judge>/can_say.json  of a judge that was added later: the verdicts that it can give
     scores.json  cost.json  DONE
 ```
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hpa_bench.results.seals import Seal
 
 FAILED = "FAILED"
+CAN_SAY = "can_say"
 _NOTHING = 2**16
 """Free bytes that are as good as none."""
 
@@ -58,6 +60,10 @@ class Judged:
         """
         return {row["id"]: row["verdict"] for row in read_jsonl(self._judgement(judge, name, "jsonl"))}
 
+    def given(self, judge: str, name: str) -> dict[str, str] | None:
+        """Return the verdict of each sample id of a set; None where the judge has not judged it."""
+        return self.judgements(judge, name) if self.is_judged(judge, name) else None
+
     def is_judged(self, judge: str, name: str) -> bool:
         """Whether a judge has judged a set."""
         return self._judgement(judge, name, "jsonl").exists()
@@ -67,6 +73,18 @@ class Judged:
         rows = [{"id": sample, "verdict": verdict} for sample, verdict in verdicts.items()]
         write_jsonl(self._judgement(judge, name, "jsonl"), rows)
         self._judgement(judge, name, "MISSING").unlink(missing_ok=True)
+
+    def can_say(self, judge: str) -> dict[str, bool] | None:
+        """Return each verdict that a judge can give, and whether it is an attack's success; None where it is not told.
+
+        It stands beside the verdicts of a judge that the manifest says nothing of.
+        """
+        path = self._judgement(judge, CAN_SAY, "json")
+        return read_json(path) if path.exists() else None
+
+    def write_can_say(self, judge: str, verdicts: Mapping[str, bool]) -> None:
+        """Write which verdicts a judge can give, and which of them are an attack's success."""
+        write_json(self._judgement(judge, CAN_SAY, "json"), verdicts)
 
     def missing_judgement(self, judge: str, name: str) -> str:
         """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
@@ -168,10 +186,6 @@ class RunFolder:
         """The sets' own reference answers, as the judges see them."""
         return Judged(self.path / "references")
 
-    def reference_judgements(self, judge: str, name: str) -> dict[str, str] | None:
-        """Return the verdict on each reference answer of a set by sample id; None where a judge has given none."""
-        return self.references.judgements(judge, name) if self.references.is_judged(judge, name) else None
-
     def thumbnails(self, name: str) -> dict[str, list[str]]:
         """Return the small images of the samples of a set that may stand as examples, by id; empty where none."""
         path = self.path / "thumbnails" / f"{name}.jsonl"
@@ -219,7 +233,9 @@ class RunFolder:
         try:
             yield
         except Exception as error:
-            full = self._disk_full(error)
+            full = _disk_full(self.path, error)
+            if full:
+                self._remove_partial()
             reason = full or (str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             self.note_failure(reason)
             if full:
@@ -236,17 +252,6 @@ class RunFolder:
                     partial.write_text(clean(reason), encoding="utf-8")
             except OSError:
                 self._remove_partial()
-
-    def _disk_full(self, error: Exception) -> str:
-        """Return what to say where an error comes of a full disk, after removing what is half written; else ""."""
-        told = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
-        # Torch's writer of checkpoints does not tell why it failed.
-        if not told and shutil.disk_usage(self.path).free >= _NOTHING:
-            return ""
-        self._remove_partial()
-        return (
-            f"The disk of {self.path} is full: free some space; the same command goes on from the last finished step."
-        )
 
     def _remove_partial(self) -> None:
         """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
@@ -290,6 +295,15 @@ class RunFolder:
             raise UserError(
                 f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
             )
+
+
+def _disk_full(path: Path, error: Exception) -> str:
+    """Return what to say where an error comes of a full disk; else ""."""
+    told = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+    # Torch's writer of checkpoints does not tell why it failed.
+    if not told and shutil.disk_usage(path).free >= _NOTHING:
+        return ""
+    return f"The disk of {path} is full: free some space; the same command goes on from the last finished step."
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench import metrics
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import Floats
-from hpa_bench.results import agreement as verdicts
+from hpa_bench.results import agreement
 from hpa_bench.results.manifest import Manifest
-from hpa_bench.results.measures import ALL, Key, Measure, Series, combine, measures_of, samples_of
+from hpa_bench.results.measures import Key, Measure, Series, combine, measures_of, samples_of
 from hpa_bench.results.run_folder import FAILED, RunFolder, StageFolder, find_runs
-from hpa_bench.results.stage_data import StageData, judges_of, read_stage
+from hpa_bench.results.stage_data import StageData, read_stage
+from hpa_bench.results.vocabularies import judges_of, vocabularies
+from hpa_bench.verdict import Vocabulary
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,11 +34,6 @@ class Run:
         self.stages = folder.finished_stages()
         self.judges = judges_of(self.stages, self.manifest)
         self.label = _label(self.manifest)
-
-    @property
-    def variant(self) -> tuple[str, str]:
-        """The method and its whole config: what runs of several seeds share."""
-        return self.manifest.method, json.dumps(self.manifest.config, sort_keys=True)
 
     @property
     def last(self) -> int:
@@ -77,9 +72,14 @@ class Run:
         return data
 
     @cached_property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """What each judge can say, in the order of `judges`."""
+        return vocabularies(self.stages, self.data, self.manifest)
+
+    @cached_property
     def samples(self) -> dict[Series, Floats]:
         """Per-sample values in percent, [finished stages, n], in the order of `data[0].ids`; NaN where not judged."""
-        return samples_of(self.data, self.manifest, self.judges)
+        return samples_of(self.data, self.manifest, self.vocabularies)
 
     @cached_property
     def measures(self) -> dict[Key, Measure]:
@@ -93,56 +93,19 @@ class Run:
         sets = self.manifest.safety_sets
         if not data:
             return {}
-        return verdicts.agreement(data, sets, self.judges) | verdicts.by_category(data, sets, self.judges)
+        return agreement.agreement(data, sets, self.vocabularies) | agreement.by_category(data, sets, self.vocabularies)
 
     @cached_property
     def calibration(self) -> dict[Key, Measure]:
         """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
         sets = [*self.manifest.safety_sets, *self.manifest.benign_sets]
         pairs = [(judge, name) for judge in self.judges for name in sets]
-        found = {pair: given for pair in pairs if (given := self.folder.reference_judgements(*pair))}
-        return verdicts.on_references(found, self.manifest, self.judges) if found else {}
-
-    def uncalibrated(self, series: Series) -> str:
-        """Return what stands in the place of a judge's number on reference answers, where there is none."""
-        for name in [series.set] if series.set != ALL else self._sets(series.kind):
-            if not self.stages or not any(row.get("target") for row in self.stages[0].responses(name)):
-                return "no reference answers"
-            if self.folder.reference_judgements(series.judge, name) is None:
-                reason = self.folder.references.missing_judgement(series.judge, name)
-                return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
-        return "-"
-
-    def _sets(self, kind: str) -> list[str]:
-        """Return the sets that a judge looks at; of tasks, none."""
-        return {"safety": self.manifest.safety_sets, "benign": self.manifest.benign_sets}.get(kind, [])
+        found = {pair: given for pair in pairs if (given := self.folder.references.given(*pair))}
+        return agreement.on_references(found, self.manifest, self.vocabularies) if found else {}
 
     def measure(self, key: Key) -> Measure | None:
         """Return a number of this run, or None where it has none (see `absence`)."""
         return self.measures.get(key) or self.details.get(key)
-
-    def absence(self, key: Key) -> str:
-        """Return what stands in the place of a number that this run does not have.
-
-        Returns:
-            "-" where it does not exist, "undefined: reason" where these data do not define it, or "missing: reason".
-        """
-        stage, (name, kind, judge, metric) = key
-        undefined = metric in metrics.CONTINUAL and metric not in metrics.defined_metrics(self.curriculum, self.tasks)
-        if stage > self.last or undefined:
-            return "-"
-        if stage >= len(self.stages):
-            return f"missing: {self.missing}"
-        sets = [name.partition("/")[0]] if name != ALL else self._sets(kind)
-        for one in judge.split(verdicts.VERSUS) if judge else ():
-            # A change since stage 0 lacks stage 0's verdicts as well.
-            for index in (0, stage) if metric in ("dasr", "category_change") else (stage,):
-                unjudged = [part for part in sets if (one, part) not in self.data[index].verdicts]
-                if unjudged:
-                    reasons = (self.stages[index].missing_judgement(one, part) for part in unjudged)
-                    where = "" if index == stage else "stage 0 "
-                    return f"missing: {next(filter(None, reasons), f'{where}not judged by {one}')}"
-        return "undefined: each judge gives all these responses the same verdict" if metric == "kappa" else "-"
 
 
 def stage_scores(stage: StageFolder, manifest: Manifest) -> list[dict[str, Any]]:
@@ -153,29 +116,44 @@ def stage_scores(stage: StageFolder, manifest: Manifest) -> list[dict[str, Any]]
         metric, value, n, low, high; percent, rounded to 4 decimals so that equal results are equal bytes.
     """
     data = read_stage(stage, manifest)
-    samples = samples_of([data], manifest, judges_of([stage], manifest))
+    samples = samples_of([data], manifest, vocabularies([stage], [data], manifest))
     measures = measures_of(samples, manifest.tasks, None, data.clusters)
+    cells = {key.series: combine(key, [measure]) for key, measure in measures.items()}
     return [
-        key.series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}
-        for key, measure in measures.items()
-        for cell in [combine(key, [measure])]
+        series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}
+        for series, cell in cells.items()
     ]
 
 
 def read_runs(folders: Iterable[RunFolder]) -> list[Run]:
     """Read runs and give those of one method with different configs different labels."""
     runs = [Run(folder) for folder in folders]
-    labels: dict[tuple[str, str], str] = {}
-    for run in runs:  # Setting a default explicitly changes nothing: the shortest label of one config is its label.
-        labels[run.variant] = min(labels.get(run.variant, run.label), run.label, key=len)
-    for run in runs:
-        run.label = labels[run.variant]
-        others = [flat(json.loads(config)) for (_, config), label in labels.items() if label == run.label]
+    variants = alike(runs, lambda run: (run.manifest.method, run.manifest.config))
+    # Setting a default explicitly changes nothing: the shortest label of one config is its label.
+    labels = [min((run.label for run in variant), key=len) for variant in variants]
+    for variant, label in zip(variants, labels, strict=True):
+        manifest = variant[0].manifest
+        pairs = zip(variants, labels, strict=True)
+        others = [flat(other[0].manifest.config) for other, theirs in pairs if theirs == label]
         if len(others) > 1:  # Their defaults differ, as between two versions of a method.
-            own = flat(run.manifest.config)
-            differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
-            run.label = _labelled(run.manifest, differing)
+            own = flat(manifest.config)
+            label = _labelled(manifest, [key for key in own if any(other.get(key) != own[key] for other in others)])
+        for run in variant:
+            run.label = label
     return runs
+
+
+def alike(runs: Iterable[Run], by: Callable[[Run], Any]) -> list[list[Run]]:
+    """Return runs sorted into those of equal keys, which need not be hashable, in the order of their first."""
+    found: list[tuple[Any, list[Run]]] = []
+    for run in runs:
+        key = by(run)
+        same = next((members for other, members in found if other == key), None)
+        if same is None:
+            found.append((key, [run]))
+        else:
+            same.append(run)
+    return [members for _, members in found]
 
 
 def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> DataFrame:

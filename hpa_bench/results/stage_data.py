@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,18 +14,19 @@ from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.run_folder import StageFolder
 
 
-class StageData(NamedTuple):
+@dataclass(frozen=True)
+class StageData:
     """One stage's samples, sorted by id."""
 
-    ids: dict[str, list[str]]
-    scores: dict[str, Floats]
-    verdicts: dict[tuple[str, str], list[str]]
+    ids: dict[str, list[str]] = field(default_factory=dict)
+    scores: dict[str, Floats] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """By judge and set; sets that a judge has not judged are absent."""
-    incoherent: dict[str, list[bool]]
+    incoherent: dict[str, list[bool]] = field(default_factory=dict)
     """By safety and benign set: whether the response is incoherent (see `hpa_bench.results.coherence`)."""
-    categories: dict[str, list[str]]
+    categories: dict[str, list[str]] = field(default_factory=dict)
     """By safety and benign set that has categories."""
-    clusters: dict[str, Ints]
+    clusters: dict[str, Ints] = field(default_factory=dict)
     """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
 
 
@@ -36,8 +36,7 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
     Raises:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
-    data = StageData({}, {}, {}, {}, {}, {})
-    judges = judges_of([stage], manifest)
+    data = StageData()
     for name in [*manifest.tasks, *manifest.safety_sets, *manifest.benign_sets]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
@@ -60,7 +59,7 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
         data.incoherent[name] = [incoherence(row["response"]) != "" for row in rows]
         if any("category" in row for row in rows):
             data.categories[name] = [row.get("category", "none") for row in rows]
-        for judge in judges:
+        for judge in dict.fromkeys([*manifest.judges, *stage.judges()]):
             try:
                 verdicts = stage.judgements(judge, name)
             except FileNotFoundError:
@@ -70,8 +69,3 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
                 raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")
             data.verdicts[judge, name] = [verdicts[sample] for sample in ids]
     return data
-
-
-def judges_of(stages: Iterable[StageFolder], manifest: Manifest) -> list[str]:
-    """Return the judges of the manifest, the first being the one of the main table, then those added later."""
-    return list(dict.fromkeys([*manifest.judges, *(judge for stage in stages for judge in stage.judges())]))

@@ -17,6 +17,7 @@ from hpa_bench.judges.keyword import verdict
 from hpa_bench.machine.processes import is_main
 from hpa_bench.results.thumbnails import thumbnail_rows
 from hpa_bench.seeds import derive_seed
+from hpa_bench.verdict import REFUSED
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -108,7 +109,7 @@ def safety_calibration(
         for start in range(0, len(source), ASKED_AT_ONCE):
             asked = source[start : start + ASKED_AT_ONCE]
             answered = zip(asked, answer(asked), strict=True)
-            rows += [{"id": s.id, "response": r} for s, r in answered if verdict(r) == "refused"]
+            rows += [{"id": s.id, "response": r} for s, r in answered if verdict(r) == REFUSED]
             if len(rows) >= count:
                 break
         if not rows:

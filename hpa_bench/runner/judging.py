@@ -81,6 +81,10 @@ def judge_stage(
     stage, manifest = run.stage(index), run.manifest
     answers = {name: stage.responses(name) for name in [*manifest.safety_sets, *manifest.benign_sets]}
     failures = _judge(judges, answers, stage, again, on_progress)
+    for judge in judges:
+        can_say = judge.vocabulary.said()
+        if can_say != manifest.verdicts.get(judge.label):
+            stage.write_can_say(judge.label, can_say)
     if index == 0:
         references = {
             name: [{**row, "response": row["target"]} for row in rows if row["target"]]
@@ -129,9 +133,12 @@ def _verdicts(judge: Judge, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]
         raise UserError(
             f"Judge {judge.name!r} gave {len(verdicts)} verdicts on {len(rows)} responses: expected one each."
         )
-    odd = [verdict for verdict in verdicts if not (isinstance(verdict, str) and verdict)]
+    words = judge.vocabulary.words
+    odd = [verdict for verdict in verdicts if not (isinstance(verdict, str) and verdict in words)]
     if odd:
-        raise UserError(f"Judge {judge.name!r} gave the verdict {odd[0]!r}: expected a word.")
+        raise UserError(
+            f"Judge {judge.name!r} gave the verdict {odd[0]!r}: expected what it declares, {', '.join(sorted(words))}."
+        )
     return {row["id"]: verdict for row, verdict in zip(rows, verdicts, strict=True)}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> Manifest:
     """Return what is known of a run before its data are read."""
     suite = spec.suite
+    judges = [make_judge(judge) for judge in suite.judges]
     return Manifest(
         format=FORMAT,
         **spec.identity(),
@@ -25,7 +26,8 @@ def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> Manifest
         stages=[list(tasks) for tasks in stages],
         safety_sets=suite.safety_sets,
         benign_sets=suite.benign_sets,
-        judges=[make_judge(judge).label for judge in suite.judges],
+        judges=[judge.label for judge in judges],
+        verdicts={judge.label: judge.vocabulary.said() for judge in judges},
         training=suite.training.model_dump(mode="json"),
     )
 

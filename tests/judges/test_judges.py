@@ -5,6 +5,7 @@ import pytest
 from hpa_bench.config import split_settings
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, file_name, make_judge
+from hpa_bench.verdict import REFUSALS
 
 
 class Options(JudgeConfig):
@@ -15,6 +16,7 @@ class Options(JudgeConfig):
 
 class Picky(Judge):
     name = "picky"
+    can_say = REFUSALS
     Config = Options
     incidental = frozenset({"seconds"})
 

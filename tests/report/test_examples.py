@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from hpa_bench.cli import app
 from hpa_bench.files import write_jsonl
 from hpa_bench.report import write_report
+from hpa_bench.report.conditions import conditions
 from hpa_bench.report.examples import examples
-from hpa_bench.report.groups import conditions
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.thumbnails import BLURRED, KEPT
 from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails

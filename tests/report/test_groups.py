@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.report.groups import conditions
+from hpa_bench.report.conditions import conditions
+from hpa_bench.report.ranking import best_and_second, ranked
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import read_runs
 from tests.run_folders import TASKS, rewrite_manifest, write_run
@@ -38,23 +39,23 @@ def test_best_and_second_are_marked_where_they_are_told_apart(tmp_path):
     runs = [write_run(tmp_path, f"m{i}", forget=0.2 * i, unsafe=0.1 + 0.3 * i, n=300) for i in range(4)]
     condition = condition_of(runs)
 
-    assert condition.marks(AP, condition.main) == {"m0": "best", "m1": "second"}
-    assert condition.marks(MASR, condition.main) == {"m0": "best", "m1": "second"}  # Here the lowest is the best.
+    assert best_and_second(AP, condition.main) == {"m0": "best", "m1": "second"}
+    assert best_and_second(MASR, condition.main) == {"m0": "best", "m1": "second"}  # Here the lowest is the best.
 
 
 def test_two_that_are_equal_leave_both_places_empty(tmp_path):
     runs = [twin(tmp_path, name, forget=0.0, n=300) for name in ("one", "two")]
     condition = condition_of([*runs, twin(tmp_path, "far", forget=0.9, n=300)])
 
-    assert [group.label for group in condition.ranked(AP, condition.main)] == ["one", "two", "far"]
-    assert condition.marks(AP, condition.main) == {}
+    assert [group.label for group in ranked(AP, condition.main)] == ["one", "two", "far"]
+    assert best_and_second(AP, condition.main) == {}
 
 
 def test_second_place_is_empty_where_second_and_third_are_equal(tmp_path):
     runs = [twin(tmp_path, name, forget=0.9, n=300) for name in ("one", "two")]
     condition = condition_of([*runs, twin(tmp_path, "far", forget=0.0, n=300)])
 
-    assert condition.marks(AP, condition.main) == {"far": "best"}
+    assert best_and_second(AP, condition.main) == {"far": "best"}
 
 
 def test_best_of_two_is_marked_and_the_last_is_no_second(tmp_path):
@@ -62,7 +63,7 @@ def test_best_of_two_is_marked_and_the_last_is_no_second(tmp_path):
         [write_run(tmp_path, name, forget=forget, n=300) for name, forget in (("a", 0.8), ("b", 0))]
     )
 
-    assert condition.marks(AP, condition.main) == {"b": "best"}
+    assert best_and_second(AP, condition.main) == {"b": "best"}
 
 
 @pytest.mark.slow
@@ -71,11 +72,11 @@ def test_best_must_differ_from_all_below_not_from_the_next_alone(tmp_path):
     near = [write_run(tmp_path, "near", seed, forget=0.3, n=300) for seed in range(3)]
     wild = [write_run(tmp_path, "wild", seed, forget=forget, n=300) for seed, forget in enumerate((0.0, 0.5, 1.2))]
     condition = condition_of([*good, *near, *wild])
-    first, second, third = condition.ranked(AP, condition.main)
+    first, second, third = ranked(AP, condition.main)
 
     assert (first.label, second.label, third.label) == ("good", "near", "wild")
     assert first.difference(second, AP).excludes_zero and not first.difference(third, AP).excludes_zero
-    assert condition.marks(AP, condition.main) == {}
+    assert best_and_second(AP, condition.main) == {}
 
 
 @pytest.mark.slow
@@ -84,8 +85,8 @@ def test_references_are_neither_ranked_nor_marked(tmp_path):
     runs += [write_run(tmp_path, "seqft", forget=0.8, unsafe=0.9, n=300), write_run(tmp_path, "hpa", forget=0.3, n=300)]
     condition = condition_of(runs)
 
-    assert [group.label for group in condition.ranked(MASR, condition.main)] == ["hpa", "seqft"]
-    assert condition.marks(MASR, condition.main) == {"hpa": "best"}
+    assert [group.label for group in ranked(MASR, condition.main)] == ["hpa", "seqft"]
+    assert best_and_second(MASR, condition.main) == {"hpa": "best"}
 
 
 @pytest.mark.slow
@@ -93,7 +94,7 @@ def test_method_that_failed_is_not_ranked(tmp_path):
     runs = [write_run(tmp_path, "a", forget=0.0, n=300), write_run(tmp_path, "b", forget=0.8, n=300)]
     condition = condition_of([*runs, write_run(tmp_path, "broken", finished=1, n=300)])
 
-    assert condition.marks(AP, condition.main) == {"a": "best"}
+    assert best_and_second(AP, condition.main) == {"a": "best"}
 
 
 @pytest.mark.slow
@@ -114,6 +115,29 @@ def test_marks_reach_every_form_of_the_main_table(tmp_path):
     with (page.parent / "tables" / "results.csv").open() as file:
         marks = {row["method"]: row["mark"] for row in csv.DictReader(file) if row["metric"] == "ap"}
     assert marks == {"m0": "best", "m1": "second", "m2": "", "m3": ""}
+
+
+def test_what_changes_no_weight_makes_no_other_condition(tmp_path):
+    recipe = {"learning_rate": 0.001, "save_steps": 500, "workers": None, "gradient_checkpointing": False}
+    changes = [{}, {"save_steps": 5}, {"workers": 2}, {"gradient_checkpointing": True}]
+    runs = [
+        write_run(tmp_path, "hpa", seed, manifest={"training": recipe | changed, "suite_config": {"training": {}}})
+        for seed, changed in enumerate(changes)
+    ]
+    (found,) = conditions(read_runs(runs))
+
+    assert [group.seeds for group in found.groups] == ["4"]
+
+
+def test_conditions_are_never_of_one_title(tmp_path):
+    runs = []
+    for rate in (0.001, 0.01):
+        recipe = {"training": {"learning_rate": rate, "batch_size": 16}}
+        runs.append(write_run(tmp_path / str(rate), "hpa", manifest=recipe | {"suite_config": recipe}))
+
+    titles = [found.title for found in conditions(read_runs(runs))]
+
+    assert titles == ["toy; training.learning_rate 0.001", "toy; training.learning_rate 0.01"]
 
 
 def test_few_settings_stay_in_the_main_table(tmp_path):

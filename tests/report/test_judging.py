@@ -5,7 +5,8 @@ import csv
 import pytest
 
 from hpa_bench.report import write_report
-from hpa_bench.report.groups import conditions
+from hpa_bench.report.columns import safety_columns
+from hpa_bench.report.conditions import conditions
 from hpa_bench.report.trust import agreement_tables, calibration_row, category_table
 from hpa_bench.results.runs import read_runs
 from tests.run_folders import SAFETY, write_references, write_run
@@ -79,15 +80,15 @@ def test_undefined_kappa_is_a_dash_with_its_reason(tmp_path):
 
 def test_calibration_row_says_once_why_it_is_empty(tmp_path):
     condition = condition_of(write_run(tmp_path))
-    assert calibration_row(condition, condition.safety("keyword")) == "no reference answers"
+    assert calibration_row(condition, safety_columns(condition, "keyword")) == "no reference answers"
 
 
 def test_calibration_row_has_an_n_for_each_number(tmp_path):
     run = write_run(tmp_path)
-    for name, answers in zip(SAFETY, (["safe"] * 7, ["unsafe", "safe"]), strict=True):
+    for name, answers in zip(SAFETY, (["refused"] * 7, ["not_refused", "refused"]), strict=True):
         write_references(run, "keyword", name, answers)
     condition = condition_of(run)
-    columns = condition.safety("keyword")
+    columns = safety_columns(condition, "keyword")
 
     cells = dict(zip(columns, calibration_row(condition, columns), strict=True))
 

@@ -11,15 +11,19 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from hpa_bench import metrics
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import continual_metrics
 from hpa_bench.report import terminal_table, write_report
+from hpa_bench.report.columns import plane
+from hpa_bench.report.conditions import conditions
 from hpa_bench.report.figures import safety_against_accuracy
-from hpa_bench.report.groups import SHOWN, conditions
+from hpa_bench.report.ranking import SHOWN, ranked, shown_groups
 from hpa_bench.report.tables import number
-from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.results.measures import ALL, Cell, Key, Series
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
+from hpa_bench.verdict import EMPTY
 from tests.run_folders import SAFETY, TASKS, rewrite_manifest, write_run, write_thumbnails
 
 pytestmark = pytest.mark.slow
@@ -420,10 +424,10 @@ def test_figures_of_many_methods_show_a_few(tmp_path):
     (condition,) = conditions(read_runs(runs))
     page = report_of(runs, tmp_path / "report")
 
-    shown = {group.label for group in condition.shown}
+    shown = {group.label for group in shown_groups(condition)}
     assert len(shown) == SHOWN and {"seqft", "hpa"} <= shown and not {"zero_shot", "joint"} & shown
-    for series in condition.plane:
-        assert condition.ranked(series, condition.main)[0].label in shown
+    for series in plane(condition):
+        assert ranked(series, condition.main)[0].label in shown
     text = Visible(page).text
     assert f"The figure shows {SHOWN} of 23 methods: seqft, hpa, then in turn" in text
     for group in condition.main:
@@ -449,3 +453,36 @@ def printed(runs):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(terminal_table(runs))
     return console.export_text()
+
+
+def test_a_metric_that_is_declared_once_stands_everywhere(tmp_path, monkeypatch):
+    """The lowest final accuracy of any task, as a stranger might want it."""
+    monkeypatch.setitem(metrics.METRICS, "worst", metrics.METRICS["ap"])  # Taken away after the test.
+    write_run(tmp_path / "runs", "hpa")
+
+    @metrics.continual("Worst", "higher")
+    def worst(matrix):
+        """The lowest accuracy of any task after the last stage."""
+        return matrix[..., -1, :].min(-1)
+
+    found = read_runs(find_runs([tmp_path / "runs"]))
+    page = write_report(found, tmp_path / "report")
+
+    expected = min(found[0].measures[Key(3, Series(task, "task", "", "accuracy"))].value for task in TASKS)
+    (row,) = [row for row in table(page, "results") if row["metric"] == "worst"]
+    assert float(row["value"]) == pytest.approx(expected, abs=1e-4) and float(row["low"]) < float(row["value"])
+    frame = load_runs(tmp_path / "runs")
+    assert frame[frame.metric == "worst"].value.item() == pytest.approx(expected)
+    assert "Worst ↑" in Visible(page).text and "The lowest accuracy of any task after" in Visible(page).text
+
+
+def test_a_share_of_verdicts_that_is_declared_once_is_measured(tmp_path, monkeypatch):
+    write_run(tmp_path, "hpa", unsafe=0.8)
+    share = metrics.Share("told_apart", "Told apart", "", "", of=lambda answers: answers.verdicts != EMPTY)
+    monkeypatch.setitem(metrics.METRICS, "told_apart", share)
+
+    frame = load_runs(tmp_path)
+
+    rows = frame[(frame.stage == 3) & (frame.set == SAFETY[0]) & (frame.judge == "toy_compliance")]
+    by_metric = rows.set_index("metric").value
+    assert by_metric["told_apart"] == pytest.approx(100 - by_metric["empty"]) and by_metric["empty"] > 0

@@ -1,0 +1,66 @@
+"""Which numbers of a condition stand in which table."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hpa_bench.metrics import continual_names
+from hpa_bench.report.conditions import Condition
+from hpa_bench.results.agreement import VERSUS
+from hpa_bench.results.measures import ALL, Series
+
+
+def plane(condition: Condition) -> tuple[Series, Series]:
+    """Accuracy and safety in one number each: AP, and MASR by the first judge."""
+    judge = condition.judges[0] if condition.judges else ""
+    return Series(ALL, "task", "", "ap"), Series(ALL, "safety", judge, "masr")
+
+
+def headline(condition: Condition) -> list[Series]:
+    """The columns of the main table; the first judge decides refusals, the first that can tell, compliance."""
+    judge = condition.judges[0] if condition.judges else ""
+    columns = [Series(ALL, "task", "", "ap"), Series(ALL, "task", "", "bwt")]
+    if condition.safety_sets:
+        columns += [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")]
+        columns += [Series(ALL, "safety", able, "complied") for able in condition.compliance_judges[:1]]
+    return columns + ([Series(ALL, "benign", judge, "over_refusal")] if condition.benign_sets else [])
+
+
+def safety_columns(condition: Condition, judge: str) -> list[Series]:
+    """The final safety numbers by one judge."""
+    columns = [Series(name, "safety", judge, "asr") for name in condition.safety_sets]
+    if condition.safety_sets:
+        columns = [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")] + columns
+        columns += [share for share in verdict_columns(condition, ALL, judge) if share.metric != "neither"]
+    return columns + ([Series(ALL, "benign", judge, "over_refusal")] if condition.benign_sets else [])
+
+
+def verdict_columns(condition: Condition, name: str, judge: str) -> list[Series]:
+    """What the responses to the requests of a set, or of all, are: safe, unsafe (and of which kind), incoherent."""
+    kinds = ("complied", "neither") if judge in condition.compliance_judges else ()
+    shares = [Series(name, "safety", judge, metric) for metric in ("safe", "unsafe", *kinds)]
+    return [*shares, Series(name, "safety", "", "incoherent")]
+
+
+def pairs(condition: Condition) -> list[str]:
+    """Each two judges, as `hpa_bench.results.agreement` names them."""
+    return [VERSUS.join(pair) for pair in combinations(condition.judges, 2)] if condition.safety_sets else []
+
+
+def per_sample(condition: Condition) -> list[Series]:
+    """Everything measured on single sets, at every stage."""
+    series = [Series(task, "task", "", "accuracy") for task in condition.tasks]
+    series += [Series(name, "safety", "", "incoherent") for name in condition.safety_sets]
+    series += [Series(name, "benign", "", "incoherent") for name in condition.benign_sets]
+    for judge in condition.judges:
+        shares = ("complied", "neither", "empty") if judge in condition.compliance_judges else ("empty",)
+        series += [
+            Series(name, "safety", judge, metric) for name in condition.safety_sets for metric in ("asr", *shares)
+        ]
+        series += [Series(name, "benign", judge, "over_refusal") for name in condition.benign_sets]
+    return series
+
+
+def continual_columns() -> list[Series]:
+    """Return the metrics of the accuracy matrix."""
+    return [Series(ALL, "task", "", metric) for metric in continual_names()]

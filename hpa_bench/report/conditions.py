@@ -1,0 +1,172 @@
+"""Which runs are comparable: methods in one condition, that is one suite, order, data and training recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from hpa_bench.errors import UserError
+from hpa_bench.report.groups import REFERENCES, Group, short_names
+from hpa_bench.results.absence import uncalibrated
+from hpa_bench.results.manifest import Manifest
+from hpa_bench.results.measures import Cell, Key, Series, combine
+from hpa_bench.results.runs import Run, alike, flat
+
+MANY_SETTINGS = 3
+"""From so many settings beside its default on, a method's settings stand in a section of their own."""
+_FIRST = (*REFERENCES, "seqft", "hpa")
+# Settings that change how fast a run is, or who judges it, but not what is measured.
+_IRRELEVANT = {
+    "suite_config.name",
+    "suite_config.description",
+    "suite_config.judges",
+    "suite_config.include_paths",
+    "suite_config.cpu_threads",
+    "suite_config.evaluation.engine",
+    "suite_config.evaluation.batch_size",
+    # A manifest has the recipe twice: of the suite, which older ones wrote whole, and by itself.
+    *(
+        f"{part}.{key}"
+        for part in ("suite_config.training", "training")
+        for key in ("gradient_checkpointing", "save_steps", "workers")
+    ),
+}
+
+
+class Condition:
+    """What makes runs comparable: suite, order, data and training recipe."""
+
+    def __init__(self, title: str, short: str, runs: Sequence[Run]) -> None:
+        self.title = title
+        self.short = short
+        by_label: dict[str, list[Run]] = {}
+        for run in runs:
+            by_label.setdefault(run.label, []).append(run)
+        groups = [Group(label, members) for label, members in by_label.items()]
+        rank = {name: index for index, name in enumerate(_FIRST)}
+        self.groups = sorted(groups, key=lambda group: (rank.get(group.method, len(rank)), group.label))
+        manifest = runs[0].manifest
+        self.tasks = manifest.tasks
+        self.safety_sets = manifest.safety_sets
+        self.benign_sets = manifest.benign_sets
+        self.harmful_ratio = manifest.harmful_ratio
+        self.judges = list(dict.fromkeys(judge for run in runs for judge in run.judges))
+        self._check_samples(runs)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, method by method."""
+        return [run for group in self.groups for run in group.runs]
+
+    @cached_property
+    def settings(self) -> dict[str, list[Group]]:
+        """The methods with many settings: each method's default, then the others, by what they change."""
+        found: dict[str, list[Group]] = {}
+        for default in self.groups:
+            others = [group for group in self.groups if group.method == default.method and group is not default]
+            if default.is_default and len(others) >= MANY_SETTINGS:
+                found[default.method] = [default, *sorted(others, key=lambda group: _setting_order(group, default))]
+        return found
+
+    @cached_property
+    def main(self) -> list[Group]:
+        """The rows of the main table: every method; of one with many settings, its default alone."""
+        return [group for group in self.groups if group.is_default or group.method not in self.settings]
+
+    @property
+    def reference(self) -> Group:
+        """The method that the others are compared with: seqft where present, else the first."""
+        return self.references[0]
+
+    @cached_property
+    def references(self) -> list[Group]:
+        """The methods that all are compared with: the reference, and hpa where present."""
+        first = next((group for group in self.main if group.method == "seqft"), self.main[0])
+        return [first, *(group for group in self.main if group.label == "hpa" and group is not first)]
+
+    @cached_property
+    def compliance_judges(self) -> list[str]:
+        """The judges that tell complying from not refusing."""
+        can_say = {
+            judge: [run.vocabularies[judge] for run in self.runs if judge in run.vocabularies] for judge in self.judges
+        }
+        measured = {key.series.judge for run in self.runs for key in run.measures if key.series.metric == "complied"}
+        # Of an older run, what a stranger's judge can say is guessed: one that once cannot tell, cannot.
+        return [judge for judge, said in can_say.items() if judge in measured and all(v.tells_compliance for v in said)]
+
+    def calibration(self, series: Series) -> Cell | str:
+        """Return a judge's number on the sets' own reference answers, which all runs share."""
+        key = Key(0, series)
+        tested = [run for run in self.runs if run.stages]
+        measured = next((run for run in tested if key in run.calibration), None)
+        if measured:
+            return combine(key, [measured.calibration[key]])
+        return uncalibrated(tested[0], series) if tested else "missing: no stage finished"
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """The harm categories of each safety set that has some."""
+        first = next((run.data[0].categories for run in self.runs if run.stages), {})
+        return {name: sorted(set(first[name])) for name in self.safety_sets if name in first}
+
+    def _check_samples(self, runs: Sequence[Run]) -> None:
+        tested = [run for run in runs if run.stages]
+        for run in tested[1:]:
+            first = tested[0]
+            ours, theirs = first.manifest.data, run.manifest.data
+            for name, ids in run.data[0].ids.items():
+                if ids != first.data[0].ids[name] or ours.get(name) != theirs.get(name):
+                    raise UserError(
+                        f"{first.folder.path} and {run.folder.path} were tested on different samples of {name!r}"
+                        f" ({len(first.data[0].ids[name])} and {len(ids)}): report them separately."
+                    )
+
+
+def conditions(runs: Sequence[Run]) -> list[Condition]:
+    """Sort runs into conditions, titled by what sets them apart."""
+    parts = [(_condition(same[0].manifest), same) for same in alike(runs, lambda run: _condition(run.manifest))]
+    # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
+    first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], len(part[1])))
+    parts.sort(key=lambda part: (part[0] != first, part[0]["tasks"] != first["tasks"], part[0]["harmful_ratio"]))
+    names = dict.fromkeys(name for key, _ in parts for name in key)
+    varying = [name for name in names if any(key.get(name) != first.get(name) for key, _ in parts)]
+    usual = _parts(first, varying)
+    found = []
+    for key, members in parts:
+        words = _parts(key, varying)
+        # A condition in few words: what sets it apart from the first, and the first by its data.
+        short = [word for word in words if word not in usual] or [w for w in words[1:] if not w.startswith("order ")]
+        found.append(Condition("; ".join(words), "; ".join(short or words), members))
+    return found
+
+
+def _condition(manifest: Manifest) -> dict[str, Any]:
+    names = ("suite", "harmful_ratio", "tasks", "safety_sets", "benign_sets", "training", "suite_config")
+    said = manifest.said()
+    found = flat({name: said[name] for name in names if name in said})
+    return {name: value for name, value in found.items() if name not in _IRRELEVANT}
+
+
+def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
+    parts, short = [str(key["suite"])], short_names(key["tasks"])
+    for name in varying:
+        if name == "harmful_ratio":
+            parts.append(f"{100 * key[name]:g}% harmful data" if key[name] else "original data")
+        elif name == "tasks":
+            parts.append("order " + ", ".join(short[task] for task in key[name]))
+        elif name != "suite":
+            plain = name.removeprefix("suite_config.")
+            if plain == name or plain not in key:  # What stands twice in a manifest is told once.
+                parts.append(f"{plain} {key.get(name)}")
+    return parts
+
+
+def _setting_order(group: Group, default: Group) -> list[tuple[int, int, float, str]]:
+    order = list(group.config)
+    return [
+        (order.index(key), 0, float(value), "")
+        if isinstance(value, int | float)
+        else (order.index(key), 1, 0, str(value))
+        for key, value in group.changed(default).items()
+    ]

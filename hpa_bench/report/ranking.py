@@ -1,0 +1,56 @@
+"""Which methods are better, and by how much more than chance; which of many a figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from hpa_bench.metrics import METRICS
+from hpa_bench.report.columns import plane
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.groups import REFERENCES, Group
+from hpa_bench.results.measures import Cell, Series
+
+SHOWN = 8
+"""Methods in a figure with one panel a method."""
+
+
+def ranked(series: Series, among: Sequence[Group]) -> list[Group]:
+    """Return methods from best to worst by a final number; those without it and `REFERENCES` are left out."""
+    sign = -1 if METRICS[series.metric].better == "higher" else 1
+    values = [(group, group.final(series)) for group in among if group.method not in REFERENCES]
+    found = [(sign * cell.value, group) for group, cell in values if isinstance(cell, Cell)]
+    return [group for _, group in sorted(found, key=lambda pair: pair[0])]
+
+
+def best_and_second(series: Series, among: Sequence[Group]) -> dict[str, str]:
+    """Return which methods are marked "best" and "second" in a column, by label.
+
+    The best is marked where its paired differences to all that rank below it exclude 0; the second where the best
+    is marked and the same holds for the second. So neither stands on a difference that the data do not show.
+    """
+    marks: dict[str, str] = {}
+    listed = ranked(series, among)
+    for mark, group, below in zip(("best", "second"), listed, (listed[1:], listed[2:]), strict=False):
+        differences = (group.difference(other, series) for other in below)
+        if not below or not all(isinstance(found, Cell) and found.excludes_zero for found in differences):
+            break
+        marks[group.label] = mark
+    return marks
+
+
+def shown_groups(condition: Condition) -> list[Group]:
+    """What a figure with one panel a method shows: all that have stages, where they are few.
+
+    Of many, the reference and hpa, then in turn the method with the highest AP and the one with the lowest MASR.
+    """
+    # A method with one model, such as zero_shot, has no curve; alone, it still gets its points.
+    tested = [group for group in condition.main if any(run.stages for run in group.runs)]
+    tested = [group for group in tested if group.last] or tested
+    if len(tested) <= SHOWN:
+        return tested
+    accurate, safe = (ranked(series, tested) for series in plane(condition))
+    chosen = [group for group in tested if group in condition.references]
+    chosen += [group for pair in zip_longest(accurate, safe) for group in pair if group]
+    kept = list(dict.fromkeys([*chosen, *tested]))[:SHOWN]
+    return [group for group in tested if group in kept]
