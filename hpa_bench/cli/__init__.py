@@ -1,36 +1,54 @@
-"""The command line: one file a verb. Nothing heavy is imported before a verb needs it."""
+"""The command line: one file a verb, imported when the verb is asked for, so that its imports stand at its top."""
 
+import ast
+import builtins
 import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from hpa_bench.cli.align import align
-from hpa_bench.cli.compare import compare
-from hpa_bench.cli.console import say_error
-from hpa_bench.cli.judge import judge
-from hpa_bench.cli.list import list_
-from hpa_bench.cli.new_method import new_method
-from hpa_bench.cli.report import report
-from hpa_bench.cli.run import run
-from hpa_bench.cli.validate import validate
 from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import leave_it_to_the_first
+from hpa_bench.redact import clean
+
+VERBS = ("run", "compare", "judge", "report", "align", "list", "validate", "new-method")
+"""In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
+
+
+class Verbs(TyperGroup):
+    """Every verb, its first line read from its file as text: only the one that is asked for is imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what `--help` says of a verb; None where there is none."""
+        if cmd_name not in VERBS:
+            return None
+        return _command(cmd_name, lambda: None, help=_first_line(cmd_name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the verb that is asked for."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            module = _module(name)
+            function = f"{module}_" if hasattr(builtins, module) else module
+            command = _command(name, getattr(import_module(f"{__name__}.{module}"), function))
+        return name, command, rest
+
 
 app = typer.Typer(
-    name="hpa-bench",
-    help="Benchmark continual visual instruction tuning of safety-aligned multimodal LLMs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    cls=Verbs, name="hpa-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.command()(run)
-app.command()(compare)
-app.command()(judge)
-app.command()(report)
-app.command()(align)
-app.command("list")(list_)
-app.command()(validate)
-app.command("new-method")(new_method)
+
+
+@app.callback()
+def _hpa_bench() -> None:
+    """Benchmark continual visual instruction tuning of safety-aligned multimodal LLMs."""
 
 
 def main() -> None:
@@ -39,8 +57,24 @@ def main() -> None:
         app()
     except UserError as error:
         leave_it_to_the_first()
-        say_error(str(error))
+        print(f"Error: {clean(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _command(name: str, function: Any, **options: Any) -> Any:
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, **options)(function)
+    return typer.main.get_command(single)
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _first_line(name: str) -> str:
+    tree = ast.parse((Path(__file__).parent / f"{_module(name)}.py").read_text(encoding="utf-8"))
+    functions = {node.name.strip("_"): node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return (ast.get_docstring(functions[_module(name)]) or "").partition("\n")[0]

@@ -1,11 +1,19 @@
 """`hpa-bench align`: the safety alignment that a benchmark starts from."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hpa_bench.cli import options
+from hpa_bench.cli.console import make_console
+from hpa_bench.machine.processes import is_main
+from hpa_bench.redact import clean
+from hpa_bench.runner.alignment import Alignment
+from hpa_bench.runner.alignment import align as align_model
 
 
 def align(
@@ -24,16 +32,6 @@ def align(
     device: options.Device = "auto",
 ) -> None:
     """Fine-tune a model on safety data (LoRA, merged) and write it as a checkpoint that a suite can start from."""
-    import shlex
-    import sys
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from hpa_bench.cli.console import make_console
-    from hpa_bench.machine.processes import is_main
-    from hpa_bench.redact import clean
-    from hpa_bench.runner.alignment import Alignment
-    from hpa_bench.runner.alignment import align as align_model
 
     asked = Alignment(
         model=model,

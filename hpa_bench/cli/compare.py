@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hpa_bench.cli import options
+from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from hpa_bench.spec import RunOptions, RunSpec
+from hpa_bench.launchers.base import make_launcher
+from hpa_bench.machine.processes import processes
+from hpa_bench.method import methods as registry
+from hpa_bench.plugins import load_plugins
+from hpa_bench.report import terminal_table, write_report
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.runs import read_runs
+from hpa_bench.runner.launch import launch, missing
+from hpa_bench.spec import RunOptions, RunSpec, make_spec
 
 
 def compare(
@@ -54,12 +61,6 @@ def compare(
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
-    from hpa_bench.cli.console import make_console
-    from hpa_bench.launchers.base import make_launcher
-    from hpa_bench.machine.processes import processes
-    from hpa_bench.plugins import load_plugins
-    from hpa_bench.runner.launch import launch, missing
-    from hpa_bench.spec import RunOptions
 
     if processes() > 1:
         raise UserError(
@@ -88,10 +89,6 @@ def compare(
         if reason:
             failed[folder] = reason
 
-    from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results.run_folder import RunFolder
-    from hpa_bench.results.runs import read_runs
-
     results = read_runs(RunFolder(folder) for folder in wanted)
     suite_name = next(iter(wanted.values())).suite.name
     page = write_report(results, out or runs / suite_name / "report", show_unsafe=show_unsafe)
@@ -105,7 +102,6 @@ def compare(
 
 def _names(methods: str) -> tuple[list[str], dict[str, str]]:
     """Return the methods to run and, of `all`, those that cannot be loaded, each with the reason."""
-    from hpa_bench.method import methods as registry
 
     names: list[str] = []
     broken: dict[str, str] = {}
@@ -132,7 +128,6 @@ def _planned(
     runs: Path,
 ) -> dict[Path, RunSpec]:
     """Return every run that is wanted, by its folder below `runs`."""
-    from hpa_bench.spec import make_spec
 
     wanted: dict[Path, RunSpec] = {}
     for ratio, order, seed, method in product(ratios, orders, seeds, methods):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from hpa_bench.cli import options
-
-if TYPE_CHECKING:
-    from hpa_bench.judges.base import Judge
-    from hpa_bench.results.runs import Run
+from hpa_bench.cli.console import make_console
+from hpa_bench.judges.base import Judge, make_judge
+from hpa_bench.plugins import load_plugins
+from hpa_bench.results.absence import absence
+from hpa_bench.results.measures import Key, Series
+from hpa_bench.results.run_folder import find_runs
+from hpa_bench.results.runs import Run
+from hpa_bench.runner.judging import judge_run
 
 
 def judge(
@@ -24,19 +30,10 @@ def judge(
     plugin: options.Plugins = [],  # noqa: B006
 ) -> None:
     """Judge stored responses by further judges, or finish what a judge could not; no model is tuned, none generates."""
-    from rich.text import Text
-
-    from hpa_bench.cli.console import make_console
-    from hpa_bench.judges.base import make_judge
-    from hpa_bench.plugins import load_plugins
-    from hpa_bench.results.run_folder import find_runs
 
     load_plugins(plugin)
     chosen = [make_judge(text) for text in judges]
     folders = find_runs(runs)
-
-    from hpa_bench.results.runs import Run
-    from hpa_bench.runner.judging import judge_run
 
     console = make_console()
     failures = []
@@ -62,11 +59,6 @@ def judge(
 
 def _table(run: Run, judges: list[Judge]) -> Any:
     """Return the shares of a run by these judges, before tuning and after the last finished stage."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from hpa_bench.results.absence import absence
-    from hpa_bench.results.measures import Key, Series
 
     last = len(run.stages) - 1
     table = Table("judge", "set", "metric", "responses", "stage 0", *([f"stage {last}"] if last else []))

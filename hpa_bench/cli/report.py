@@ -6,6 +6,10 @@ from typing import Annotated
 import typer
 
 from hpa_bench.cli import options
+from hpa_bench.cli.console import make_console
+from hpa_bench.report import terminal_table, write_report
+from hpa_bench.results.run_folder import find_runs
+from hpa_bench.results.runs import read_runs
 
 
 def report(
@@ -15,10 +19,6 @@ def report(
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
-    from hpa_bench.cli.console import make_console
-    from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results.run_folder import find_runs
-    from hpa_bench.results.runs import read_runs
 
     found = read_runs(find_runs(runs))
     page = write_report(found, out, title, show_unsafe=show_unsafe)

@@ -1,12 +1,19 @@
 """`hpa-bench run`: one method across a suite's tasks."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hpa_bench import api
 from hpa_bench.cli import options
+from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
+from hpa_bench.machine.processes import is_main
+from hpa_bench.report import terminal_table, write_report
+from hpa_bench.results.runs import read_runs
+from hpa_bench.runner.progress import Progress
 
 BESIDE_SPEC = ("spec", "out", "resume", "device", "report", "show_unsafe")
 """What `--spec` leaves open; all else stands in the spec."""
@@ -38,14 +45,8 @@ def run(
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Train one method across the tasks, score it after every stage, and write its report."""
-    import time
-
-    from hpa_bench.cli.console import make_console
 
     started = time.perf_counter()
-    from hpa_bench import api
-    from hpa_bench.machine.processes import is_main
-    from hpa_bench.runner.progress import Progress
 
     console = make_console()
     observers = [Progress(console)] if is_main() else []
@@ -71,8 +72,6 @@ def run(
         )
     if not is_main():
         return
-    from hpa_bench.report import terminal_table, write_report
-    from hpa_bench.results.runs import read_runs
 
     begun = time.perf_counter()
     results = read_runs([finished])

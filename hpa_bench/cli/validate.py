@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from hpa_bench.cli import options
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from hpa_bench.data.validation import SetReport
+from hpa_bench.cli.console import make_console
+from hpa_bench.data.tasks import TaskLoader
+from hpa_bench.data.validation import SetReport, inspect_sets, leaks_of
+from hpa_bench.spec import RunOptions, make_spec
 
 SHOWN = 5
 """Bad rows named for each set; the others are counted."""
@@ -31,10 +32,6 @@ def validate(
 
     Exit status 1 where a run could not use the data. Leakage is reported, and left to your judgement.
     """
-    from hpa_bench.cli.console import make_console
-    from hpa_bench.data.tasks import TaskLoader
-    from hpa_bench.data.validation import inspect_sets, leaks_of
-    from hpa_bench.spec import RunOptions, make_spec
 
     options = RunOptions(suite, "seqft", settings=settings, data_root=data_root)
     resolved = make_spec(options, model=False).suite
@@ -77,7 +74,6 @@ def validate(
 
 
 def _table(title: str, reports: list[SetReport]) -> object:
-    from rich.table import Table
 
     table = Table("set", "kind", "found", "training", "test", "images", "missing images", "bad rows", title=title)
     for report in reports:

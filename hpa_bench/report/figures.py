@@ -5,9 +5,17 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Affine2D
 
 from hpa_bench.metrics import METRICS
 from hpa_bench.report.columns import plane
@@ -15,10 +23,6 @@ from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import REFERENCES, Group, short_names
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.measures import Cell, Series
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, without its yellow: told apart with every common colour blindness, and dark enough on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -44,7 +48,6 @@ def save(figure: Figure, folder: Path, name: str) -> str:
 
     Without date, version and namespaces: the same results give the same bytes, and the page names no network address.
     """
-    import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = io.StringIO()
@@ -63,9 +66,6 @@ def save(figure: Figure, folder: Path, name: str) -> str:
 
 def accuracy_matrix(group: Group, condition: Condition) -> Figure:
     """Draw a method's accuracy of each task after each stage; what a stage trained is framed."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     tasks, short = condition.tasks, short_names(condition.tasks)
     curriculum = group.runs[0].curriculum
@@ -107,7 +107,6 @@ def accuracy_matrix(group: Group, condition: Condition) -> Figure:
 
 def forgetting_curves(condition: Condition) -> Figure:
     """Draw each task's accuracy over the stages, one panel a method shown; a ring marks the stage that trains it."""
-    import matplotlib
 
     short = short_names(condition.tasks)
     with matplotlib.rc_context(STYLE):
@@ -130,7 +129,6 @@ def forgetting_curves(condition: Condition) -> Figure:
 
 def safety_trajectory(condition: Condition) -> Figure:
     """Draw MASR with its interval and each set's ASR over the stages, one panel a method shown."""
-    import matplotlib
 
     short, reference = short_names(condition.safety_sets), condition.reference
     masr = plane(condition)[1]
@@ -165,8 +163,6 @@ def safety_against_accuracy(condition: Condition) -> Figure:
 
     Methods are numbered in the order of the main table; the front leaves out `REFERENCES`.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
 
     accuracy, safety = plane(condition)
     numbered = [(group, group.final(accuracy), group.final(safety)) for group in condition.main]
@@ -201,8 +197,6 @@ def safety_against_accuracy(condition: Condition) -> Figure:
 
 def safety_over_stages(condition: Condition) -> Figure:
     """Draw one method's path over the stages: mean accuracy over all tasks against MASR, with 95% intervals."""
-    import matplotlib
-    from matplotlib.figure import Figure
 
     group, (accuracy, safety) = condition.main[0], plane(condition)
     found = [
@@ -236,8 +230,6 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
     Returns:
         None where there are fewer than three such settings, the default included.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
 
     default = groups[0]
     swept = [group for group in groups if set(group.changed(default)) <= {"p_max", "p_min"}]
@@ -280,7 +272,6 @@ def _points(group: Group, series: Series) -> list[tuple[int, Cell]]:
 
 
 def _panels(count: int, ylabel: str, condition: Condition) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
 
     columns = min(count, 4 if count > 6 else 3)
     rows = math.ceil(count / columns)
@@ -311,8 +302,6 @@ def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 def _number(figure: Figure, axes: Axes, labels: Sequence[tuple[str, float, float]]) -> None:
     """Write a short label beside each point, the nearest place at which it meets no other label and no point."""
-    from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Affine2D
 
     figure.draw_without_rendering()  # The layout, and with it where the points are.
     scale = figure.dpi / 72
@@ -357,6 +346,5 @@ def _number(figure: Figure, axes: Axes, labels: Sequence[tuple[str, float, float
 
 
 def _wrapped(label: str, width: int) -> str:
-    import textwrap
 
     return "\n".join(textwrap.wrap(label, width))

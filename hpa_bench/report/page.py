@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
 from hpa_bench.metrics import METRICS
@@ -67,7 +69,6 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
 
 
 def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Autoescape everything: responses and prompts are whatever a model or a data set wrote.
     environment = Environment(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
@@ -12,10 +15,6 @@ from hpa_bench.report.groups import short_names
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
 MATRICES = 6
 """Methods up to which the accuracy after each stage is printed too."""
 _STYLE = {"best": "bold", "second": "underline", "": ""}
@@ -23,8 +22,6 @@ _STYLE = {"best": "bold", "second": "underline", "": ""}
 
 def terminal_table(runs: Sequence[Run]) -> RenderableType:
     """Return what rich prints: the main numbers of each method, of its settings, and, of few, accuracy by stage."""
-    from rich.console import Group
-    from rich.text import Text
 
     parts: list[RenderableType] = []
     for condition in conditions(runs):
@@ -58,8 +55,6 @@ def _settings(condition: Condition, method: str) -> Table:
 
 
 def _table(condition: Condition, title: str, first: str) -> Table:
-    from rich.table import Table
-    from rich.text import Text
 
     # Texts, since rich reads markup in plain strings, and names may hold any sign.
     table = Table(title=Text(title, "table.title"), title_justify="left")
@@ -72,7 +67,6 @@ def _table(condition: Condition, title: str, first: str) -> Table:
 
 
 def _add_row(table: Table, label: str, seeds: str, cells: Sequence[tables.Found], marks: Sequence[str]) -> None:
-    from rich.text import Text
 
     row = [Text(label), Text(seeds)]
     for found, mark in zip(cells, marks, strict=True):
@@ -86,8 +80,6 @@ def _add_row(table: Table, label: str, seeds: str, cells: Sequence[tables.Found]
 
 
 def _matrix(condition: Condition, index: int) -> Table:
-    from rich.table import Table
-    from rich.text import Text
 
     group, short = condition.main[index], short_names(condition.tasks)
     curriculum = group.runs[0].curriculum
