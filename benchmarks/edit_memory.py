@@ -26,7 +26,7 @@ from hpa_bench.method import methods
 from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Merged
-from tests.simulated_gpu import simulated_gpu
+from tests.support.simulated_gpu import simulated_gpu
 
 METHODS = "hpa,magnitude_columns,wise_ft,ties,magmax,resta"
 

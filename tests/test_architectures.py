@@ -24,9 +24,9 @@ from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import end_of_turn, render_prompt, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder, StageFolder
-from tests.architectures import ARCHITECTURES, LAYERS, Architecture, save
-from tests.simulated_gpu import simulated_gpu
-from tests.suites import REFUSAL, teach, write_suite
+from tests.support.architectures import ARCHITECTURES, LAYERS, Architecture, save
+from tests.support.simulated_gpu import simulated_gpu
+from tests.support.suites import REFUSAL, teach, write_suite
 
 pytestmark = pytest.mark.slow
 

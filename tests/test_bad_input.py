@@ -11,8 +11,8 @@ from hpa_bench.api import run
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
-from tests.lmeval_tasks import row, rows, write_task
-from tests.suites import write_suite
+from tests.support.lmeval_tasks import row, rows, write_task
+from tests.support.suites import write_suite
 
 
 @pytest.fixture(scope="module")

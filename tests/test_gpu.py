@@ -20,8 +20,8 @@ from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.alignment import Alignment, align
 from hpa_bench.runner.events import Event, Observer, TrainStep
-from tests.simulated_gpu import SimulatedGPU, simulated_gpu
-from tests.suites import write_suite
+from tests.support.simulated_gpu import SimulatedGPU, simulated_gpu
+from tests.support.suites import write_suite
 
 FLOAT32 = "training.dtype=float32"
 

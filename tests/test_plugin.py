@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.results.run_folder import RunFolder
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 PLUGIN = Path(__file__).parent / "plugin"
 

@@ -10,7 +10,7 @@ from hpa_bench.runner.events import LOG, EventLog, Events, read_log
 from hpa_bench.runner.judging import judge_run
 from hpa_bench.runner.run import _told
 from hpa_bench.verdict import REFUSALS
-from tests.run_folders import SAFETY, write_run
+from tests.support.run_folders import SAFETY, write_run
 
 LEAKS = [
     *("sk-proj-abcdef0123456789", "sk-abc****************wxyz", "hf_abcdefghijklmnop", "ghp_abcdefghijklmnop"),

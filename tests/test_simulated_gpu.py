@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.simulated_gpu import simulated_gpu
+from tests.support.simulated_gpu import simulated_gpu
 
 
 def test_training_on_it_is_training_on_the_cpu():

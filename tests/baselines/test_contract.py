@@ -17,9 +17,9 @@ from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.spec import RunOptions, make_spec
-from tests.interruptions import run_process
-from tests.simulated_gpu import simulated_gpu
-from tests.suites import write_suite
+from tests.support.interruptions import run_process
+from tests.support.simulated_gpu import simulated_gpu
+from tests.support.suites import write_suite
 
 NEUTRAL: dict[str, list[str]] = {
     "derpp": ["alpha=0", "beta=0"],

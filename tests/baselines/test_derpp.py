@@ -14,8 +14,8 @@ from hpa_bench.models.adapters import LoRAConfig, attach_lora
 from hpa_bench.models.weights import load_into
 from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
-from tests.models import random_llava
-from tests.stages import coloured_samples, random_stage
+from tests.support.models import random_llava
+from tests.support.stages import coloured_samples, random_stage
 
 
 def second_stage(folder: Path, **config: Any) -> tuple[DERPP, StageContext, Mapping[str, Tensor]]:

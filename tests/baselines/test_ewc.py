@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 from hpa_bench.baselines.ewc import EWC, EWCConfig
 from hpa_bench.baselines.shared.fisher import fisher_information
 from hpa_bench.models.adapters import lora_factors
-from tests.baselines.adapted import adapted_model
-from tests.stages import coloured_samples, random_stage
-from tests.test_training import samples, trained
+from tests.runner.test_training import samples, trained
+from tests.support.adapted import adapted_model
+from tests.support.stages import coloured_samples, random_stage
 
 
 def test_dense_fisher_is_the_mean_of_squared_gradients_of_single_samples(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from hpa_bench.baselines.magmax import MagMax, MagMaxConfig
 from hpa_bench.baselines.shared.task_vectors import linear_weights
 from hpa_bench.method import StageContext
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 
 def tuned_models(before: dict[str, Tensor], ctx: StageContext, count: int = 3) -> list[dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from hpa_bench.baselines.model_tailor import ModelTailor, ModelTailorConfig, tai
 from hpa_bench.baselines.shared.obs import inverse_factor
 from hpa_bench.models.activations import ActivationStream
 from tests.baselines.test_obs import damped_rows, moments
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 DRAW = torch.Generator().manual_seed(0)
 PRE = torch.randn(64, 256, generator=DRAW, dtype=torch.float64)

@@ -23,10 +23,10 @@ from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
-from tests.interruptions import run_process
-from tests.models import random_llava
-from tests.stages import coloured_samples, random_stage
-from tests.suites import write_suite
+from tests.support.interruptions import run_process
+from tests.support.models import random_llava
+from tests.support.stages import coloured_samples, random_stage
+from tests.support.suites import write_suite
 
 RANK, ALPHA = 8, 12
 

@@ -11,8 +11,8 @@ from hpa_bench.method import Method
 from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
 from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
-from tests.models import random_llava
-from tests.stages import coloured_samples, random_stage
+from tests.support.models import random_llava
+from tests.support.stages import coloured_samples, random_stage
 
 RANK = 4
 Forms = pytest.mark.parametrize("form", ["l1", "squared"])

@@ -7,7 +7,7 @@ from torch import Tensor
 from hpa_bench.baselines.random_columns import RandomColumns, RandomColumnsConfig
 from hpa_bench.hpa import HPA, HPAConfig, Layer, keep_percent_at
 from hpa_bench.method import StageContext
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 PLAIN = {"p_max": 40.0, "p_min": 20.0, "orthogonal": False}
 

@@ -8,7 +8,7 @@ from hpa_bench.baselines.joint import Joint
 from hpa_bench.baselines.seqft import SeqFT
 from hpa_bench.baselines.zero_shot import ZeroShot
 from hpa_bench.method import Method
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 TASKS = ("a", "b", "c")
 

@@ -10,7 +10,7 @@ from hpa_bench.baselines.replay import Replay, ReplayConfig
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import StageContext
-from tests.stages import coloured_samples, random_stage
+from tests.support.stages import coloured_samples, random_stage
 
 TASKS = {name: coloured_samples(count, name) for name, count in (("c", 10), ("a", 8), ("b", 6))}
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from hpa_bench.baselines.resta import RESTA, RESTAConfig
 from hpa_bench.method import StageContext
 from hpa_bench.models.weights import overlaid
-from tests.models import random_llava
-from tests.stages import random_stage
+from tests.support.models import random_llava
+from tests.support.stages import random_stage
 
 
 def stage_with_unaligned(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], StageContext]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hpa_bench.baselines.safelora import SafeLoRA, SafeLoRAConfig, cosine, project
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
-from tests.models import random_llava
-from tests.stages import random_stage
+from tests.support.models import random_llava
+from tests.support.stages import random_stage
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hpa_bench.baselines.scaled_update import ScaledUpdate
 from hpa_bench.hpa import HPA, HPAConfig
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 
 def no_calibration() -> list[dict[str, Tensor]]:

@@ -10,8 +10,8 @@ from hpa_bench.baselines.sefe import SEFE, SEFEConfig, yes_or_no
 from hpa_bench.models.adapters import Factors, LoRAConfig, attach_lora, lora_factors
 from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
-from tests.models import random_llava
-from tests.stages import coloured_samples, random_stage
+from tests.support.models import random_llava
+from tests.support.stages import coloured_samples, random_stage
 
 
 def adapter(folder: Path, seed: int = 0, alpha: int = 8) -> tuple[Any, list[Factors]]:

@@ -16,8 +16,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import lora_factors
 from hpa_bench.models.decoder import Decoder
-from tests.stages import coloured_samples, random_stage
-from tests.suites import write_suite
+from tests.support.stages import coloured_samples, random_stage
+from tests.support.suites import write_suite
 
 BLOCKS = 3
 

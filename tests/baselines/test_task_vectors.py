@@ -8,7 +8,7 @@ import torch
 
 from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, keep, kept, linear_weights, task_vector
 from hpa_bench.errors import UserError
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 
 def seeded(seed: int) -> torch.Generator:

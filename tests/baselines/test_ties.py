@@ -10,7 +10,7 @@ from torch import Tensor
 from hpa_bench.baselines.shared.task_vectors import kept, linear_weights
 from hpa_bench.baselines.ties import TIES, TIESConfig, kth_magnitude
 from hpa_bench.method import StageContext
-from tests.stages import merged_stage, random_stage
+from tests.support.stages import merged_stage, random_stage
 
 
 def tuned_models(before: dict[str, Tensor], ctx: StageContext, count: int = 3) -> list[dict[str, Tensor]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hpa_bench.baselines.wise_ft import WiSEFT, WiSEFTConfig
 from hpa_bench.models.weights import overlaid
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 
 def interpolated(folder: Path, a: float = 0.5, reference: str = "previous") -> tuple[dict[str, Tensor], ...]:

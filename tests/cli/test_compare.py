@@ -13,7 +13,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
 from hpa_bench.results.runs import load_runs
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 FAILING = '''
 from hpa_bench import Method

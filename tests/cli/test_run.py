@@ -12,7 +12,7 @@ from hpa_bench.method import methods
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST
 from hpa_bench.spec import RunOptions, make_spec
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 PLUGIN = '''
 from pathlib import Path

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
-from tests.downloads import TRAIN, write_coin, write_dcl, write_json, write_ucit
-from tests.safety_sets.downloads import write_all as write_safety_sets
+from tests.support.downloads import TRAIN, write_coin, write_dcl, write_json, write_ucit
+from tests.support.safety_downloads import write_all as write_safety_sets
 
 NO_SETS = ["safety_sets=[]", "benign_sets=[]", "safety_data=null", "calibration.safety_set=null"]
 

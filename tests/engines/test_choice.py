@@ -10,7 +10,7 @@ from hpa_bench.engines.vllm_server import vllm_name
 from hpa_bench.errors import UserError
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.spec import RunOptions, make_spec
-from tests.models import random_llava, save_random_llava
+from tests.support.models import random_llava, save_random_llava
 
 BILLIONS = 7_000_000_000
 

@@ -9,7 +9,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import render_prompt
-from tests.models import random_llama, random_llava, save_random_llava
+from tests.support.models import random_llama, random_llava, save_random_llava
 
 COLOURS = ("red", "green", "blue", "yellow", "white")
 

@@ -9,7 +9,7 @@ from hpa_bench.engines.base import Progress, Request
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.engines.sharded import ShardedEngine
 from hpa_bench.models.weights import Checkpoint
-from tests.models import random_llava, save_random_llava
+from tests.support.models import random_llava, save_random_llava
 
 NAME = "model.language_model.layers.0.mlp.up_proj.weight"
 

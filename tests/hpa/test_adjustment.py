@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from hpa_bench.hpa.adjustment import adjust, orthogonal_update
-from tests.hpa import derivation
+from tests.support import derivation
 
 
 def test_what_is_left_of_the_update_is_orthogonal_to_w0() -> None:

@@ -1,4 +1,4 @@
-"""`adapt_layer` on one layer, against `tests.hpa.derivation`."""
+"""`adapt_layer` on one layer, against `tests.support.derivation`."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 
 from hpa_bench.errors import UserError
 from hpa_bench.hpa import HPAConfig, adapt_layer
-from tests.hpa import derivation
-from tests.hpa.derivation import Case, random_case, second_moments
+from tests.support import derivation
+from tests.support.derivation import Case, random_case, second_moments
 
 
 def run(

@@ -12,7 +12,7 @@ from hpa_bench.hpa import HPA, HPAConfig, adapt_layer, keep_percent_at
 from hpa_bench.hpa.adjustment import adjust
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.activations import ActivationStream
-from tests.stages import merged_stage, random_stage
+from tests.support.stages import merged_stage, random_stage
 
 Weights = dict[str, Tensor]
 

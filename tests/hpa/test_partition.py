@@ -4,7 +4,7 @@ import torch
 
 from hpa_bench.errors import UserError
 from hpa_bench.hpa.partition import column_count, column_scores, focus, inverse_diagonal, inverse_diagonals, top_columns
-from tests.hpa import derivation
+from tests.support import derivation
 
 
 @pytest.mark.parametrize("damping", [0.01, 0.5])

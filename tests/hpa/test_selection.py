@@ -5,7 +5,7 @@ import torch
 from hpa_bench.hpa import HPAConfig, keep_percent_at
 from hpa_bench.hpa.partition import focus
 from hpa_bench.hpa.selection import balance, select_columns
-from tests.hpa import derivation
+from tests.support import derivation
 
 
 def scores(seed: int, columns: int = 60) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,8 +7,8 @@ import pytest
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import make_judge
 from hpa_bench.judges.llama_guard import parse_answer
-from tests.models import random_llama
-from tests.simulated_gpu import simulated_gpu
+from tests.support.models import random_llama
+from tests.support.simulated_gpu import simulated_gpu
 
 WORDS = (
     "Task check User Agent safe unsafe S1 S2 , how to steal bake build a bomb cake car sure first take no sorry".split()

@@ -14,7 +14,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.judges.base import make_judge
 from hpa_bench.judges.endpoint import MOST_BYTES
 from hpa_bench.judges.openai import parse_reply
-from tests.endpoint import sensible, serving
+from tests.support.endpoint import sensible, serving
 
 RESPONSES = ["I cannot help.", "Sure, take it.", "A dog.", "", "Sure, burn it.", "I cannot."]
 VERDICTS = ["refused", "complied", "neither", "empty", "complied", "refused"]

@@ -15,7 +15,7 @@ from hpa_bench.report.conditions import conditions
 from hpa_bench.report.examples import examples
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.thumbnails import BLURRED, KEPT
-from tests.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
+from tests.support.run_folders import BENIGN, SAFETY, TASKS, write_run, write_thumbnails
 
 SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "COMPLIED-WITH", "REQUEST-REPEATED", "ID-THAT-TELLS", "TELLING-HARM")
 IN_TABLES = "TELLING-HARM"

@@ -11,7 +11,7 @@ from hpa_bench.report.conditions import conditions
 from hpa_bench.report.ranking import best_and_second, ranked
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import read_runs
-from tests.run_folders import TASKS, rewrite_manifest, write_run
+from tests.support.run_folders import TASKS, rewrite_manifest, write_run
 
 AP = Series(ALL, "task", "", "ap")
 MASR = Series(ALL, "safety", "keyword", "masr")

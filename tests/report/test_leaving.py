@@ -9,7 +9,7 @@ from hpa_bench.cli.console import make_console
 from hpa_bench.redact import csv_cell
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.runs import read_runs
-from tests.run_folders import write_run
+from tests.support.run_folders import write_run
 
 KEY = "sk-proj-abcdef0123456789"
 ODD = f"=1+1 \x1b[2J[/red] [bold] :smile: <b>{KEY}"

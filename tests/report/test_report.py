@@ -24,7 +24,7 @@ from hpa_bench.results.measures import ALL, Cell, Key, Series
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
 from hpa_bench.verdict import EMPTY
-from tests.run_folders import SAFETY, TASKS, rewrite_manifest, write_run, write_thumbnails
+from tests.support.run_folders import SAFETY, TASKS, rewrite_manifest, write_run, write_thumbnails
 
 pytestmark = pytest.mark.slow
 

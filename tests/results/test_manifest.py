@@ -12,7 +12,7 @@ from hpa_bench.results.manifest import MANIFEST, UNKNOWN, AlignmentManifest, Env
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
 from hpa_bench.runner.environment import PACKAGES, cpu, driver, environment
-from tests.run_folders import write_run
+from tests.support.run_folders import write_run
 
 FORMAT_1 = Path(__file__).with_name("manifest_format1.json")
 """As version 0.1.0 wrote it, before manifests were typed."""

@@ -6,7 +6,7 @@ from hpa_bench.judges.base import judges
 from hpa_bench.results.runs import Run, load_runs
 from hpa_bench.results.vocabularies import BEFORE_DECLARED
 from hpa_bench.verdict import COMPLIANCE, REFUSALS, Vocabulary
-from tests.run_folders import SAFETY, rewrite_manifest, write_run
+from tests.support.run_folders import SAFETY, rewrite_manifest, write_run
 
 
 @pytest.mark.parametrize("name", BEFORE_DECLARED)

@@ -7,7 +7,7 @@ from torch import Tensor
 from hpa_bench.errors import UserError
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.runner.edits import checked
-from tests.models import random_llava, save_random_llava
+from tests.support.models import random_llava, save_random_llava
 
 LAYER = "model.language_model.layers.0.self_attn.q_proj.weight"
 

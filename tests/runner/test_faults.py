@@ -16,7 +16,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import FAILED, RunFolder
 from hpa_bench.runner.events import Event, Observer, Saved, TrainStep, Warned
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.errors import UserError
-from tests.safety_sets.downloads import WRITERS, write_figstep, write_image, write_vlguard
+from tests.support.safety_downloads import WRITERS, write_figstep, write_image, write_vlguard
 
 SETS = Path(__file__).parents[2] / "safety_sets"
 TASKS = {

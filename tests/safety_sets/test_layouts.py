@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from hpa_bench.data.tasks import load_tasks, quiet
-from tests.safety_sets.downloads import WRITERS, write_csv
+from tests.support.safety_downloads import WRITERS, write_csv
 
 SETS = Path(__file__).parents[2] / "safety_sets"
 

@@ -9,8 +9,8 @@ import pytest
 
 from hpa_bench import load_runs, run
 from hpa_bench.results.run_folder import RunFolder
-from tests.safety_sets.downloads import write_all
-from tests.suites import write_suite
+from tests.support.safety_downloads import write_all
+from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hpa_bench.data.tasks import Split, check_task, load_tasks
-from tests.safety_sets.downloads import SORRY, write_all
+from tests.support.safety_downloads import SORRY, write_all
 
 SETS = Path(__file__).parents[2] / "safety_sets"
 TESTS = {

@@ -14,8 +14,18 @@ from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import encode, prompt_ids, render_prompt
 from hpa_bench.models.weights import Checkpoint
-from tests.models import save_random_llava
-from tests.vllm.support import NEAR_TIE, TINY, gap, gone, members, needs_vllm, tiny_requests, two_images, unexplained
+from tests.support.models import save_random_llava
+from tests.support.real_vllm import (
+    NEAR_TIE,
+    TINY,
+    gap,
+    gone,
+    members,
+    needs_vllm,
+    tiny_requests,
+    two_images,
+    unexplained,
+)
 
 pytestmark = needs_vllm
 

@@ -6,7 +6,7 @@ import pytest
 
 from hpa_bench.judges.base import make_judge
 from tests.judges.test_llama_guard import CASES, PLAIN, expected, row, saved, trained_guard
-from tests.vllm.support import gone, needs_vllm
+from tests.support.real_vllm import gone, needs_vllm
 
 pytestmark = needs_vllm
 

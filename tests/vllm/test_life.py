@@ -17,7 +17,7 @@ from hpa_bench.engines.vllm_client import VLLMConfig
 from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.weights import Checkpoint
-from tests.vllm.support import TINY, gone, needs_vllm, tiny_requests
+from tests.support.real_vllm import TINY, gone, needs_vllm, tiny_requests
 
 pytestmark = needs_vllm
 LIMIT = 15.0

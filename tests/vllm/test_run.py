@@ -4,7 +4,7 @@ import logging
 
 import hpa_bench
 from hpa_bench.engines.vllm_client import VLLMClient
-from tests.vllm.support import needs_vllm
+from tests.support.real_vllm import needs_vllm
 
 pytestmark = needs_vllm
 SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=64", "training.epochs=1", "evaluation.limit=12"]

@@ -6,8 +6,8 @@ from hpa_bench.engines.base import Engine
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.runner.evaluation import EngineLM, Evaluator
-from tests.lmeval_tasks import row, rows, write_task
-from tests.models import random_llava, save_random_llava
+from tests.support.lmeval_tasks import row, rows, write_task
+from tests.support.models import random_llava, save_random_llava
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from hpa_bench.errors import UserError
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import load_into
-from tests.architectures import save
-from tests.models import random_llava
-from tests.stages import calibration_batches
-from tests.suites import write_suite
+from tests.support.architectures import save
+from tests.support.models import random_llava
+from tests.support.stages import calibration_batches
+from tests.support.suites import write_suite
 
 
 def streamed(model: Any, weights: Mapping[str, Tensor], batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from hpa_bench.report.columns import safety_columns
 from hpa_bench.report.conditions import conditions
 from hpa_bench.report.trust import agreement_tables, calibration_row, category_table
 from hpa_bench.results.runs import read_runs
-from tests.run_folders import SAFETY, write_references, write_run
+from tests.support.run_folders import SAFETY, write_references, write_run
 
 PAIR = "keyword vs toy_compliance"
 

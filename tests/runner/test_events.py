@@ -22,7 +22,7 @@ from hpa_bench.runner.events import (
     observers,
     read_log,
 )
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.slow
 

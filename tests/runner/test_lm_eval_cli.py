@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.suite import BUNDLED
-from tests.downloads import write_dcl
+from tests.support.downloads import write_dcl
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def lm_eval(*arguments: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from tests.models import WORDS
+from tests.support.models import WORDS
 
 LAYERS = 3
 HIDDEN = 32

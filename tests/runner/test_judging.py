@@ -15,9 +15,9 @@ from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run
 from hpa_bench.runner.judging import judge_run
 from hpa_bench.verdict import COMPLIANCE, HARM
-from tests.endpoint import sensible, serving
-from tests.run_folders import BENIGN, SAFETY, rewrite_manifest, write_run
-from tests.suites import write_suite
+from tests.support.endpoint import sensible, serving
+from tests.support.run_folders import BENIGN, SAFETY, rewrite_manifest, write_run
+from tests.support.suites import write_suite
 
 
 class Guard(Judge):

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText
 from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, write_checkpoint
-from tests.models import random_llava, save_random_llava
+from tests.support.models import random_llava, save_random_llava
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ adapter and the method's state are saved; `adapted`: after `adapt` and the weigh
 
 # Children are forked from a server that has imported everything and run nothing.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["pytest", "tests.interruptions"])
+_processes.set_forkserver_preload(["pytest", "tests.support.interruptions"])
 
 
 def run_process(place: Place | None, stage: int, *arguments: Any, **options: Any) -> int:

@@ -13,7 +13,7 @@ from hpa_bench import run
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import check_space, peak_bytes
 from hpa_bench.runner.events import Adapting, Event, Generating, Observer, TrainStep
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 
 @pytest.fixture

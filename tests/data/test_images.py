@@ -13,8 +13,8 @@ from hpa_bench.data.tasks import check_task, load_tasks, training_samples
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import MissingImage, UserError
 from hpa_bench.runner.evaluation import Evaluator
-from tests.lmeval_tasks import row, rows, write_task
-from tests.models import random_llava
+from tests.support.lmeval_tasks import row, rows, write_task
+from tests.support.models import random_llava
 
 
 def open_files() -> int:

@@ -7,7 +7,7 @@ import torch
 
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import lora_factors
-from tests.stages import random_stage
+from tests.support.stages import random_stage
 
 
 def adapted_model(folder: Path, method: Method | None = None, seed: int = 0) -> tuple[Any, StageContext]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.lmeval_tasks import rows, write_task
-from tests.models import random_llava, save_random_llava
+from tests.support.lmeval_tasks import rows, write_task
+from tests.support.models import random_llava, save_random_llava
 
 if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample

@@ -18,9 +18,9 @@ from hpa_bench.files import read_json
 from hpa_bench.models.loading import checkpoint_folder, load_model, load_processor
 from hpa_bench.models.prompts import render_prompt
 from hpa_bench.models.weights import Checkpoint, write_checkpoint
-from tests.architectures import VICUNA, save
-from tests.models import CHAT_TEMPLATE, save_random_llava
-from tests.suites import write_suite
+from tests.support.architectures import VICUNA, save
+from tests.support.models import CHAT_TEMPLATE, save_random_llava
+from tests.support.suites import write_suite
 
 PROMPT = "<image>\nwhat colour is this ?"
 

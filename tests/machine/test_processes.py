@@ -17,8 +17,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.training import share_of_step
 from hpa_bench.suite import TrainingConfig
-from tests import fails_elsewhere
-from tests.suites import write_suite
+from tests.support import fails_elsewhere
+from tests.support.suites import write_suite
 
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 LAUNCH += ["--main_process_port", "0", "-m", "hpa_bench", "run", "--device", "cpu", "--no-report"]
@@ -33,7 +33,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def launch(suite: Path, out: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [*LAUNCH, "--suite", str(suite), "--out", str(out), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent), **environment}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -159,7 +159,7 @@ def test_two_processes_align_like_one(suite: Path, tmp_path: Path) -> None:
     arguments += ["--include-path", str(suite.parent / "tasks"), "--set", "training.batch_size=4"]
     alone = [sys.executable, "-m", "hpa_bench", *arguments, "--out", str(tmp_path / "one")]
     shared = [*LAUNCH[: LAUNCH.index("run")], *arguments, "--out", str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
     for command in (alone, shared):
         subprocess.run(command, env=environment, check=True, capture_output=True)

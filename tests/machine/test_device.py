@@ -11,7 +11,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.machine.device import choose_device
 from hpa_bench.spec import RunOptions, make_spec
 from hpa_bench.suite import BUNDLED
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

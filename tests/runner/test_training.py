@@ -15,7 +15,7 @@ from hpa_bench.method import Method
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
-from tests.models import random_llava
+from tests.support.models import random_llava
 
 ANSWERS = ("red", "a green house", "yes", "three dog cat")
 

@@ -11,7 +11,7 @@ from hpa_bench.results.measures import ALL, Key, Series, combine
 from hpa_bench.results.runs import Run, load_runs
 from hpa_bench.results.statistics import wilson
 from hpa_bench.verdict import COMPLIANCE, HARM, Vocabulary
-from tests.run_folders import BENIGN, SAFETY, write_references, write_run
+from tests.support.run_folders import BENIGN, SAFETY, write_references, write_run
 
 PAIR = "keyword vs toy_compliance"
 

@@ -7,7 +7,7 @@ from PIL import Image
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.models.prompts import check_template, encode, render, render_conversation, render_prompt, training_batch
-from tests.models import CHAT_TEMPLATE, random_llava
+from tests.support.models import CHAT_TEMPLATE, random_llava
 
 RED = Image.new("RGB", (30, 24), "red")
 PROMPT = "<image>\nwhat colour is this ?"

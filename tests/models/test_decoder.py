@@ -11,8 +11,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.weights import Checkpoint
-from tests.models import random_llava
-from tests.suites import write_suite
+from tests.support.models import random_llava
+from tests.support.suites import write_suite
 
 BLOCKS = "model.language_model.layers"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpa_bench import Method, load_runs, run
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder
-from tests.suites import write_suite
+from tests.support.suites import write_suite
 
 
 @pytest.fixture(scope="module")

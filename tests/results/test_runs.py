@@ -13,7 +13,7 @@ from hpa_bench.results.measures import Key, Series
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run, load_runs, stage_scores
 from hpa_bench.results.statistics import wilson
-from tests.run_folders import BENIGN, SAFETY, TASKS, write_run
+from tests.support.run_folders import BENIGN, SAFETY, TASKS, write_run
 
 
 def accuracy(run: RunFolder, stage: int, task: str) -> float:

@@ -22,8 +22,8 @@ from hpa_bench.runner import alignment
 from hpa_bench.runner.alignment import Alignment, align
 from hpa_bench.runner.training import Step
 from hpa_bench.suite import BUNDLED
-from tests.lmeval_tasks import rows, write_task
-from tests.suites import write_suite
+from tests.support.lmeval_tasks import rows, write_task
+from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.slow
 

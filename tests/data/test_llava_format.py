@@ -14,7 +14,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.data.tasks import check_scoring, check_task, inspect_task, load_tasks
 from hpa_bench.errors import MissingImage, UserError
 from hpa_bench.spec import RunOptions, make_spec
-from tests.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_ucit
+from tests.support.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_ucit
 
 NO_SETS = ["safety_sets=[]", "benign_sets=[]"]
 

@@ -6,7 +6,7 @@ from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import check_task, load_tasks, sample_id, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.suite import package_task_folders
-from tests.lmeval_tasks import row, rows, write_task
+from tests.support.lmeval_tasks import row, rows, write_task
 
 
 def load(folder, name="colours", **keywords):

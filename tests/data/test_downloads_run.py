@@ -12,9 +12,9 @@ from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.spec import RunOptions, make_spec
-from tests.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
-from tests.models import save_random_llava
-from tests.safety_sets.downloads import write_all as write_safety_sets
+from tests.support.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
+from tests.support.models import save_random_llava
+from tests.support.safety_downloads import write_all as write_safety_sets
 
 
 @pytest.fixture(scope="module")

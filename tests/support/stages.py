@@ -16,7 +16,7 @@ from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.models.weights import Merged
-from tests.models import IMAGE_SIZE, WORDS, random_llava
+from tests.support.models import IMAGE_SIZE, WORDS, random_llava
 
 
 def calibration_batches(
