@@ -26,8 +26,8 @@ lint: setup
 check: lint
 	$(PYTEST) -m 'not slow'
 
-test: lint
-	$(PYTEST)
+test: check
+	$(PYTEST) -m slow
 
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest tests/vllm
