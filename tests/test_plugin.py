@@ -44,6 +44,8 @@ def hpa_bench(site: Path, *arguments: str, **environment: str) -> str:
         ("methods", "half_way             Keep a share of every update."),
         ("judges", "polite               Says refused where a response says sorry, else not_refused."),
         ("engines", "one_by_one           Generates one response at a time, with the model that the run trains."),
+        ("launchers", "in_turn              Starts one run after another, and keeps a journal of them."),
+        ("observers", "notes                Writes the kind of every event into the file that STRANGERS_NOTES names."),
     ],
 )
 def test_what_a_stranger_adds_is_listed(kind: str, line: str, site: Path) -> None:
@@ -78,3 +80,21 @@ def test_one_run_uses_all_of_it(site: Path, tmp_path: Path) -> None:
     started = json.loads((out / "events.jsonl").read_text().splitlines()[0])
     assert (started["method"], started["engine"]) == ("half_way", "one_by_one")
     assert notes.read_text().splitlines()[0] == "run" and notes.read_text().splitlines()[-1] == "finished"
+
+
+@pytest.mark.slow
+def test_a_comparison_is_started_by_a_strangers_launcher(site: Path, tmp_path: Path) -> None:
+    suite, runs, journal = write_suite(tmp_path, tasks=["colours"]), tmp_path / "runs", tmp_path / "journal"
+    arguments = ["compare", "--suite", str(suite), "--methods", "half_way:share=0.25", "--seeds", "3"]
+    arguments += ["--set", "training.limit=4", "--set", "evaluation.limit=2", "--device", "cpu", "--runs", str(runs)]
+    said = hpa_bench(site, *arguments, "--launcher", f"in_turn:journal={journal}")
+
+    (spec,) = runs.rglob("seed3*.json")
+    run = RunFolder(spec.with_suffix(""))
+    assert journal.read_text().splitlines() == [f"begun {run.path.name}", f"ended with 0 {run.path.name}"]
+    assert f"[1/1] {run.path}: finished" in said.replace("\n", "")
+    assert len(run.finished_stages()) == 2 and "share" in json.dumps(json.loads(spec.read_text()))
+    assert (runs / "small" / "report" / "report.html").exists()
+    # What is finished is not started again.
+    assert "1 finished before" in hpa_bench(site, *arguments, "--launcher", f"in_turn:journal={journal}")
+    assert len(journal.read_text().splitlines()) == 2

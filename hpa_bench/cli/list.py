@@ -22,13 +22,15 @@ class Kind(StrEnum):
     suites = "suites"
     judges = "judges"
     engines = "engines"
+    launchers = "launchers"
+    observers = "observers"
 
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.methods,
     plugin: options.Plugins = [],  # noqa: B006
 ) -> None:
-    """List methods, suites, judges or engines; a broken plugin is listed with its exception."""
+    """List methods, suites, judges, engines, launchers or observers; a broken plugin is listed with its exception."""
     entries = _suites() if kind is Kind.suites else _registered(kind, plugin)
     for name, text in entries:
         print(clean(f"{name:<20} {text}"))

@@ -1,1 +1,1 @@
-"""What a stranger adds: a method, a judge, an engine, an observer, and in `sets` a task and a safety set."""
+"""One of each: a method, a judge, an engine, a launcher, an observer, and in `sets` a task and a safety set."""
