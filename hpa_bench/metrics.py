@@ -1,8 +1,9 @@
 """Every metric that is reported, declared once: its name, formula, direction, unit and definition; numpy only.
 
-A metric of the accuracy matrix, or a share of verdicts, that is declared here stands in scores, tables and pages with
-no further word elsewhere. What compares stages, sets or judges (DASR, MASR, agreement) is declared here as well and
-computed in `hpa_bench.results`. docs/metrics.md has every formula with its source.
+A metric of the accuracy matrix that is declared here stands in scores, tables and pages with no further word elsewhere;
+a share of verdicts in scores and `load_runs`, and in tables where `hpa_bench.report.columns` names it. What compares
+stages, sets or judges (DASR, MASR, agreement) is declared here as well and computed in `hpa_bench.results`.
+docs/metrics.md has every formula with its source.
 """
 
 from __future__ import annotations

@@ -64,6 +64,18 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", inline)
 
 
+def page_figures(condition: Condition) -> dict[str, Figure | None]:
+    """Return every figure that the page has a place for, by the name of its file; None where nothing is to be drawn."""
+    shown = shown_groups(condition)
+    judged = any(isinstance(group.cell(0, plane(condition)[1]), Cell) for group in shown)
+    against = safety_against_accuracy if len(condition.main) > 1 else safety_over_stages
+    return {
+        "forgetting": forgetting_curves(condition) if shown else None,
+        "safety-trajectory": safety_trajectory(condition) if judged else None,
+        "safety-against-accuracy": against(condition) if judged else None,
+    }
+
+
 def accuracy_matrix(group: Group, condition: Condition) -> Figure:
     """Draw a method's accuracy of each task after each stage; what a stage trained is framed."""
 

@@ -329,21 +329,12 @@ def _costs(condition: Condition) -> dict[str, Any]:
 
 def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
     """Write a part's figures and return those that stand in the page, where accuracy matrices are tables instead."""
-    drawn = {"forgetting": "", "trajectory": "", "scatter": ""}
     for group in condition.references:
         if any(run.stages for run in group.runs):
             name = f"{prefix}accuracy-matrix-{_slug(group.label)}"
             figures.save(figures.accuracy_matrix(group, condition), folder, name)
-    if not shown_groups(condition):
-        return drawn
-    drawn["forgetting"] = figures.save(figures.forgetting_curves(condition), folder, f"{prefix}forgetting")
-    safety = plane(condition)[1]
-    if any(isinstance(group.cell(0, safety), Cell) for group in shown_groups(condition)):
-        figure = figures.safety_trajectory(condition)
-        drawn["trajectory"] = figures.save(figure, folder, f"{prefix}safety-trajectory")
-        draw = figures.safety_against_accuracy if len(condition.main) > 1 else figures.safety_over_stages
-        drawn["scatter"] = figures.save(draw(condition), folder, f"{prefix}safety-against-accuracy")
-    return drawn
+    drawn = figures.page_figures(condition)
+    return {name: figures.save(figure, folder, f"{prefix}{name}") if figure else "" for name, figure in drawn.items()}
 
 
 def _slug(label: str) -> str:
