@@ -1,6 +1,7 @@
 # make demo: set up, then the main job.
 # make check: the format, the lints, the types and the fast tests. make test: the same with every test but vLLM's.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
+# make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.
 # make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --ignore test
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test test-vllm report lock setup clean
+.PHONY: demo lint check test test-vllm report lock setup system clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -60,6 +61,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt tests/vllm/make_environment.sh
 	tests/vllm/make_environment.sh $(PYTHON) $(VENV)-vllm
 	touch $@
+
+# default-jre-headless: METEOR and the PTB tokenizer of pycocoevalcap are Java (tests/data/test_captions.py).
+# mount: file systems that fill up (tests/machine/test_disk.py), which root alone may mount.
+system: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
+system:
+	@echo "Installing a Java runtime (caption metrics) and mount (full file systems)"
+	$(SUDO) apt-get update
+	$(SUDO) apt-get install --yes --no-install-recommends default-jre-headless mount
 
 clean:
 	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info
