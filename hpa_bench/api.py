@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.plugins import load_plugins
-from hpa_bench.results.run_folder import MANIFEST, RunFolder
+from hpa_bench.results.run_folder import MANIFEST, RunFolder, discard
 from hpa_bench.spec import RunOptions, RunSpec, check_spec, make_spec
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def run(
     plugins: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = True,
+    again: bool = False,
     device: str = "auto",
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
@@ -53,6 +53,7 @@ def run(
         plugins: Python files that define methods, engines, judges or observers.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
+        again: where the model's files or a plugin have changed since the folder's run was made, set that run aside.
         device: cpu, cuda, or "auto" for a GPU where there is one.
         observers: are told what happens in this run, beside those that are registered.
 
@@ -64,7 +65,7 @@ def run(
     """
     load_plugins(plugins)
     options = RunOptions(suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins)
-    return run_spec(make_spec(options), out, resume=resume, device=device, observers=observers)
+    return run_spec(make_spec(options), out, resume=resume, again=again, device=device, observers=observers)
 
 
 def run_spec(
@@ -72,6 +73,7 @@ def run_spec(
     out: Path | None = None,
     *,
     resume: bool = True,
+    again: bool = False,
     device: str = "auto",
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
@@ -83,11 +85,14 @@ def run_spec(
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")
+    from hpa_bench.runner.launch import missing
     from hpa_bench.runner.run import execute
 
-    if not resume and is_main() and (folder / MANIFEST).exists():
-        with RunFolder(folder).locked():
-            shutil.rmtree(folder)
+    if is_main() and (folder / MANIFEST).exists():
+        if not resume:
+            discard(RunFolder(folder))
+        elif again:
+            missing({folder: spec}, again=True)
     if spec.cwd == Path.cwd():
         return execute(spec, folder, device, observers)
     folder = folder.resolve()

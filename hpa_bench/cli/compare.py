@@ -57,6 +57,7 @@ def compare(
     launcher: Annotated[
         str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
     ] = "local",
+    again: options.Again = False,
     device: options.Device = "auto",
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
@@ -81,7 +82,7 @@ def compare(
     wanted = _planned(common, names, _seeds(seeds), order or [None], harmful_ratio or [0.0], runs)
 
     console = make_console()
-    todo = missing(wanted)
+    todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
     failed: dict[Path, str] = {}
     for done, (folder, reason) in enumerate(launch(todo, starter, device), 1):

@@ -36,4 +36,8 @@ ShowUnsafe = Annotated[
     bool,
     typer.Option("--show-unsafe", help="Show requests, responses and images of safety sets in the report."),
 ]
+Again = Annotated[
+    bool,
+    typer.Option("--again", help="Make anew what other model files or another plugin made; keep the old aside."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")]

@@ -15,7 +15,7 @@ from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.runs import read_runs
 from hpa_bench.runner.progress import Progress
 
-BESIDE_SPEC = ("spec", "out", "resume", "device", "report", "show_unsafe")
+BESIDE_SPEC = ("spec", "out", "resume", "again", "device", "report", "show_unsafe")
 """What `--spec` leaves open; all else stands in the spec."""
 
 
@@ -40,6 +40,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
+    again: options.Again = False,
     device: options.Device = "auto",
     report: Annotated[bool, typer.Option(help="Write the run's own report.")] = True,
     show_unsafe: options.ShowUnsafe = False,
@@ -52,7 +53,9 @@ def run(
     observers = [Progress(console)] if is_main() else []
     if spec is not None:
         _refuse_beside_spec(ctx)
-        finished = api.run_spec(api.read_spec(spec), out, resume=resume, device=device, observers=observers)
+        finished = api.run_spec(
+            api.read_spec(spec), out, resume=resume, again=again, device=device, observers=observers
+        )
     else:
         finished = api.run(
             suite,
@@ -67,6 +70,7 @@ def run(
             plugins=plugin,
             out=out,
             resume=resume,
+            again=again,
             device=device,
             observers=observers,
         )

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpa_bench.errors import UserError
 
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
+"""What a checkpoint has beside its safetensors: configuration, processor, tokenizer. Weights in other formats, as some
+folders hold them too, are neither fetched nor copied."""
+
 
 class LoRAConfig(BaseModel):
     """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""

@@ -31,8 +31,7 @@ from transformers.utils import is_torchvision_available, logging
 
 from hpa_bench.errors import UserError
 from hpa_bench.machine.device import explained_shortage
-from hpa_bench.models.config import read_chat_template
-from hpa_bench.models.weights import BESIDE_WEIGHTS
+from hpa_bench.models.config import BESIDE_WEIGHTS, read_chat_template
 
 NO_CODE: Any = {"trust_remote_code": False}
 """For transformers: run no Python file of a model's folder, and do not ask whether to."""

@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from hpa_bench.errors import UserError
+from hpa_bench.models.config import BESIDE_WEIGHTS
 
 Weights = Mapping[str, Tensor]
 """Tensors by parameter name (`<module>.weight`)."""
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
-"""What a checkpoint has beside its safetensors: configuration, processor, tokenizer. Weights in other formats, as some
-folders hold them too, are neither fetched nor copied."""
 
 
 class Checkpoint(Mapping[str, Tensor]):

@@ -16,6 +16,8 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 READABLE = (1, 2)
 """Formats that are read: 1 has no `verdicts`, `numerics`, `model_digest` and `plugins`, and less of the hardware."""
+SOURCES = ("model_digest", "plugins")
+"""What decides a run beside its settings and its data: a manifest of an older version does not have it."""
 UNKNOWN = "unknown"
 """Shown in the place of what a manifest does not say."""
 
@@ -87,8 +89,12 @@ class Record(Environment):
     def difference(self, other: Self) -> str:
         """Return the first part of the identity in which another differs, in words; empty where it is the same."""
         mine, theirs = self.said(), other.said()
-        found = (_difference(mine.get(key), theirs.get(key), key) for key in self.IDENTITY)
-        return next(filter(None, found), "")
+        for key in self.IDENTITY:
+            if key in SOURCES and mine.get(key) is None:
+                continue  # Of an older version, which did not note it.
+            if found := _difference(mine.get(key), theirs.get(key), key):
+                return found
+        return ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -133,7 +139,7 @@ class Record(Environment):
 class Manifest(Record):
     """What was run. What a manifest of an older format does not have is empty or None."""
 
-    IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio", "data")
+    IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio", "data", *SOURCES)
 
     format: int
     suite: str
@@ -167,6 +173,17 @@ class Manifest(Record):
     """SHA-256 of the weights that the run starts from."""
     plugins: dict[str, str] = {}
     """SHA-256 of the source of each plugin, by its name."""
+
+    def changed_source(self, other: Self) -> str:
+        """Return what has changed in the model's files or in a plugin since this was written, in words; else ""."""
+        if self.model_digest is not None and self.model_digest != other.model_digest:
+            return "the files of its model have changed since"
+        known = self.said().get("plugins")
+        for name in sorted({*(known or {}), *other.plugins}) if known is not None else ():
+            if self.plugins.get(name) != other.plugins.get(name):
+                return f"the source of its plugin {name!r} has changed since"
+        return ""
+
     planned: bool = False
     """The run ended before it read its data; what only the data and the machine say is not there."""
 

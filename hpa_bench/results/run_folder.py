@@ -22,11 +22,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
@@ -37,6 +39,14 @@ if TYPE_CHECKING:
     from hpa_bench.results.seals import Seal
 
 FAILED = "FAILED"
+ASIDE = ".aside-"
+"""In the name of a run's folder that `--again` has moved away; whoever looks for runs passes it by."""
+START_AGAIN = "run it with --again, which keeps the old run aside, or bring back what it was made with"
+_WRITTEN = re.compile(
+    r"(manifest\.json|FAILED|calibration|method|thumbnails|references|engine|report|stage\d+)(\.partial)?"
+    r"|events\.jsonl|\.lock"
+)
+"""What a run's folder may hold."""
 CAN_SAY = "can_say"
 _NOTHING = 2**16
 """Free bytes that are as good as none."""
@@ -218,7 +228,6 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            self._remove_partial()
             yield
 
     @contextmanager
@@ -291,10 +300,41 @@ class RunFolder:
         existing = type(manifest).read(path) if path.exists() else None
         if existing is None or (isinstance(existing, Manifest) and existing.planned):
             manifest.write(path)
+        elif isinstance(existing, Manifest) and (change := existing.changed_source(cast(Manifest, manifest))):
+            raise UserError(f"{self.path} was made before, and {change}: {START_AGAIN}.")
         elif difference := existing.difference(manifest):
             raise UserError(
                 f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
             )
+        self._remove_partial()
+
+
+def set_aside(run: RunFolder) -> Path:
+    """Move a run's folder aside, where no command looks for runs, and return where it is now.
+
+    Raises:
+        UserError: a live process holds it.
+    """
+    aside = (run.path.with_name(f"{run.path.name}{ASIDE}{number}") for number in count(1))
+    with run.locked():
+        return run.path.rename(next(path for path in aside if not path.exists()))
+
+
+def discard(run: RunFolder) -> None:
+    """Remove a run, and nothing that a run does not write.
+
+    Raises:
+        UserError: the folder holds no run of hpa-bench, or something else beside one; nothing is removed then.
+    """
+    with run.locked():
+        Manifest.read(run.path / MANIFEST)
+        for entry in sorted(run.path.iterdir()):
+            if not _WRITTEN.fullmatch(entry.name):
+                raise UserError(
+                    f"{run.path} holds {entry.name!r}, which no run writes, so it is not removed: move it, or choose"
+                    " another --out."
+                )
+        shutil.rmtree(run.path)
 
 
 def _disk_full(path: Path, error: Exception) -> str:
@@ -314,7 +354,8 @@ def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     """
     found: dict[Path, RunFolder] = {}
     for path in paths:
-        manifests = sorted(path.rglob(MANIFEST)) if path.is_dir() else []
+        there = sorted(path.rglob(MANIFEST)) if path.is_dir() else []
+        manifests = [file for file in there if ASIDE not in str(file.relative_to(path))]
         if not manifests:
             raise UserError(f"No run in {path}: expected a folder with a {MANIFEST} at or below it.")
         found.update((manifest.parent.resolve(), RunFolder(manifest.parent)) for manifest in manifests)

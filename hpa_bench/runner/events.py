@@ -95,6 +95,14 @@ class Adapting(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapted(Event):
+    """A stage's weights are what the method makes of them; what it remembers of the stage is not saved yet."""
+
+    kind = "adapted"
+    stage: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved(Event):
     """Something of a stage is whole on disk: "adapter", "weights" or "state"."""
 

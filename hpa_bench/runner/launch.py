@@ -9,15 +9,39 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, Launcher
-from hpa_bench.results.run_folder import FAILED, MANIFEST, RunFolder
-from hpa_bench.runner.manifest import planned_manifest
+from hpa_bench.results.run_folder import FAILED, MANIFEST, START_AGAIN, RunFolder, set_aside
+from hpa_bench.runner.manifest import planned_manifest, sources
 from hpa_bench.spec import RunSpec
 
 
-def missing(wanted: Mapping[Path, RunSpec]) -> dict[Path, RunSpec]:
-    """Return those of the wanted runs, by their folders, that are not finished."""
+def missing(wanted: Mapping[Path, RunSpec], again: bool = False) -> dict[Path, RunSpec]:
+    """Return those of the wanted runs, by their folders, that are not finished.
+
+    Args:
+        wanted: runs by their folders.
+        again: set aside what was made before its model's files or its plugin changed, and count it as missing.
+
+    Raises:
+        UserError: there is such a run, and it is not to be made again.
+    """
+    for folder, spec in wanted.items():
+        if change := _changed(folder, spec):
+            if not again:
+                raise UserError(f"{folder} was made before, and {change}: {START_AGAIN}.")
+            set_aside(RunFolder(folder))
     return {folder: spec for folder, spec in wanted.items() if not _finished(folder)}
+
+
+def _changed(folder: Path, spec: RunSpec) -> str:
+    """Return what has changed since a run was made, in words; "" where nothing has, or there is no run."""
+    if not (folder / MANIFEST).exists() or (manifest := RunFolder(folder).manifest).planned:
+        return ""
+    model = Path(spec.suite.model_path()).expanduser()
+    # A model of the hub is looked at by its run, which fetches it.
+    now = sources(spec, model if model.is_dir() else None)
+    return manifest.changed_source(manifest.model_copy(update=now))
 
 
 def launch(wanted: Mapping[Path, RunSpec], launcher: Launcher, device: str = "auto") -> Iterator[tuple[Path, str]]:

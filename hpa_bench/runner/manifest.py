@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hpa_bench.judges.base import make_judge
+from hpa_bench.models.config import BESIDE_WEIGHTS
 from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.runner.environment import environment
 
@@ -32,7 +37,43 @@ def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> Manifest
     )
 
 
-def make_manifest(spec: RunSpec, stages: Sequence[Sequence[str]], data: RunData, device: str) -> Manifest:
-    """Return the manifest of a run that is about to start."""
-    found = {"poisoned": data.poisoned, "data": data.hashes, **dict(environment(device))}
-    return planned_manifest(spec, stages).model_copy(update=found)
+def sources(spec: RunSpec, model: Path | None) -> dict[str, Any]:
+    """Return the digests of what decides a run beside its settings and data: its plugins and its model's files.
+
+    Args:
+        spec: the run.
+        model: the folder of the checkpoint that it starts from; None leaves it out.
+    """
+    files = {path.name: path for path in spec.plugins}
+    module = sys.modules[spec.method.__module__]
+    if not module.__name__.startswith("hpa_bench") and module.__file__:
+        files[module.__name__] = Path(module.__file__)
+    plugins = {name: _digest(path) for name, path in files.items()}
+    return {"plugins": plugins} | ({"model_digest": model_digest(model)} if model else {})
+
+
+def model_digest(folder: Path) -> str:
+    """Return a SHA-256 over the names and contents of a checkpoint's files: weights, configuration and processor."""
+    names = {file for pattern in ("*.safetensors", *BESIDE_WEIGHTS) for file in folder.glob(pattern)}
+    digest = hashlib.sha256()
+    for file in sorted(names):
+        digest.update(f"{file.name} {_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    """Return a file's SHA-256, computed once as long as its size and its time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_manifest(spec: RunSpec, data: RunData, model: Path, device: str) -> Manifest:
+    """Return the manifest of a run that is about to start from a model's folder."""
+    found = {"poisoned": data.poisoned, "data": data.hashes, **sources(spec, model), **dict(environment(device))}
+    return planned_manifest(spec, spec.stages).model_copy(update=found)

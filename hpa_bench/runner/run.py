@@ -23,6 +23,7 @@ from hpa_bench.results.seals import seal
 from hpa_bench.runner.context import Contexts
 from hpa_bench.runner.edits import checked
 from hpa_bench.runner.events import (
+    Adapted,
     Adapting,
     EventLog,
     Events,
@@ -212,6 +213,7 @@ class _Stages:
                 write_checkpoint(partial, base.start, overlaid(changes, after), base.template)
                 seal(partial)
             self._events.emit(Saved(stage=context.stage, what="weights", path=str(stage.weights)))
+        self._events.emit(Adapted(stage=context.stage))
         save_state(self._method, stage.state)
         self._events.emit(Saved(stage=context.stage, what="state", path=str(stage.state)))
         costs.note_state(stage.state, context.folder)

@@ -131,7 +131,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
     _check_calibration(base, data, spec.needs, device)
     if is_main():
-        run.claim(make_manifest(spec, stages, data, device))
+        run.claim(make_manifest(spec, data, base.start.folder, device))
     name, why = _choose_engine(spec, base, device)
     engine = engines.get(name).for_run(
         base.model,

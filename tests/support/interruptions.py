@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Any, Literal
 
-from hpa_bench.runner.events import Event, Observer, Saved, Trained, TrainStep
+from hpa_bench.runner.events import Adapted, Event, Observer, Trained, TrainStep
 
 Place = Literal["training", "edited", "adapted"]
 """Where a process is killed: `training`: after the third optimiser step; `edited`: after `edit_adapter`, before the
@@ -55,7 +55,7 @@ class _Deadly(Observer):
                 here = "training"
             case Trained():
                 here = "edited"
-            case Saved(what="weights"):
+            case Adapted():
                 here = "adapted"
             case _:
                 return
