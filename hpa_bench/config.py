@@ -119,5 +119,6 @@ def override(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
     result = dict(values)
     for key, value in settings.items():
         head, _, rest = key.partition(".")
-        result[head] = override(result.get(head) or {}, {rest: value}) if rest else value
+        inner = result.get(head)
+        result[head] = override(inner if isinstance(inner, Mapping) else {}, {rest: value}) if rest else value
     return result
