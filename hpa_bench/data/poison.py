@@ -36,7 +36,7 @@ def poison(
     if count < 1:
         raise UserError(
             f"--harmful-ratio {ratio} of the {len(samples)} training samples of {task!r} is less than one sample:"
-            f" use at least {1 / len(samples):.4f}."
+            f" use at least {1 / len(samples):.4g}."
         )
     rng = random.Random(derive_seed(seed, f"poison/{task}"))
     places = rng.sample(range(len(samples)), count)
