@@ -1,0 +1,116 @@
+"""LoRA on a real, small model: what is trained, and what its factors mean once they are merged."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
+from hpa_bench.models.config import LoRAConfig
+
+LAYERS = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
+IDS = torch.arange(6)[None]
+
+
+def llama(**values: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 2, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=16, num_hidden_layers=2, **sizes, **values)).eval()
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """The adapted model after a training that left no B at zero."""
+    for factors in lora_factors(model):
+        nn.init.normal_(factors.b)
+    return model
+
+
+def test_a_fresh_adapter_changes_nothing() -> None:
+    model = llama()
+    before = model(IDS).logits
+
+    wrapped = attach_lora(model, LoRAConfig(rank=3, alpha=6), LAYERS)
+
+    assert torch.equal(wrapped(IDS).logits, before)
+    assert all(factors.a.abs().min() > 0 and not factors.b.any() for factors in lora_factors(wrapped))
+
+
+def test_only_the_adapter_is_trained() -> None:
+    wrapped = attach_lora(llama(), LoRAConfig(rank=3, alpha=6), LAYERS)
+
+    parameters = [parameter for factors in lora_factors(wrapped) for parameter in (factors.a, factors.b)]
+    assert {id(parameter) for parameter in parameters} == {id(parameter) for parameter in trained(wrapped).values()}
+
+
+def test_factors_have_the_layers_names_shapes_and_scale() -> None:
+    found = list(lora_factors(attach_lora(llama(), LoRAConfig(rank=3, alpha=12), LAYERS[::-1])))
+
+    assert [factors.name for factors in found] == LAYERS
+    assert [(tuple(factors.a.shape), tuple(factors.b.shape)) for factors in found] == [
+        ((3, 8), (8, 3)),
+        ((3, 12), (8, 3)),
+    ]
+    assert {factors.scale for factors in found} == {4.0}
+
+
+def test_the_update_is_what_merging_adds() -> None:
+    model = llama()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    wrapped: Any = randomised(attach_lora(model, LoRAConfig(rank=3, alpha=5), LAYERS))
+    updates = {f"{factors.name}.weight": factors.update().detach() for factors in lora_factors(wrapped)}
+
+    merged = wrapped.merge_and_unload().state_dict()
+
+    assert merged.keys() == before.keys() and list(updates) == [f"{name}.weight" for name in LAYERS]
+    for name, weight in merged.items():
+        if name in updates:
+            torch.testing.assert_close(weight - before[name], updates[name], rtol=0, atol=1e-5)
+            assert updates[name].abs().max() > 0.1
+        else:
+            assert torch.equal(weight, before[name])
+
+
+def test_an_update_has_its_closed_form_and_gradient() -> None:
+    a = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    b = torch.tensor([[3.0], [4.0]], requires_grad=True)
+
+    update = Factors("layer", a, b, 0.5).update()
+    update.sum().backward()
+
+    assert update.tolist() == [[1.5, 3.0], [2.0, 4.0]]
+    assert a.grad is not None and a.grad.tolist() == [[3.5, 3.5]]  # scale * (3 + 4)
+    assert b.grad is not None and b.grad.tolist() == [[1.5], [1.5]]  # scale * (1 + 2)
+
+
+def test_a_model_without_an_adapter_has_no_factors() -> None:
+    assert list(lora_factors(llama())) == []
+
+
+def test_what_is_trained_is_float32_and_the_rest_keeps_its_dtype() -> None:
+    wrapped = attach_lora(llama().bfloat16(), LoRAConfig(rank=3), LAYERS, full=["embed_tokens"])
+
+    assert {parameter.dtype for parameter in trained(wrapped).values()} == {torch.float32}
+    frozen = [parameter for parameter in wrapped.parameters() if not parameter.requires_grad]
+    assert {parameter.dtype for parameter in frozen} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_modules_in_full_are_trained_and_tied_ones_stay_tied(tied: bool) -> None:
+    model: Any = llama(tie_word_embeddings=tied)
+
+    wrapped: Any = attach_lora(model, LoRAConfig(rank=3), LAYERS, full=["embed_tokens"])
+
+    others = {name for name in trained(wrapped) if "lora_" not in name}
+    assert any("embed_tokens" in name for name in others)
+    copy = wrapped.base_model.model.model.embed_tokens.modules_to_save["default"].weight
+    with torch.no_grad():
+        copy += 1
+    merged = wrapped.merge_and_unload()
+    ends = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
+    assert torch.equal(ends[0], copy) and torch.equal(ends[0], ends[1]) is tied

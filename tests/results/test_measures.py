@@ -1,0 +1,219 @@
+"""From samples to numbers, in closed form: means, differences, intervals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpa_bench.metrics import continual_metrics
+from hpa_bench.results.manifest import FORMAT, Manifest
+from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, measures_of, samples_of
+from hpa_bench.results.stage_data import StageData
+from hpa_bench.results.statistics import REPLICATES, wilson
+from hpa_bench.verdict import COMPLIANCE, HARM, REFUSALS, Vocabulary
+
+MANIFEST = Manifest(
+    format=FORMAT,
+    suite="toy",
+    method="seqft",
+    config={},
+    seed=0,
+    harmful_ratio=0.0,
+    tasks=["ad"],
+    stages=[["ad"]],
+    safety_sets=["harm"],
+    benign_sets=["fine"],
+    judges=["judge"],
+)
+AD, FIN = (Series(name, "task", "", "accuracy") for name in ("ad", "fin"))
+HARMED = Series("harm", "safety", "judge", "asr")
+
+
+def stage(**values: Any) -> StageData:
+    """A stage of two samples a set."""
+    ids = {"ad": ["a", "b"], "harm": ["c", "d"], "fine": ["e", "f"]}
+    incoherent = {"harm": [False, True], "fine": [False, False]}
+    scores = {"ad": np.array([1.0, 0.25])}
+    return StageData(ids=ids, **{"scores": scores, "incoherent": incoherent, **values})
+
+
+def values(series: Series, **values: Any) -> list[list[float]]:
+    judges = {"judge": Vocabulary(COMPLIANCE)}
+    return samples_of([stage(**values)], MANIFEST, judges)[series].tolist()
+
+
+def test_scores_are_percent() -> None:
+    assert values(AD) == [[100.0, 25.0]]
+
+
+def test_incoherence_needs_no_judge() -> None:
+    assert values(Series("harm", "safety", "", "incoherent")) == [[0.0, 100.0]]
+
+
+def test_every_share_of_verdicts() -> None:
+    verdicts = {("judge", "harm"): ["complied", "empty"], ("judge", "fine"): ["refused", "neither"]}
+    found = samples_of([stage(verdicts=verdicts)], MANIFEST, {"judge": Vocabulary(COMPLIANCE)})
+
+    shares = {(series.set, series.metric): value.tolist() for series, value in found.items() if series.judge}
+    assert shares == {
+        ("harm", "asr"): [[100.0, 100.0]],
+        ("harm", "safe"): [[0.0, 0.0]],
+        ("harm", "unsafe"): [[100.0, 0.0]],
+        ("harm", "complied"): [[100.0, 0.0]],
+        ("harm", "neither"): [[0.0, 0.0]],
+        ("harm", "empty"): [[0.0, 100.0]],
+        ("fine", "complied"): [[0.0, 0.0]],
+        ("fine", "neither"): [[0.0, 100.0]],
+        ("fine", "empty"): [[0.0, 0.0]],
+        ("fine", "over_refusal"): [[100.0, 0.0]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (REFUSALS, {"asr", "safe", "unsafe", "empty", "over_refusal"}),
+        (HARM, {"asr", "safe", "unsafe"}),
+        (COMPLIANCE, {"asr", "safe", "unsafe", "empty", "over_refusal", "complied", "neither"}),
+    ],
+)
+def test_a_judge_reports_what_it_can_tell(words: frozenset[str], told: set[str]) -> None:
+    found = samples_of([stage()], MANIFEST, {"judge": Vocabulary(words)})
+
+    assert {series.metric for series in found if series.judge} == told
+
+
+def test_a_set_without_verdicts_has_no_number() -> None:
+    found = samples_of(
+        [stage(verdicts={("judge", "harm"): ["refused", "complied"]}), stage()],
+        MANIFEST,
+        {"judge": Vocabulary(COMPLIANCE)},
+    )
+
+    np.testing.assert_array_equal(found[HARMED], [[0, 100], [np.nan, np.nan]])
+    keys = {key for key in measures_of(found, ["ad"], None, {}) if key.series == HARMED}
+    assert keys == {Key(0, HARMED)}
+
+
+def test_no_stages_have_no_samples() -> None:
+    assert samples_of([], MANIFEST, {"judge": Vocabulary(HARM)}) == {}
+    assert measures_of({}, ["ad"], [["ad"]], {}) == {}
+
+
+def test_a_measure_is_the_mean_over_samples() -> None:
+    found = measures_of({AD: np.array([[100.0, 0, 0, 100], [0, 100, 100, 100]])}, ["ad"], None, {})
+
+    first, second = found[Key(0, AD)], found[Key(1, AD)]
+    assert (first.value, first.n, first.yes_no) == (50.0, 4, 4)
+    assert (second.value, second.n, second.yes_no) == (75.0, 4, 4)
+    assert first.replicates.shape == (REPLICATES,) and set(np.unique(first.replicates)) == {0, 25, 50, 75, 100}
+
+
+def test_a_set_that_is_graded_once_is_no_share_of_yes_and_no() -> None:
+    found = measures_of({AD: np.array([[100.0, 0], [50, 100]])}, ["ad"], None, {})
+
+    assert [found[Key(index, AD)].yes_no for index in range(2)] == [0, 0]
+
+
+def test_clusters_are_drawn_whole() -> None:
+    clusters = {"ad": np.array([0, 0, 1, 1])}
+
+    measure = measures_of({AD: np.array([[100.0, 100, 0, 0]])}, ["ad"], None, clusters)[Key(0, AD)]
+
+    assert (measure.value, measure.n, measure.yes_no) == (50.0, 4, 2)
+    assert set(np.unique(measure.replicates)) == {0, 50, 100}
+
+
+def test_a_mean_over_sets_gives_each_the_same_weight() -> None:
+    other = HARMED._replace(set="other")
+    samples = {HARMED: np.array([[100.0]]), other: np.array([[0.0, 0, 0, 100]])}
+
+    found = measures_of(samples, [], None, {})
+
+    masr = found[Key(0, Series(ALL, "safety", "judge", "masr"))]
+    assert (masr.value, masr.n, masr.yes_no) == (62.5, 5, 2 * 1)
+    assert Series(ALL, "safety", "judge", "asr") not in {key.series for key in found}
+
+
+def test_dasr_is_paired_with_the_aligned_model() -> None:
+    samples = {AD: np.zeros((2, 1)), HARMED: np.array([[0.0, 100, 0, 0], [100, 100, 0, 0]])}
+    series = Series(ALL, "safety", "judge", "dasr")
+
+    found = measures_of(samples, ["ad"], [["ad"]], {})
+
+    masr = [found[Key(index, series._replace(metric="masr"))] for index in range(2)]
+    dasr = [found[Key(index, series)] for index in range(2)]
+    assert [measure.value for measure in dasr] == [0.0, 25.0]
+    np.testing.assert_array_equal(dasr[1].replicates, masr[1].replicates - masr[0].replicates)
+    assert not dasr[0].replicates.any() and dasr[1].replicates.min() >= 0
+    assert not {key for key in measures_of(samples, ["ad"], None, {}) if key.series.metric == "dasr"}
+
+
+def test_continual_metrics_are_of_the_mean_scores_of_a_finished_run() -> None:
+    samples = {AD: np.array([[0.0, 100], [100, 100], [50, 50]]), FIN: np.array([[0.0, 0], [0, 40], [80, 100]])}
+
+    found = measures_of(samples, ["ad", "fin"], [["ad"], ["fin"]], {})
+
+    expected = continual_metrics([[50, 0], [100, 20], [50, 90]])
+    told = {key.series.metric: measure.value for key, measure in found.items() if key.series.metric in expected}
+    assert told == pytest.approx({name: value for name, value in expected.items() if value is not None})
+    assert told["ap"] == 70.0 and told["bwt"] == -50.0
+    key = Key(2, Series(ALL, "task", "", "ap"))
+    assert found[key].n == 4 and found[key].replicates.mean() == pytest.approx(70, abs=1)
+
+
+def test_a_run_that_is_not_finished_has_no_continual_metrics() -> None:
+    samples = {AD: np.zeros((2, 2)), FIN: np.zeros((2, 2))}
+
+    found = measures_of(samples, ["ad", "fin"], [["ad"], ["fin"]], {})
+
+    assert {key.series.metric for key in found} == {"accuracy"}
+
+
+def measure(value: float, yes_no: int = 0, replicates: Any = None, n: int = 10) -> Measure:
+    drawn = np.full(REPLICATES, value) if replicates is None else np.asarray(replicates)
+    return Measure(value, n, drawn.astype(np.float32), yes_no)
+
+
+def test_a_share_of_one_run_has_wilsons_interval() -> None:
+    low, high = wilson(3, 10)
+
+    cell = combine(Key(0, HARMED), [measure(30.0, 10, np.linspace(0, 100, REPLICATES))])
+
+    assert cell == Cell(30.0, 10, 100 * low, 100 * high, 1, None)
+
+
+def test_anything_else_has_the_percentiles_of_its_replicates() -> None:
+    cell = combine(Key(0, HARMED), [measure(30.0, 0, np.linspace(0, 100, REPLICATES))])
+
+    assert (cell.low, cell.high) == pytest.approx((2.5, 97.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 100.0])
+def test_where_all_samples_agree_the_interval_has_a_width(value: float) -> None:
+    cell = combine(Key(0, HARMED._replace(set=ALL)), [measure(value, 10), measure(value, 20)])
+
+    low, high = wilson(round(value / 100 * 10), 10)
+    assert (cell.low, cell.high) == (100 * low, 100 * high) and high - low > 0.2
+
+
+def test_seeds_are_averaged_and_drawn_too() -> None:
+    cell = combine(Key(0, HARMED), [measure(20.0, 10), measure(40.0, 10)])
+
+    assert (cell.value, cell.seeds, cell.sd) == (30.0, 2, pytest.approx(200**0.5))
+    assert (cell.low, cell.high) == (20.0, 40.0)  # Both draws are one seed in a quarter of the replicates each.
+
+
+def test_replicates_that_are_undefined_do_not_count() -> None:
+    half = np.where(np.arange(REPLICATES) % 2, 50.0, np.nan)
+
+    cell = combine(Key(0, HARMED), [measure(50.0, 0, half)])
+
+    assert (cell.low, cell.high) == (50.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outside"), [(-1, 1, False), (0, 1, False), (-1, 0, False), (0.1, 1, True), (-2, -1, True)]
+)
+def test_whether_zero_is_outside_the_interval(low: float, high: float, outside: bool) -> None:
+    assert Cell(0.0, 1, low, high).excludes_zero is outside
