@@ -99,6 +99,13 @@ def test_a_stage_at_work_may_have_changed_the_methods_own_files(begun: str, run:
     check_kept(run, 2)
 
 
+def test_of_the_methods_own_files_the_last_stages_seal_counts(run: RunFolder) -> None:
+    put(run.path / "method" / "notes", "of stage 1")
+    run.stage(1).finish(seal_of_stage(run, run.stage(1)))
+
+    check_kept(run, 2)
+
+
 def test_an_older_mark_without_a_seal_passes(run: RunFolder) -> None:
     put(run.stage(1).path / "DONE", "")
     put(run.stage(1).path / "responses" / "ad.jsonl", "other")
