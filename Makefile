@@ -1,5 +1,6 @@
 # make demo: set up, then the main job.
-# make check: the format, the lints, the types and the fast tests. make test: the same with every test but vLLM's.
+# make check: the format, the lints, the types and the fast tests. make test: make check, then the slow tests.
+# make faults: the tests that kill, cut or spoil something on purpose.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --ignore test
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test test-vllm report lock setup system clean
+.PHONY: demo lint check test faults test-vllm report lock setup system clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -25,10 +26,13 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not faults'
 
 test: check
 	$(PYTEST) -m slow
+
+faults: setup
+	$(PYTEST) -m faults
 
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest tests/vllm

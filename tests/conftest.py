@@ -14,13 +14,15 @@ NAMED, FAILED = 5, 300
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+        if not {"slow", "faults"} & {mark.name for mark in item.iter_markers()} and not item.get_closest_marker(
+            "timeout"
+        ):
             item.add_marker(pytest.mark.timeout(FAILED))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for group in terminalreporter.stats.values() for report in group]
-    long = [one for one in reports if isinstance(one, pytest.TestReport) and "slow" not in one.keywords]
+    long = [one for one in reports if isinstance(one, pytest.TestReport) and not {"slow", "faults"} & set(one.keywords)]
     for report in sorted(long, key=lambda report: -report.duration):
         if report.duration > NAMED:
             terminalreporter.line(f"{report.duration:.0f} s, and not marked slow: {report.nodeid} ({report.when})")

@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("method", ["hpa"])
 def test_a_killed_run_ends_like_an_unbroken_one(method: str, tmp_path: Path) -> None:
     assert start(method, tmp_path / "unbroken").wait() == 0
@@ -68,7 +68,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(method: str, tmp_path: Path) -> 
     assert (broken / weights).read_bytes() == (tmp_path / "unbroken" / weights).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_only_the_last_weights_are_kept(tmp_path: Path) -> None:
     assert start("seqft", tmp_path / "run").wait() == 0
 

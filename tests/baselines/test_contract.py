@@ -138,7 +138,7 @@ def test_at_its_neutral_setting_a_method_is_seqft_bit_for_bit(
     assert differing(weights_and_responses(neutral.path), weights_and_responses(seqft.path)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - {"zero_shot"}))
 def test_a_killed_run_ends_like_an_unbroken_one(name: str, suite: str, seqft: RunFolder, tmp_path: Path) -> None:
     settings = offered(suite, name, SMALL.get(name, []))

@@ -118,7 +118,7 @@ class Filler(Observer):
             full.write_bytes(bytes(free - self.leave))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(("at", "leave"), [(TrainStep, 0), (Adapting, 200_000), (Generating, 0)])
 def test_a_disk_that_fills_up_loses_nothing(
     at: type[Event], leave: int, tmp_path: Path, small_disk: Callable[[int], Path]

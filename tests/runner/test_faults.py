@@ -18,7 +18,7 @@ from hpa_bench.results.run_folder import FAILED, RunFolder
 from hpa_bench.runner.events import Event, Observer, Saved, TrainStep, Warned
 from tests.support.suites import write_suite
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 
 class Leaves(Method):

@@ -13,7 +13,7 @@ from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from tests.support.suites import write_suite
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 PLUGIN = '''
 from hpa_bench import Method
