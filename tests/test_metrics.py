@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from hpa_bench import metrics
 from hpa_bench.metrics import accuracy_matrix, continual_metrics, continual_names, defined_metrics, run_metrics
+from hpa_bench.results.runs import load_runs
+from hpa_bench.verdict import EMPTY
+from tests.support.run_folders import SAFETY, write_run
 
 NAN = math.nan
 TASKS = ["a", "b", "c"]
@@ -135,3 +139,16 @@ def test_batched_metrics_equal_single_ones():
     for index, matrix in enumerate(batch):
         single = continual_metrics(matrix)
         assert all(batched[name][index] == pytest.approx(single[name]) for name in continual_names())
+
+
+@pytest.mark.slow
+def test_a_share_of_verdicts_that_is_declared_once_is_measured(tmp_path, monkeypatch):
+    write_run(tmp_path, "hpa", unsafe=0.8)
+    share = metrics.Share("told_apart", "Told apart", "", "", of=lambda answers: answers.verdicts != EMPTY)
+    monkeypatch.setitem(metrics.METRICS, "told_apart", share)
+
+    frame = load_runs(tmp_path)
+
+    rows = frame[(frame.stage == 3) & (frame.set == SAFETY[0]) & (frame.judge == "toy_compliance")]
+    by_metric = rows.set_index("metric").value
+    assert by_metric["told_apart"] == pytest.approx(100 - by_metric["empty"]) and by_metric["empty"] > 0

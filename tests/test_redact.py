@@ -5,7 +5,7 @@ import pytest
 from hpa_bench import redact
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge
-from hpa_bench.redact import clean, hide, redacted, visible
+from hpa_bench.redact import clean, csv_cell, hide, redacted, visible
 from hpa_bench.runner.events import LOG, EventLog, Events, read_log
 from hpa_bench.runner.judging import judge_run
 from hpa_bench.runner.run import _told
@@ -108,3 +108,13 @@ def test_reasons_that_observers_and_the_log_of_a_run_get(tmp_path):
     assert [row.get("text") or row["reason"] for row in read_log(tmp_path / LOG)] == 2 * [
         "␛[2J refused: key [redacted]"
     ]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", " =1", "\t=1", "-x", "＝1"])
+def test_no_cell_is_a_formula(text):
+    assert csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", [-3.2, 5, None, "-3.2", "+4", "-1e-05", "-.5", "-12.5%", "-", "–", "hpa", "a=b", ""])
+def test_numbers_and_words_are_cells_as_they_are(value):
+    assert csv_cell(value) == value

@@ -1,0 +1,90 @@
+"""Which runs stand together, under which titles, and which settings in the main table."""
+
+import pytest
+
+from hpa_bench.errors import UserError
+from hpa_bench.report.conditions import conditions
+from hpa_bench.results.runs import read_runs
+from tests.support.reports import Visible, condition_of, report_of, setting, table
+from tests.support.run_folders import TASKS, write_run
+
+
+@pytest.mark.slow
+def test_conditions_are_never_averaged(tmp_path):
+    runs = [write_run(tmp_path / "a", "hpa"), write_run(tmp_path / "b", "hpa", harmful_ratio=0.001)]
+    runs.append(write_run(tmp_path / "c", "hpa", tasks=TASKS[::-1]))
+
+    page = report_of(runs, tmp_path / "report")
+
+    titles = {row["condition"] for row in table(page, "results")}
+    assert titles == {
+        "toy; original data; order ad, digits, caption",
+        "toy; 0.1% harmful data; order ad, digits, caption",
+        "toy; original data; order caption, digits, ad",
+    }
+    assert {row["seeds"] for row in table(page, "results")} <= {"0", "1"}
+    seen = Visible(page)
+    ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.slow
+def test_runs_that_cannot_stand_together_are_refused(tmp_path):
+    first = write_run(tmp_path / "a")
+    with pytest.raises(UserError, match="both hpa with seed 0: give one of them"):
+        report_of([first, write_run(tmp_path / "b")], tmp_path / "report")
+    with pytest.raises(UserError, match="different samples of 'toy_ad' .40 and 20.: report them separately"):
+        report_of([first, write_run(tmp_path / "c", "seqft", n=20)], tmp_path / "report")
+    with pytest.raises(UserError, match="No runs"):
+        report_of([], tmp_path / "report")
+
+
+def test_what_changes_no_weight_makes_no_other_condition(tmp_path):
+    recipe = {"learning_rate": 0.001, "save_steps": 500, "workers": None, "gradient_checkpointing": False}
+    changes = [{}, {"save_steps": 5}, {"workers": 2}, {"gradient_checkpointing": True}]
+    runs = [
+        write_run(tmp_path, "hpa", seed, manifest={"training": recipe | changed, "suite_config": {"training": {}}})
+        for seed, changed in enumerate(changes)
+    ]
+    (found,) = conditions(read_runs(runs))
+
+    assert [group.seeds for group in found.groups] == ["4"]
+
+
+def test_conditions_are_never_of_one_title(tmp_path):
+    runs = []
+    for rate in (0.001, 0.01):
+        recipe = {"training": {"learning_rate": rate, "batch_size": 16}}
+        runs.append(write_run(tmp_path / str(rate), "hpa", manifest=recipe | {"suite_config": recipe}))
+
+    titles = [found.title for found in conditions(read_runs(runs))]
+
+    assert titles == ["toy; training.learning_rate 0.001", "toy; training.learning_rate 0.01"]
+
+
+def test_few_settings_stay_in_the_main_table(tmp_path):
+    runs = [setting(tmp_path), setting(tmp_path, p_max=20.0), setting(tmp_path, orthogonal=False)]
+    condition = condition_of(runs)
+
+    assert condition.settings == {}
+    assert [group.label for group in condition.main] == ["hpa", "hpa (orthogonal=False)", "hpa (p_max=20.0)"]
+
+
+def test_many_settings_have_a_section_of_their_own(tmp_path):
+    changes = [{"orthogonal": False}, {"p_max": 20.0}, {"p_max": 5.0}, {"selection": "none"}]
+    runs = [setting(tmp_path), *(setting(tmp_path, **changed) for changed in changes)]
+    for match in ("columns", "norm"):
+        changed = {} if match == "columns" else {"match": match}
+        runs.append(write_run(tmp_path, "random_columns", config={"match": match}, changed=changed))
+    condition = condition_of(runs)
+
+    assert [group.label for group in condition.main] == ["hpa", "random_columns", "random_columns (match=norm)"]
+    labels = [group.label for group in condition.settings["hpa"]]
+    assert labels == ["hpa", "hpa (p_max=5.0)", "hpa (p_max=20.0)", "hpa (selection=none)", "hpa (orthogonal=False)"]
+
+
+def test_settings_without_a_default_stay_in_the_main_table(tmp_path):
+    runs = [setting(tmp_path, p_max=rate) for rate in (5.0, 20.0, 30.0, 40.0)]
+    condition = condition_of(runs)
+
+    assert condition.settings == {} and len(condition.main) == 4
