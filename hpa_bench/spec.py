@@ -250,6 +250,8 @@ def check_spec(spec: RunSpec, *, needs: bool = True, model: bool = True) -> None
     Raises:
         UserError: something that the run names is unknown or not there, or the suite lacks what the method needs.
     """
+    if spec.seed < 0:
+        raise UserError(f"--seed {spec.seed} is no seed: expected 0 or more.")
     _check_suite(spec)
     if model:
         spec.suite.model_path()

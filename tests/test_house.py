@@ -77,3 +77,25 @@ def test_imports_stand_at_the_top() -> None:
     counts = imports_inside()
 
     assert sum(counts.values()) <= IMPORTS_ONCE / 4, counts
+
+
+ALONE = {
+    "__main__": "two lines",
+    "captions": "a name of data.captions",
+    "llava_format": "a name of data.llava_format",
+    "cli.options": "types of options alone",
+}
+"""Modules that need no test file of their own, and why."""
+
+
+def test_tests_mirror_the_package() -> None:
+    modules = [path.relative_to(ROOT / "hpa_bench") for path in (ROOT / "hpa_bench").rglob("*.py")]
+    lacking = {
+        ".".join(module.with_suffix("").parts)
+        for module in modules
+        if module.name != "__init__.py"
+        and module.parts[0] != "tiny"
+        and not (ROOT / "tests" / module.parent / f"test_{module.name}").is_file()
+    }
+
+    assert lacking == set(ALONE)

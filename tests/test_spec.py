@@ -301,3 +301,8 @@ def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(UserError, match="2 processes cannot share standard input"):
         read_spec("-")
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(UserError, match="--seed -1 is no seed: expected 0 or more"):
+        make_spec(RunOptions(seed=-1))

@@ -125,13 +125,20 @@ def load_model(
             sees = type(AutoConfig.from_pretrained(folder, **NO_CODE)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(folder, chat_template)
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            model = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE)
+            options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **NO_CODE}
+            model, found = kind.from_pretrained(folder, **options)
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
                 f" expected config.json, safetensors and a processor that transformers can load ({reason})."
             ) from error
+    if found["missing_keys"]:  # What is tied to another parameter is none of them.
+        lacking = sorted(found["missing_keys"])
+        raise UserError(
+            f"The checkpoint {str(path)!r} lacks {len(lacking)} of the tensors of {type(model).__name__}, such as"
+            f" {lacking[0]!r}: they would be filled at random; save or fetch it again, whole."
+        )
     with explained_shortage(f"loading {folder}"):
         return model.to(device).eval(), processor  # type: ignore[arg-type]
 

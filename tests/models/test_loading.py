@@ -18,6 +18,7 @@ from hpa_bench.files import read_json
 from hpa_bench.models.loading import checkpoint_folder, load_model, load_processor
 from hpa_bench.models.prompts import render_prompt
 from hpa_bench.models.weights import Checkpoint, write_checkpoint
+from hpa_bench.suite import BUNDLED
 from tests.support.architectures import VICUNA, save
 from tests.support.models import CHAT_TEMPLATE, save_random_llava
 from tests.support.suites import write_suite
@@ -196,3 +197,19 @@ def test_a_bad_template_is_refused_before_anything_runs(tmp_path: Path, template
         )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "manifest.json").exists(), "the same folder takes the run once the option is given"
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_not_filled_at_random(tmp_path: Path) -> None:
+    folder = save_random_llava(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight") and "language" in name)
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(UserError, match=r"lacks 1 of the tensors of LlavaForConditionalGeneration, such as .*q_proj"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_tied_parameters_are_not_missed(tied: bool, tmp_path: Path) -> None:
+    load_model(BUNDLED / "tiny" / "aligned" if tied else save_random_llava(tmp_path / "model"))
