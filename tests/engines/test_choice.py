@@ -3,14 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from hpa_bench import engines
 from hpa_bench.engines.choice import choose
-from hpa_bench.engines.hf import HFEngine
-from hpa_bench.engines.vllm_server import vllm_name
 from hpa_bench.errors import UserError
-from hpa_bench.models.weights import Checkpoint
 from hpa_bench.spec import RunOptions, make_spec
-from tests.support.models import random_llava, save_random_llava
 
 BILLIONS = 7_000_000_000
 
@@ -73,26 +68,3 @@ def test_the_engine_is_no_part_of_what_makes_a_run(monkeypatch):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UserError, match=r"Unknown engine 'vlm'. Did you mean 'vllm'\? Available: hf, vllm"):
         make_spec(RunOptions("tiny", "seqft", settings=["evaluation.engine=vlm"]))
-
-
-def test_the_base_engine_takes_weights_and_changes(tmp_path):
-    folder = save_random_llava(tmp_path, seed=1)
-    model, processor = random_llava()
-    engine: engines.Engine = HFEngine(model, processor)
-    checkpoint = Checkpoint(folder, model)
-    name = "model.language_model.layers.0.mlp.up_proj.weight"
-
-    engine.load(checkpoint, {name: checkpoint[name] + 1})
-
-    state = model.state_dict()
-    assert (state[name] == checkpoint[name] + 1).all()
-    assert all((state[key] == tensor).all() for key, tensor in checkpoint.items() if key != name)
-
-
-def test_names_of_a_vision_tower():
-    modules = {"vision_tower", "vision_tower.vision_model", "language_model"}
-
-    assert vllm_name("model.vision_tower.encoder.a", modules) == "model.vision_tower.vision_model.encoder.a"
-    assert vllm_name("vision_tower.vision_model.encoder.a", modules) == "vision_tower.vision_model.encoder.a"
-    assert vllm_name("model.vision_tower.encoder.a", {"vision_tower"}) == "model.vision_tower.encoder.a"
-    assert vllm_name("model.language_model.a", modules) == "model.language_model.a"

@@ -1,0 +1,101 @@
+"""What decides a run beside its settings and data: the digests of its plugins and of its model's files."""
+
+import hashlib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from hpa_bench.method import methods
+from hpa_bench.plugins import DOORS, load_plugins
+from hpa_bench.runner import manifest
+from hpa_bench.runner.manifest import model_digest, planned_manifest, sources
+from hpa_bench.spec import RunOptions, make_spec
+
+METHOD = 'from hpa_bench import Method\n\nclass Mine(Method):\n    name = "digested"\n'
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("model-1.safetensors", "model-2.safetensors", "config.json", "chat_template.jinja", "vocab.txt"):
+        (folder / name).write_text(f"what {name} holds")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model-2.safetensors", "config.json", "chat_template.jinja", "vocab.txt"])
+def test_a_byte_of_the_model_changes_its_digest(name: str, model: Path) -> None:
+    before = model_digest(model)
+    content = (model / name).read_bytes()
+
+    (model / name).write_bytes(content + b".")
+    assert model_digest(model) != before
+    (model / name).write_bytes(content)
+    assert model_digest(model) == before
+
+
+def test_names_count_and_what_is_never_read_does_not(model: Path) -> None:
+    before = model_digest(model)
+    (model / "pytorch_model.bin").write_text("weights in another format")
+    (model / "README.md").write_text("a card")
+    assert model_digest(model) == before
+
+    (model / "vocab.txt").rename(model / "words.txt")
+    assert model_digest(model) != before
+
+
+def test_a_file_is_read_once_as_long_as_it_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    real = hashlib.file_digest
+
+    def counted(file, name):  # type: ignore[no-untyped-def]
+        read.append(Path(file.name).name)
+        return real(file, name)
+
+    monkeypatch.setattr(manifest.hashlib, "file_digest", counted)
+    first = model_digest(model)
+    assert len(read) == 5 and model_digest(model) == first and len(read) == 5
+
+    (model / "config.json").write_text("more than it held before")
+    model_digest(model)
+    assert read[5:] == ["config.json"]
+
+
+def test_what_ships_has_no_plugins_and_the_model_may_be_left_out(model: Path) -> None:
+    spec = make_spec(RunOptions("tiny", "seqft"))
+
+    assert sources(spec, None) == {"plugins": {}}
+    assert sources(spec, model) == {"plugins": {}, "model_digest": model_digest(model)}
+
+
+def test_plugins_and_the_module_of_a_strangers_method_are_digested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for door in DOORS:
+        monkeypatch.setattr(door, "_plugins", dict(door._plugins))
+    path, other = tmp_path / "digested_package.py", tmp_path / "other.py"
+    path.write_text(METHOD)
+    other.write_text(METHOD.replace("digested", "digested_too"))
+    monkeypatch.syspath_prepend(tmp_path)
+    methods.add(import_module("digested_package").Mine, "digested")
+    load_plugins([other])
+    spec = make_spec(RunOptions("tiny", "digested", plugins=[other]))
+
+    digest, others = (hashlib.sha256(each.read_bytes()).hexdigest() for each in (path, other))
+    expected = {"other.py": others, "digested_package": digest}
+    assert sources(spec, None) == {"plugins": expected}
+    path.write_text(METHOD + "\n# another\n")
+    assert sources(spec, None)["plugins"] != expected
+
+
+def test_what_is_planned_names_the_judges_and_what_they_can_say() -> None:
+    spec = make_spec(RunOptions("tiny", "seqft", seed=3, settings=["judges=[keyword, tiny_compliance]"]))
+
+    planned = planned_manifest(spec, spec.stages)
+
+    assert (planned.method, planned.seed) == ("seqft", 3)
+    assert planned.judges == ["keyword", "tiny_compliance"]
+    assert planned.verdicts["tiny_compliance"]["complied"] is True
+    assert planned.verdicts["keyword"]["refused"] is False
+    assert planned.stages == [list(tasks) for tasks in spec.stages]
