@@ -46,12 +46,19 @@ class Unanswered(Exception):
     """An attempt that gave no answer; the message says why, in no words of the endpoint."""
 
 
+class _Session(requests.Session):
+    """Sees no redirect in an answer: it would read the whole body of one, however long, before it is handed over."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Endpoint:
     """Posts JSON to one address; safe to use from several threads."""
 
     def __init__(self, url: str, key: str, concurrency: int) -> None:
         self._url = url
-        self._session = requests.Session()
+        self._session = _Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(pool_maxsize=concurrency))
         # Compressed, few bytes could become gigabytes.

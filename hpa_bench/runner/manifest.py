@@ -46,8 +46,10 @@ def sources(spec: RunSpec, model: Path | None) -> dict[str, Any]:
     """
     files = {path.name: path for path in spec.plugins}
     module = sys.modules[spec.method.__module__]
-    if not module.__name__.startswith("hpa_bench") and module.__file__:
-        files[module.__name__] = Path(module.__file__)
+    # A method of a plugin's file is among the files; the package's own are of its version.
+    own = module.__name__.partition(".")[0] == "hpa_bench"
+    if module.__file__ and not own and (file := Path(module.__file__)) not in spec.plugins:
+        files[module.__name__] = file
     plugins = {name: _digest(path) for name, path in files.items()}
     return {"plugins": plugins} | ({"model_digest": model_digest(model)} if model else {})
 

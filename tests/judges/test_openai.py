@@ -292,11 +292,13 @@ def test_an_answer_that_drips_outlives_no_time_limit_and_keeps_no_process(tmp_pa
         assert time.monotonic() - began < 10
 
 
-def test_of_a_huge_answer_little_is_read(judge):
+@pytest.mark.parametrize("state", ["200 OK", "302 Found"])
+def test_of_a_huge_answer_little_is_read(judge, state):
     sent = []
 
     def flood(file):
-        file.write(HEAD + b"Content-Length: 3000000000\r\n\r\n")
+        head = HEAD.replace(b"200 OK", state.encode()) + b"Location: http://127.0.0.1:9/\r\n"
+        file.write(head + b"Content-Length: 3000000000\r\n\r\n")
         while sum(sent) < 400 * MOST_BYTES:
             sent.append(file.write(b" " * 2**16))
 
