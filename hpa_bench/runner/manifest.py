@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.judges.base import make_judge
+from hpa_bench.config import split_settings
+from hpa_bench.engines.base import engines
+from hpa_bench.judges.base import judges, make_judge
 from hpa_bench.models.config import BESIDE_WEIGHTS
 from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.runner.environment import environment
@@ -44,12 +46,17 @@ def sources(spec: RunSpec, model: Path | None) -> dict[str, Any]:
         spec: the run.
         model: the folder of the checkpoint that it starts from; None leaves it out.
     """
-    files = {path.name: path for path in spec.plugins}
-    module = sys.modules[spec.method.__module__]
-    # A method of a plugin's file is among the files; the package's own are of its version.
-    own = module.__name__.partition(".")[0] == "hpa_bench"
-    if module.__file__ and not own and (file := Path(module.__file__)) not in spec.plugins:
-        files[module.__name__] = file
+    suite = spec.suite
+    used: list[type] = [spec.method, *(judges.get(split_settings(judge)[0]) for judge in suite.judges)]
+    if suite.evaluation.engine != "auto":
+        used.append(engines.get(suite.evaluation.engine))
+    files: dict[str, Path] = {}
+    for kind in used:
+        module = sys.modules[kind.__module__]
+        # What the package ships is of its version.
+        if module.__file__ and module.__name__.partition(".")[0] != "hpa_bench":
+            file = Path(module.__file__)
+            files[file.name if file in spec.plugins else module.__name__] = file
     plugins = {name: _digest(path) for name, path in files.items()}
     return {"plugins": plugins} | ({"model_digest": model_digest(model)} if model else {})
 

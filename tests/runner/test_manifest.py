@@ -69,7 +69,7 @@ def test_what_ships_has_no_plugins_and_the_model_may_be_left_out(model: Path) ->
     assert sources(spec, model) == {"plugins": {}, "model_digest": model_digest(model)}
 
 
-def test_plugins_and_the_module_of_a_strangers_method_are_digested(
+def test_what_a_run_uses_of_plugins_and_of_strangers_packages_is_digested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for door in DOORS:
@@ -83,8 +83,10 @@ def test_plugins_and_the_module_of_a_strangers_method_are_digested(
     spec = make_spec(RunOptions("tiny", "digested", plugins=[other]))
 
     digest, others = (hashlib.sha256(each.read_bytes()).hexdigest() for each in (path, other))
-    expected = {"other.py": others, "digested_package": digest}
-    assert sources(spec, None) == {"plugins": expected}
+    expected = {"digested_package": digest}
+    assert sources(spec, None) == {"plugins": expected}, "the other file is there, and not used"
+    by_file = make_spec(RunOptions("tiny", "digested_too", plugins=[other]))
+    assert sources(by_file, None) == {"plugins": {"other.py": others}}
     path.write_text(METHOD + "\n# another\n")
     assert sources(spec, None)["plugins"] != expected
 
