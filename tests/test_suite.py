@@ -40,7 +40,7 @@ def test_sets_and_rates_that_contradict_each_other_are_one_sentence(settings: li
 )
 def test_impossible_values_are_one_sentence(setting: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
-        make_spec("tiny", "seqft", settings=[setting])
+        make_spec(RunOptions(method="seqft", settings=[setting]))
     assert "\n" not in str(caught.value)
 
 
@@ -65,5 +65,5 @@ def test_a_broken_suite_file_is_one_sentence_at_once(content: bytes, sentence: s
     file.write_bytes(content)
 
     with pytest.raises(UserError, match=sentence) as caught:
-        make_spec(str(file), "seqft")
+        make_spec(RunOptions(suite=str(file), method="seqft"))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
