@@ -20,6 +20,7 @@ from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.seals import seal
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.training import Step, Training, train
 from hpa_bench.suite import TrainingConfig
@@ -344,6 +345,7 @@ def test_the_second_stage_starts_from_the_adapter_of_the_first(
     shutil.rmtree(folder / "stage2")
     shifted = {name: tensor + 9 if name.endswith(".a") else tensor for name, tensor in carried(killed, 1).items()}
     save_file(shifted, folder / "stage1" / "state" / "state.safetensors")
+    seal(folder / "stage1" / "state")
 
     run(str(suite), "moelora", out=folder, settings=SETTINGS)
 
