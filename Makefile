@@ -1,6 +1,6 @@
 # make demo: set up, then the main job.
 # make check: the format, the lints, the types and the fast tests. make test: make check, then the slow tests.
-# make faults: the tests that kill, cut or spoil something on purpose.
+# make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.

@@ -4,12 +4,18 @@ import os
 
 import pytest
 
+from tests.support import fault_counts
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 NAMED, FAILED = 5, 300
 """Seconds from which on a test that is not marked `slow` is named at the end, and from which on it fails."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-counts", action="store_true", help="Write how the faults went into docs/faults.md.")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,3 +32,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in sorted(long, key=lambda report: -report.duration):
         if report.duration > NAMED:
             terminalreporter.line(f"{report.duration:.0f} s, and not marked slow: {report.nodeid} ({report.when})")
+
+    calls = [one for one in reports if isinstance(one, pytest.TestReport) and one.when == "call"]
+    counts = fault_counts.counted(pair for report in calls for pair in report.user_properties)
+    if counts:
+        terminalreporter.section("generated faults")
+        terminalreporter.write_line(fault_counts.table(counts))
+        if terminalreporter.config.getoption("--write-counts"):
+            page = fault_counts.PAGE.read_text(encoding="utf-8")
+            fault_counts.PAGE.write_text(fault_counts.written(page, counts), encoding="utf-8")

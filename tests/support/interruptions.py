@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import signal
 from typing import Any, Literal
 
 from hpa_bench.runner.events import Adapted, Event, Observer, Trained, TrainStep
+from tests.support.faults import processes
 
 Place = Literal["training", "edited", "adapted"]
 """Where a process is killed: `training`: after the third optimiser step; `edited`: after `edit_adapter`, before the
 adapter and the method's state are saved; `adapted`: after `adapt` and the weights are saved, before the state is."""
-
-# Children are forked from a server that has imported everything and run nothing.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["pytest", "tests.support.interruptions"])
 
 
 def run_process(place: Place | None, stage: int, *arguments: Any, **options: Any) -> int:
@@ -27,7 +23,7 @@ def run_process(place: Place | None, stage: int, *arguments: Any, **options: Any
         stage: in which stage.
         arguments: of `hpa_bench.run`, as are `options`.
     """
-    process = _processes.Process(target=_run, args=(place, stage, arguments, options))
+    process = processes.Process(target=_run, args=(place, stage, arguments, options))
     process.start()
     process.join()
     assert process.exitcode is not None
