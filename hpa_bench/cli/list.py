@@ -9,10 +9,8 @@ import typer
 
 from hpa_bench.cli import options
 from hpa_bench.errors import UserError
-from hpa_bench.plugins import DOORS, load_plugins
 from hpa_bench.redact import clean
 from hpa_bench.registry import Registry
-from hpa_bench.suite import bundled_suites, read_suite
 
 
 class Kind(StrEnum):
@@ -37,6 +35,7 @@ def list_(
 
 
 def _suites() -> list[tuple[str, str]]:
+    from hpa_bench.suite import bundled_suites, read_suite
 
     descriptions = {name: read_suite(name)[0].get("description") or "" for name in bundled_suites()}
     return [(name, text.strip().partition("\n")[0]) for name, text in descriptions.items()]
@@ -48,6 +47,8 @@ def _registered(kind: Kind, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     # To list names takes no base class, and so none of what the base classes import.
     registry: Registry[Any] = Registry(kind.removesuffix("s"), group, object)
     if plugins:
+        from hpa_bench.plugins import DOORS, load_plugins
+
         registry = next(door for door in DOORS if door.group == group)
         for path in plugins:
             try:
