@@ -28,7 +28,7 @@ Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "saf
 class MethodConfig(BaseModel):
     """Hyper-parameters of a method: frozen, unknown keys refused, defaults from the paper."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict
 
 from hpa_bench.config import keys, override, parse, parse_settings, split_settings
 from hpa_bench.data.rules import CAPTION, RULES
+from hpa_bench.data.task_files import check_names
 from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.judges.base import make_judge
 from hpa_bench.method import Method, MethodConfig, Need, methods
 from hpa_bench.models.config import read_chat_template
+from hpa_bench.names import short_names
 from hpa_bench.suite import BUNDLED, NO_PART_OF_TRAINING, Suite, make_suite, read_suite
 
 NO_PART: Any = {
@@ -314,10 +316,12 @@ def _from_here(key: str, value: Any) -> Any:
 def _reordered(suite: Suite, order: str) -> Suite:
     names = [part.strip() for part in order.split(",")]
     numbers = {str(number): name for number, name in enumerate(suite.tasks, 1)}
-    names = [numbers.get(name, name) for name in names]
+    shown = {short: name for name, short in short_names(suite.tasks).items()}
+    known = shown | {name: name for name in suite.tasks} | numbers
     for name in names:
-        if name not in suite.tasks:
-            raise unknown("task", name, suite.tasks, "in --order")
+        if name not in known:
+            raise unknown("task", name, {*suite.tasks, *shown}, "in --order")
+    names = [known[name] for name in names]
     if sorted(names) != sorted(suite.tasks):
         raise UserError(
             f"--order {order!r} is not an order of the suite's {len(suite.tasks)} tasks: name each once"
@@ -336,7 +340,7 @@ def _check_suite(spec: RunSpec) -> None:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise UserError(f"Suite {suite.name!r} names the judge {twice!r} twice: name each once.")
-    suite.task_folders()
+    check_names(suite.sets(), suite.task_folders())
     if (template := suite.chat_template_path()) is not None:
         read_chat_template(template)
     _check_rules(suite)

@@ -26,7 +26,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=128)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class TrainingConfig(_Section):

@@ -67,6 +67,8 @@ def test_settings_reach_the_method_and_the_suite() -> None:
         ({"method": "hpa:p_maxx=3"}, r"Unknown key 'p_maxx' of method 'hpa'\. Did you mean 'p_max'\?"),
         ({"order": "1,2"}, "not an order of the suite's 6 tasks"),
         ({"order": "tiny_add,2,3,4,5,6"}, r"Unknown task 'tiny_add' in --order\. Did you mean 'tiny_ad'\?"),
+        ({"settings": ["tasks=[tiny_add]"]}, r"Unknown task 'tiny_add' \(neither in .*Did you mean 'tiny_ad'\?"),
+        ({"settings": ["safety_data=tiny_safe"]}, r"Unknown task 'tiny_safe' \(neither in"),
         ({"harmful_ratio": 10.0}, "not a share: expected 0 to 1"),
         ({"settings": ["judges=[keywords]"]}, r"Unknown judge 'keywords'\. Did you mean 'keyword'\?"),
         ({"settings": ["evaluation.engine=vlm"]}, "Unknown engine 'vlm'"),
@@ -141,6 +143,17 @@ def test_the_order_can_be_given_by_number_or_name() -> None:
 
     assert make_spec(RunOptions("tiny", order="2,1,3,4,5,6")).suite.tasks == [tasks[1], tasks[0], *tasks[2:]]
     assert make_spec(RunOptions("tiny", order=",".join(reversed(tasks)))).suite.tasks == tasks[::-1]
+
+
+def test_the_order_takes_the_names_that_tables_show() -> None:
+    tasks = make_spec(RunOptions("tiny")).suite.tasks
+    order = "fin, ad,tiny_imagenet,flickr30k,5,textvqa"
+
+    assert make_spec(RunOptions("tiny", order=order)).suite.tasks == [tasks[3], tasks[0], *tasks[1:3], *tasks[4:]]
+    with pytest.raises(UserError, match=r"Unknown task 'fim' in --order\. Did you mean 'fin'\?"):
+        make_spec(RunOptions("tiny", order="fim,1,2,3,5,6"))
+    with pytest.raises(UserError, match="not an order of the suite's 6 tasks: name each once"):
+        make_spec(RunOptions("tiny", order="ad,tiny_ad,2,3,5,6"))
 
 
 def test_the_folder_depends_on_every_setting_and_on_nothing_else() -> None:

@@ -4,8 +4,9 @@ import ast
 import builtins
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -46,8 +47,18 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"hpa-bench {version('hpa-bench')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _hpa_bench() -> None:
+def _hpa_bench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
     """Benchmark continual visual instruction tuning of safety-aligned multimodal LLMs."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -23,6 +24,9 @@ from hpa_bench.results.runs import read_runs
 from hpa_bench.runner.launch import launch, missing
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
 
+MOST_SEEDS = 1000
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+
 
 def compare(
     methods: Annotated[
@@ -34,7 +38,7 @@ def compare(
     order: Annotated[
         list[str],
         typer.Option(
-            help="A training order: task names, or their numbers in the suite, as in 3,1,2. Several times: each one."
+            help="A training order: names (as tables show them, too) or numbers of tasks: 3,1,2. Several times: each."
         ),
     ] = [],  # noqa: B006
     harmful_ratio: Annotated[
@@ -141,12 +145,10 @@ def _planned(
 
 
 def _seeds(text: str) -> list[int]:
-    try:
-        return list(dict.fromkeys(seed for part in text.split(",") for seed in _range(part)))
-    except ValueError:
-        raise UserError(f"--seeds {text!r} is not a list of seeds: expected 0-2 or 0,3,5.") from None
-
-
-def _range(part: str) -> range:
-    first, dash, last = part.partition("-")
-    return range(int(first), int(last if dash else first) + 1)
+    parts = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
+    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if len(ranges) < len(parts) or not all(ranges):
+        raise UserError(f"--seeds {text!r} is not a list of seeds: expected 0-2 (the lower one first) or 0,3,5.")
+    if sum(each.stop - each.start for each in ranges) > MOST_SEEDS:
+        raise UserError(f"--seeds {text!r} are more than {MOST_SEEDS} seeds: expected fewer, as in 0-2.")
+    return list(dict.fromkeys(seed for each in ranges for seed in each))

@@ -11,7 +11,8 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A hyper-parameter of the method, or (dotted) a key of the suite."),
 ]
 Order = Annotated[
-    str | None, typer.Option(help="The training order: task names, or their numbers in the suite, as in 3,1,2.")
+    str | None,
+    typer.Option(help="The training order: task names, as tables show them too, or their numbers in the suite: 3,1,2."),
 ]
 HarmfulRatio = Annotated[
     float, typer.Option(help="Replace this share of each task's training samples by harmful pairs (0.001 is 0.1%).")

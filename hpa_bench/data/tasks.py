@@ -20,7 +20,8 @@ from lm_eval.tasks import TaskManager
 
 from hpa_bench.data.images import ImageReader
 from hpa_bench.data.samples import PLACEHOLDER, Sample
-from hpa_bench.errors import UserError, unknown
+from hpa_bench.data.task_files import check_names, unknown_task
+from hpa_bench.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,10 @@ def load_tasks(
     Raises:
         UserError: a name is unknown, or its task cannot be loaded, or does not generate.
     """
-    loader = TaskLoader(include_paths, split, dict(metadata or {}) | ({"data_root": data_root} if data_root else {}))
-    return {name: loader.load(name) for name in dict.fromkeys(names)}
+    names, folders = list(dict.fromkeys(names)), list(include_paths)
+    check_names(names, folders)
+    loader = TaskLoader(folders, split, dict(metadata or {}) | ({"data_root": data_root} if data_root else {}))
+    return {name: loader.load(name) for name in names}
 
 
 class TaskLoader:
@@ -62,7 +65,7 @@ class TaskLoader:
 
     def __init__(self, include_paths: Iterable[Path], split: Split, metadata: Mapping[str, Any]) -> None:
         _compile_templates_once()
-        self._folders: list[str | Path] = list(include_paths)
+        self._folders = list(include_paths)
         self._split: Split = split
         self._metadata: Any = metadata
         self._own = self._manager(include_defaults=False)
@@ -73,11 +76,13 @@ class TaskLoader:
         Raises:
             UserError: the name is unknown, or the task cannot be loaded, or does not generate.
         """
-        # Reading the index of lm-eval's own tasks takes seconds, so only where it is needed.
-        manager = self._own if name in self._own.all_subtasks else self._all
+        manager = self._own
         if name not in manager.all_subtasks:
-            places = ", ".join(str(folder) for folder in self._folders)
-            raise unknown("task", name, self._own.all_subtasks, f"(neither in {places} nor among lm-eval's own tasks)")
+            # Reading the index of lm-eval's own tasks takes many seconds, so only for a name that stands in one.
+            check_names([name], self._folders)
+            manager = self._all
+        if name not in manager.all_subtasks:
+            raise unknown_task(name, self._folders)
         with quiet():
             return _load(manager, name, self._split)
 
@@ -87,7 +92,8 @@ class TaskLoader:
 
     def _manager(self, include_defaults: bool) -> Any:
         with quiet():
-            return TaskManager(include_path=self._folders, include_defaults=include_defaults, metadata=self._metadata)
+            folders: list[str | Path] = [*self._folders]
+            return TaskManager(include_path=folders, include_defaults=include_defaults, metadata=self._metadata)
 
 
 def training_samples(task: Task) -> list[Sample]:

@@ -37,7 +37,7 @@ class Request:
 class EngineConfig(BaseModel):
     """Options of an engine: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Engine(ABC):

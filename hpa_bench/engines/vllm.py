@@ -73,7 +73,9 @@ class VLLMEngine(Engine):
     def check(cls) -> None:
         """Refuse where vLLM is not installed."""
         if find_spec("vllm") is None:
-            raise UserError("Engine 'vllm' is not installed: run `pip install vllm`, or choose --engine hf.")
+            raise UserError(
+                "Engine 'vllm' is not installed: run `pip install 'hpa-bench[vllm]'`, or choose --engine hf."
+            )
 
     @classmethod
     def for_run(cls, model: Any, processor: Any, *, batch_size: int, config: Any, folder: Path) -> Self:

@@ -22,7 +22,7 @@ from hpa_bench.verdict import HARMLESS, Vocabulary
 class JudgeConfig(BaseModel):
     """Options of a judge: frozen, unknown keys refused. None holds a secret, since run directories keep them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Judge(ABC):

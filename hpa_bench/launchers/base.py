@@ -42,7 +42,7 @@ class Job:
 class LauncherConfig(BaseModel):
     """Options of a launcher: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Launcher(ABC):

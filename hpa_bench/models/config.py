@@ -16,7 +16,7 @@ folders hold them too, are neither fetched nor copied."""
 class LoRAConfig(BaseModel):
     """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     rank: int = Field(16, ge=1, le=2**16)
     """r, the rank of the update."""

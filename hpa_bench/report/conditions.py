@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from hpa_bench.errors import UserError
-from hpa_bench.report.groups import REFERENCES, Group, short_names
+from hpa_bench.names import short_names
+from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.results.absence import uncalibrated
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine

@@ -18,9 +18,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Affine2D
 
 from hpa_bench.metrics import METRICS
+from hpa_bench.names import short_names
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.groups import REFERENCES, Group, short_names
+from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.measures import Cell, Series
 

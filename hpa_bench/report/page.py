@@ -13,13 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
 from hpa_bench.metrics import METRICS
+from hpa_bench.names import short_names
 from hpa_bench.redact import clean
 from hpa_bench.report import figures, markdown, tables, trust
 from hpa_bench.report.columns import continual_columns, headline, plane, safety_columns, verdict_columns
 from hpa_bench.report.conditions import Condition, conditions
 from hpa_bench.report.definitions import PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
-from hpa_bench.report.groups import Group, short_names
+from hpa_bench.report.groups import Group
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import ALL, Cell, Series

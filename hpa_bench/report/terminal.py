@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hpa_bench.names import short_names
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import Condition, conditions
-from hpa_bench.report.groups import short_names
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
 

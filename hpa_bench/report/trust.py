@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hpa_bench.names import short_names
 from hpa_bench.report.columns import pairs, safety_columns
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.groups import short_names
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.report.tables import Row, about, shown, values
 from hpa_bench.results.agreement import CALIBRATED

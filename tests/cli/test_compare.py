@@ -217,10 +217,15 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     assert _seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["a", "0-", "1..3"])
+@pytest.mark.parametrize("text", ["a", "0-", "1..3", "2-0", "0,2-1", "", "-1", "0,,1", "9" * 5000])
 def test_bad_seeds_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match="not a list of seeds"):
+    with pytest.raises(UserError, match=r"not a list of seeds: expected 0-2 \(the lower one first\) or 0,3,5\.$"):
         _seeds(text)
+
+
+def test_a_slip_of_the_pen_is_not_a_million_runs() -> None:
+    with pytest.raises(UserError, match="'0-100000000000000' are more than 1000 seeds: expected fewer"):
+        _seeds("0-100000000000000")
 
 
 def test_registries_do_not_share_plugins() -> None:

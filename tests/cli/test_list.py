@@ -1,5 +1,7 @@
 """`hpa-bench list`."""
 
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -7,7 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
-from hpa_bench.suite import bundled_suites
+from hpa_bench.data.task_files import task_files
+from hpa_bench.errors import UserError
+from hpa_bench.suite import bundled_suites, package_task_folders
+from tests.support.suites import write_suite
 
 
 def listed(*arguments: str) -> dict[str, str]:
@@ -49,8 +54,56 @@ def test_a_broken_plugin_is_listed_beside_the_rest(tmp_path: Path) -> None:
     assert found.keys() - {"broken.py", "missing.py"} == listed("methods").keys()
 
 
-def test_what_cannot_be_listed_names_what_can() -> None:
-    result = CliRunner().invoke(app, ["list", "tasks"])
+def test_every_task_of_the_package_is_listed_with_its_metric_and_its_suites() -> None:
+    tasks, safety = listed("tasks"), listed("safety-sets")
 
-    assert result.exit_code == 2
-    assert all(kind in result.output for kind in ("methods", "suites", "judges", "engines"))
+    assert tasks["tiny_ad"] == "The tiny suite: driving scenes. Metric: acc. In: tiny."
+    assert tasks["ucit_vizwiz"].endswith("Metric: coco_caption. In: ucit.")
+    assert safety["tiny_unsafe_image"] == (
+        "The tiny suite: a harmful request about a hazard in the image. By judges. In: tiny."
+    )
+    assert tasks.keys() | safety.keys() == task_files(package_task_folders()).keys()
+    assert not tasks.keys() & safety.keys()
+
+
+def test_the_folders_of_a_suite_are_looked_through_too(tmp_path: Path) -> None:
+    suite = str(write_suite(tmp_path))
+    tasks, safety = listed("tasks", "--suite", suite), listed("safety-sets", "--suite", suite)
+
+    assert tasks["colours"] == "Metric: right. In: small." and tasks["tints"] == "Metric: right."
+    assert safety["harm"] == "By judges. In: small." and "harm" not in tasks
+    assert "tiny_ad" in tasks and "colours" not in listed("tasks")
+
+
+def test_sets_are_listed_without_what_a_run_needs() -> None:
+    script = """
+import sys
+from hpa_bench.cli.list import list_
+for kind in ("tasks", "safety-sets"):
+    list_(kind, "", "", [])
+assert not {"torch", "transformers", "lm_eval", "numpy", "pandas"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["metods"],
+            "Unknown kind 'metods' of what can be listed. Did you mean 'methods'? Available: engines, ",
+        ),
+        (["task"], None),
+        (["method", "hpaa"], "Unknown method 'hpaa'. Did you mean 'hpa'?"),
+        (["suite", "tinny"], "Unknown suite 'tinny' (or give the path of a .yaml file). Did you mean 'tiny'?"),
+        (["task", "tiny_ad"], "Of tasks, single ones are not described: leave out 'tiny_ad'."),
+        (["methods", "--suite", "tiny"], "--suite changes nothing about methods: leave it out."),
+    ],
+)
+def test_what_cannot_be_listed_names_what_can(arguments: list[str], sentence: str | None) -> None:
+    result = CliRunner().invoke(app, ["list", *arguments])
+
+    if sentence is None:
+        assert result.exit_code == 0
+    else:
+        assert isinstance(result.exception, UserError) and str(result.exception).startswith(sentence)

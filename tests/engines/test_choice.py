@@ -47,7 +47,7 @@ def test_auto_does_without_what_is_not_installed(monkeypatch):
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
 def test_vllm_that_is_asked_for_and_not_installed_is_refused_before_anything_is_loaded():
     with pytest.raises(
-        UserError, match="Engine 'vllm' is not installed: run `pip install vllm`, or choose --engine hf"
+        UserError, match=r"Engine 'vllm' is not installed: run `pip install 'hpa-bench\[vllm\]'`, or choose --engine hf"
     ):
         make_spec(RunOptions("tiny", "seqft", settings=["evaluation.engine=vllm"]))
 

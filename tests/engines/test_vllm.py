@@ -14,7 +14,7 @@ from tests.support.models import random_llava, save_random_llava
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
 def test_where_vllm_is_missing_one_sentence_says_what_to_do_before_a_model_is_looked_for() -> None:
-    sentence = r"^Engine 'vllm' is not installed: run `pip install vllm`, or choose --engine hf\.$"
+    sentence = r"^Engine 'vllm' is not installed: run `pip install 'hpa-bench\[vllm\]'`, or choose --engine hf\.$"
     with pytest.raises(UserError, match=sentence):
         VLLMEngine.check()
     with pytest.raises(UserError, match=sentence):
