@@ -12,7 +12,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST, RunFolder, discard
-from hpa_bench.spec import RunOptions, RunSpec, check_spec, make_spec
+from hpa_bench.spec import RunOptions, RunSpec, check_spec, choose_numerics, make_spec
 
 if TYPE_CHECKING:
     from hpa_bench.runner.events import Observer
@@ -63,8 +63,9 @@ def run(
     Raises:
         UserError: one sentence on what is wrong, where, and what to do.
     """
-    load_plugins(plugins)
     options = RunOptions(suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins)
+    choose_numerics(options)
+    load_plugins(plugins)
     return run_spec(make_spec(options), out, resume=resume, again=again, device=device, observers=observers)
 
 

@@ -18,6 +18,7 @@ from hpa_bench.data.task_files import check_names
 from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.judges.base import make_judge
+from hpa_bench.machine.numerics import pin
 from hpa_bench.method import Method, MethodConfig, Need, methods
 from hpa_bench.models.config import read_chat_template
 from hpa_bench.names import short_names
@@ -153,6 +154,7 @@ class RunSpec:
         """
         written = _read(text, where)
         plugins = tuple(Path(path) for path in written.plugins)
+        pin(str(written.suite.get("numerics")))
         if load is not None:
             load(plugins)
         method = methods.get(written.method)
@@ -259,6 +261,16 @@ def check_spec(spec: RunSpec, *, needs: bool = True, model: bool = True) -> None
         spec.suite.model_path()
     if needs:
         _check_needs(spec)
+
+
+def choose_numerics(options: RunOptions) -> None:
+    """Choose the kernels that a run's suite asks for, before a plugin or a method loads torch.
+
+    Raises:
+        UserError: there is no such suite, or a setting is no `key=value`.
+    """
+    values, _ = read_suite(options.suite)
+    pin(str(override(values, parse_settings(options.settings)).get("numerics")))
 
 
 def _divided(

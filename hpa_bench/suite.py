@@ -144,13 +144,15 @@ class Suite(_Section):
     """Whether it asks for a GPU; without one, only an explicit `--device cpu` runs it."""
     cpu_threads: int | None = Field(None, ge=1, le=1024)
     """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
+    numerics: Literal["portable", "native"] = "native"
+    """How a CPU rounds: `portable` on every x86-64 processor alike, slower; `native` as this one is fastest."""
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     _folder: Path = PrivateAttr(default=BUNDLED)
 
     @model_validator(mode="after")
-    def _sets_are_distinct(self) -> Self:
+    def _fits_together(self) -> Self:
         kinds = {"tasks": self.tasks, "safety_sets": self.safety_sets, "benign_sets": self.benign_sets}
         seen: dict[str, str] = {}
         for kind, names in kinds.items():
@@ -159,6 +161,8 @@ class Suite(_Section):
                     where = f"twice among {kind}" if seen[name] == kind else f"among {seen[name]} and among {kind}"
                     raise ValueError(f"{name!r} stands {where}: name each set once")
                 seen[name] = kind
+        if self.numerics == "portable" and self.cpu_threads is None:
+            raise ValueError("numerics: portable needs cpu_threads, since threads share out sums: give their number")
         return self
 
     def model_path(self, model: str | None = None) -> str:

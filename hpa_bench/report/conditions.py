@@ -145,7 +145,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
 def _condition(manifest: Manifest) -> dict[str, Any]:
     names = ("suite", "harmful_ratio", "tasks", "safety_sets", "benign_sets", "training", "suite_config")
     said = manifest.said()
-    found = flat({name: said[name] for name in names if name in said})
+    found = flat({name: said[name] for name in names if name in said}) | flat({"numerics": manifest.numerics.said()})
     return {name: value for name, value in found.items() if name not in _IRRELEVANT}
 
 
@@ -157,7 +157,7 @@ def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
         elif name == "tasks":
             parts.append("order " + ", ".join(short[task] for task in key[name]))
         elif name != "suite":
-            plain = name.removeprefix("suite_config.")
+            plain = name.removeprefix("suite_config.").removeprefix("numerics.").removeprefix("variables.")
             if plain == name or plain not in key:  # What stands twice in a manifest is told once.
                 parts.append(f"{plain} {key.get(name)}")
     return parts

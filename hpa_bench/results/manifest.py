@@ -55,13 +55,15 @@ class Numerics(_Part):
     """What decides the last bits of a run's numbers beside its seed; None is unknown."""
 
     device: str | None = None
-    """A torch device."""
+    """cpu or cuda."""
+    threads: int | None = None
+    """Threads of torch, which share out a CPU's sums."""
     torch: str | None = None
     transformers: str | None = None
     cpu_capability: str | None = None
     """The instruction set that torch's own kernels take, such as AVX2."""
     variables: dict[str, str] = {}
-    """Environment variables that choose kernels and threads, where they are set."""
+    """Environment variables that choose kernels, where they are set."""
 
 
 class Environment(_Part):

@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from hpa_bench.machine.numerics import CPU_INFO, VARIABLES
 from hpa_bench.machine.processes import processes
 from hpa_bench.results.manifest import Environment, Hardware, Numerics
 
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
-VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "OMP_NUM_THREADS")
-"""Environment variables that choose the kernels of torch and of its libraries, and how they share out sums."""
-CPU_INFO = Path("/proc/cpuinfo")
 DRIVER = Path("/proc/driver/nvidia/version")
 # Vector instructions and those of half precision and of matrices: kernels are chosen by them.
 _INSTRUCTION_SET = re.compile(r"sse4_2|f16c|fma|avx.*|amx.*|asimd.*|sve.*|bf16|i8mm|fphp")
@@ -67,7 +65,8 @@ def _numerics(device: str) -> Numerics:
     import torch
 
     return Numerics(
-        device=device,
+        device=torch.device(device).type,
+        threads=torch.get_num_threads() if device == "cpu" else None,
         torch=version("torch"),
         transformers=version("transformers"),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),

@@ -18,6 +18,7 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, make_judge
 from hpa_bench.machine.disk import check_space, peak_bytes
+from hpa_bench.machine.numerics import doubts
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method, Need
 from hpa_bench.models.activations import ActivationStream
@@ -26,6 +27,7 @@ from hpa_bench.models.loading import checkpoint_folder, load_model
 from hpa_bench.models.prompts import check_template, tokenizer_of, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner.environment import environment
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
 from hpa_bench.runner.manifest import make_manifest
@@ -145,8 +147,25 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     if is_main():
         _check_space(spec, run, base, stages, spec.method.mergeable)
         run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
-    warnings = _unknown_words(base, data)
+    warnings = [*_odd_numerics(spec, run, device), *_unknown_words(base, data)]
     return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges, warnings)
+
+
+def _odd_numerics(spec: RunSpec, run: RunFolder, device: str) -> list[str]:
+    """Return why the digits of this run may be no other machine's, or not those of its own first stages."""
+    if not is_main():
+        return []
+    doubt = doubts(device) if spec.suite.numerics == "portable" else None
+    began, now = run.manifest.numerics.said(), environment(device).numerics.said()
+    changed = {key: (began.get(key), now.get(key)) for key in {**began, **now} if began.get(key) != now.get(key)}
+    return [
+        *([doubt] if doubt else []),
+        *(
+            f"This run began with {key} {before} and goes on with {after}: its digits are of neither alone."
+            for key, (before, after) in changed.items()
+            if began
+        ),
+    ]
 
 
 def _unknown_words(base: Base, data: RunData) -> list[str]:

@@ -7,7 +7,8 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from hpa_bench.runner.environment import PACKAGES, VARIABLES, cpu, driver, environment
+from hpa_bench.machine.numerics import VARIABLES
+from hpa_bench.runner.environment import PACKAGES, cpu, driver, environment
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

@@ -1,0 +1,55 @@
+"""Portable numerics: a CPU's kernels chosen so that every x86-64 processor with AVX2 rounds alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+"""What torch's own kernels, oneDNN and MKL read as they load. `COMPATIBLE` is the one mode of MKL that promises equal
+digits on processors of several makers (Intel's oneMKL developer guide, "Conditional Numerical Reproducibility")."""
+VARIABLES = (*PORTABLE, "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
+"""Environment variables that choose the kernels of torch and of its libraries."""
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def pin(numerics: str) -> None:
+    """Choose the kernels, where a run is to be portable; once torch is loaded it is too late, and nothing changes.
+
+    Args:
+        numerics: of a suite, "portable" or "native".
+    """
+    if numerics == "portable" and "torch" not in sys.modules:
+        os.environ.update(PORTABLE)
+
+
+def doubts(device: str) -> str | None:
+    """Return why a portable run may have other digits here than elsewhere, in one sentence; None where it may not.
+
+    Args:
+        device: the torch device that the run takes.
+    """
+    if device != "cpu":
+        why = f"it runs on {device}, and portable numerics are of CPUs"
+    elif platform.machine().lower() not in ("x86_64", "amd64"):
+        why = f"this processor is of the kind {platform.machine()}, and portable numerics are of x86-64"
+    elif (flags := _flags()) and "avx2" not in flags:
+        why = "this processor has no AVX2"
+    elif any(os.environ.get(name) != value for name, value in PORTABLE.items()):
+        variables = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
+        why = f"torch was loaded before its kernels could be chosen; set {variables} before Python starts"
+    else:
+        return None
+    return f"The digits of this run may differ from those of other machines: {why}."
+
+
+def _flags() -> list[str]:
+    """Return the instruction sets of the processor; empty where the system does not say."""
+    try:
+        found = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    except OSError:
+        return []
+    return found[1].split() if found else []
