@@ -52,7 +52,12 @@ def test_digits_are_in_doubt_where_torch_was_loaded_before(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("device", "machine", "flags", "why"),
     [
-        ("cpu", "aarch64", "flags : avx2", "this processor is of the kind aarch64, and portable numerics are of x86-64"),
+        (
+            "cpu",
+            "aarch64",
+            "flags : avx2",
+            "this processor is of the kind aarch64, and portable numerics are of x86-64",
+        ),
         ("cpu", "x86_64", "flags\t\t: fpu sse4_2 avx", "this processor has no AVX2"),
         ("cuda:0", "x86_64", "flags : avx2", "it runs on cuda:0, and portable numerics are of CPUs"),
     ],
