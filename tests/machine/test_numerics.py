@@ -1,4 +1,4 @@
-"""Portable numerics: the same digits whatever kernels a processor would choose, and a sentence where that is not sure."""
+"""Portable numerics: the same digits whatever kernels a processor would choose, and a sentence where that is unsure."""
 
 import hashlib
 import json
