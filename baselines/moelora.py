@@ -18,7 +18,7 @@ from hpa_bench import LoRAConfig, Method, MethodConfig, StageContext, UserError
 class MoELoRAConfig(MethodConfig):
     """Hyper-parameters of MoELoRA."""
 
-    experts: int = Field(8, ge=1)
+    experts: int = Field(8, ge=1, le=2**16)
     """E, which share the suite's `lora.rank` (CoIN's scripts: 8; its config class: 4)."""
 
 

@@ -1,7 +1,9 @@
 """Errors that a user can act on: one clear sentence, no traceback."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(Exception):
@@ -26,3 +28,10 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> User
     hint = f"Did you mean {near[0]!r}? " if near else ""
     place = f" {where}" if where else ""
     return UserError(f"Unknown {kind} {name!r}{place}. {hint}Available: {', '.join(names) or 'none'}.")
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, as `repr` does: its beginning and its end, however large or deep it is."""
+    short = reprlib.Repr()  # The arguments of its construction are newer than the oldest Python here.
+    short.maxlevel, short.maxdict, short.maxlist, short.maxstring, short.maxlong, short.maxother = 2, 3, 3, 80, 40, 80
+    return short.repr(value)

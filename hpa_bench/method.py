@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from hpa_bench.config import BaseConfig
 from hpa_bench.registry import Registry
 from hpa_bench.seeds import derive_seed
 
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
 Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "safety_data"]
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(BaseConfig):
     """Hyper-parameters of a method: frozen, unknown keys refused, defaults from the paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from hpa_bench.config import keys, override, parse, parse_settings, split_settings
+from hpa_bench.config import BaseConfig, keys, override, parse, parse_settings, split_settings
 from hpa_bench.data.rules import CAPTION, RULES
 from hpa_bench.data.task_files import check_names
 from hpa_bench.engines.base import EngineConfig, engines
@@ -173,10 +171,8 @@ class RunSpec:
         )
 
 
-class _Written(BaseModel):
+class _Written(BaseConfig):
     """A spec as it stands in JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     method: str

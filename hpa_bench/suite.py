@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
-from hpa_bench.config import parse, read_yaml
+from hpa_bench.config import MOST, BaseConfig, parse, read_yaml
 from hpa_bench.data.samples import Kind as SetKind
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.models.config import LoRAConfig
@@ -17,23 +17,17 @@ PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "suites"
 HARMFUL_PAIRS = "harmful_pairs"
 """The task that reads a file of harmful pairs."""
-
-
-MOST = 2**16
-"""Samples that may go together, in any place: more is a slip of the pen, which would only fail hours later."""
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=128)]
 """What names files and folders of a run: word characters, dots, hyphens and plus signs."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class TrainingConfig(_Section):
+class TrainingConfig(BaseConfig):
     """The fine-tuning of one stage (Hugging Face Trainer, AdamW)."""
 
     learning_rate: float = Field(2e-4, ge=0)
+    """Of AdamW, at its highest: it rises over the warm-up and falls as `scheduler` says."""
     epochs: float = Field(1, gt=0, le=10_000)
+    """Times that a stage goes over its samples; a fraction ends in the midst of one."""
     batch_size: int = Field(16, ge=1, le=MOST)
     """Samples of one forward pass, at most."""
     gradient_accumulation: int = Field(1, ge=1, le=MOST)
@@ -44,9 +38,13 @@ class TrainingConfig(_Section):
     """Of the frozen weights, in training, calibration and generation (adapters train in float32); auto: bfloat16 on a
     GPU, float32 on a CPU."""
     scheduler: Literal["constant", "constant_with_warmup", "cosine", "inverse_sqrt", "linear", "polynomial"] = "cosine"
+    """How the learning rate goes on after the warm-up, by its name in transformers."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    """The share of a stage's steps over which the learning rate rises from 0."""
     weight_decay: float = Field(0.0, ge=0)
+    """Of AdamW, on the adapter's weights."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """A gradient of a larger norm is scaled down to it."""
     save_steps: int = Field(500, ge=1)
     """A killed run goes on from the last multiple of this many optimiser steps in its stage."""
     keep_weights: bool = False
@@ -67,7 +65,7 @@ NO_PART_OF_TRAINING = {"gradient_checkpointing", "keep_weights", "save_steps", "
 """Keys of `TrainingConfig` that change no weight: the same steps taken with less memory, or more often kept."""
 
 
-class DecoderConfig(_Section):
+class DecoderConfig(BaseConfig):
     """Where the language model's blocks and linear layers are, for a model in which they are not found rightly."""
 
     blocks: str | None = None
@@ -76,16 +74,18 @@ class DecoderConfig(_Section):
     """A regular expression over the names of linear layers inside a block, such as `self_attn.[qkvo]_proj`."""
 
 
-class CalibrationConfig(_Section):
+class CalibrationConfig(BaseConfig):
     """Samples for methods that look at activations."""
 
     safety_set: str | None = None
     """A task whose training split holds harmful requests; the aligned model answers them itself."""
     safety_samples: int = Field(8, ge=1, le=MOST)
+    """How many of them that the model refuses; fewer where it refuses fewer."""
     task_samples: int = Field(128, ge=1, le=MOST)
+    """How many of a stage's training samples; all of a smaller task."""
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(BaseConfig):
     """Greedy generation after every stage."""
 
     engine: str = "auto"
@@ -100,12 +100,14 @@ class EvaluationConfig(_Section):
     """Score the first so many samples of a set only; for smoke runs."""
 
 
-class Suite(_Section):
+class Suite(BaseConfig):
     """A benchmark suite. Paths that start with `.` are relative to the suite's file, in `--set` to where one stands;
     other models are hub names."""
 
     name: Name
+    """What the folder of its runs and its reports are called."""
     description: str = ""
+    """What it is, for whoever reads the file."""
     model: str | None
     """The safety-aligned model, theta_0; null where only the user can have it."""
     model_note: str = ""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
-
+from hpa_bench.config import BaseConfig
 from hpa_bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -34,10 +33,8 @@ class Request:
     """The response ends before the first of these; an end-of-turn token always ends it."""
 
 
-class EngineConfig(BaseModel):
+class EngineConfig(BaseConfig):
     """Options of an engine: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Engine(ABC):

@@ -44,17 +44,17 @@ LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 class VLLMConfig(EngineConfig):
     """How vLLM is set up, where it generates."""
 
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(1, ge=1, le=1024)
     """GPUs that one engine is spread over."""
-    data_parallel_size: int = Field(1, ge=1)
+    data_parallel_size: int = Field(1, ge=1, le=1024)
     """Engines, each with its share of the requests."""
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
     """The share of a GPU's memory that an engine takes while it generates."""
-    max_model_len: int | None = Field(None, ge=1)
+    max_model_len: int | None = Field(None, ge=1, le=2**30)
     """Tokens of a prompt and its response; by default what the model allows and the memory holds."""
     enforce_eager: bool = False
     """Do without compilation and CUDA graphs: a faster start, a slower engine. On a CPU always so."""
-    timeout_seconds: float = Field(600, gt=0)
+    timeout_seconds: float = Field(600, gt=0, le=604800)
     """An engine that finishes no request for so long is killed, and started again once."""
     probe_tolerance: float | None = Field(None, gt=0)
     """How far a probe's log-probabilities (nats) may be from Hugging Face's; by default 0.001 in float32, else 0.5."""

@@ -19,9 +19,9 @@ class HPAConfig(MethodConfig):
     """Percent that the keep rate falls towards with depth, `p_l = p_max - (l/L)(p_max - p_min)` (paper: 5)."""
     focus_factor: float = Field(default=2.0, gt=0)
     """k / p_l: S and T are the top `focus_factor * p_l` percent of the columns (paper: k = 2 p_l)."""
-    alpha_min: float = 0.4
+    alpha_min: float = Field(default=0.4, ge=0, le=1)
     """a0, the weight of the task score where the task score dominates (paper: 0.4)."""
-    alpha_max: float = 0.8
+    alpha_max: float = Field(default=0.8, ge=0, le=1)
     """a1, its weight where the safety score dominates (paper: 0.8). [choice] The interpolation between the two is
     `alpha = a0 + (a1 - a0) * (1 + tanh(mean(log(eps_bar / zeta_bar)))) / 2`, over columns where both scores are > 0."""
     damping: float = Field(default=0.01, ge=0)

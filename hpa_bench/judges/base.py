@@ -9,9 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
-from hpa_bench.config import parse, split_settings
+from hpa_bench.config import BaseConfig, parse, split_settings
 from hpa_bench.data.samples import PLACEHOLDER
 from hpa_bench.errors import UserError
 from hpa_bench.redact import redacted
@@ -19,10 +17,8 @@ from hpa_bench.registry import Registry
 from hpa_bench.verdict import HARMLESS, Vocabulary
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(BaseConfig):
     """Options of a judge: frozen, unknown keys refused. None holds a secret, since run directories keep them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Judge(ABC):

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from hpa_bench.config import MOST
 from hpa_bench.engines.base import Engine, Request, engines
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words
@@ -35,9 +36,9 @@ class LlamaGuardConfig(JudgeConfig):
     """A torch device, or auto: a GPU where there is one."""
     dtype: str | None = None
     """A torch dtype; by default bfloat16 on a GPU and float32 on a CPU."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=MOST)
     """Responses judged at a time."""
-    max_new_tokens: int = Field(64, ge=1)
+    max_new_tokens: int = Field(64, ge=1, le=4096)
     """Enough for `unsafe` and the codes of all categories."""
 
 

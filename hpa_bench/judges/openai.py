@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, JudgeConfig, asked_in_words, file_name, has_words
@@ -75,6 +75,15 @@ class OpenAIConfig(JudgeConfig):
     """Seconds that one command may spend on asking, all sets together."""
     cache: str = ""
     """The folder where verdicts are kept; by default `hpa-bench/judges` in the user's cache."""
+
+    @field_validator("body")
+    @classmethod
+    def _can_be_sent(cls, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(body, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"body cannot be sent as JSON ({error})") from None
+        return body
 
 
 class _Reply(NamedTuple):

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
-from hpa_bench.config import parse, split_settings
+from hpa_bench.config import BaseConfig, parse, split_settings
 from hpa_bench.registry import Registry
 from hpa_bench.spec import RunSpec
 
@@ -39,10 +37,8 @@ class Job:
         return [*run, "--device", self.device, "--no-report"]
 
 
-class LauncherConfig(BaseModel):
+class LauncherConfig(BaseConfig):
     """Options of a launcher: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Launcher(ABC):

@@ -18,7 +18,7 @@ from hpa_bench.machine.device import sees_gpu
 class LocalConfig(LauncherConfig):
     """Options of `local`."""
 
-    slots: int = Field(0, ge=0)
+    slots: int = Field(0, ge=0, le=1024)
     """Runs at a time; 0: one on a GPU, else one a core."""
 
 

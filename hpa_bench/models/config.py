@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hpa_bench.config import BaseConfig
 from hpa_bench.errors import UserError
 
 BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -13,16 +14,15 @@ BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
 folders hold them too, are neither fetched nor copied."""
 
 
-class LoRAConfig(BaseModel):
+class LoRAConfig(BaseConfig):
     """The adapter of one stage: LoRA on the linear layers of the language model (peft)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     rank: int = Field(16, ge=1, le=2**16)
     """r, the rank of the update."""
     alpha: int = Field(32, ge=1, le=2**20)
     """The update is scaled by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """The share of an adapter's inputs that training sets to 0."""
 
 
 def read_chat_template(path: str | Path) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from hpa_bench.config import override, parse, parse_settings
+from hpa_bench.config import BaseConfig, override, parse, parse_settings
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError, unknown
@@ -44,10 +44,8 @@ ALIASES = {"vlguard": "vlguard_alignment", "spa-vl": "spa_vl_alignment"}
 """Data sets by the names that papers give them, in lower case."""
 
 
-class Recipe(BaseModel):
+class Recipe(BaseConfig):
     """How an alignment trains: as a stage does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lora: LoRAConfig = LoRAConfig()
     training: TrainingConfig = TrainingConfig()
@@ -58,7 +56,7 @@ class Recipe(BaseModel):
     """A Jinja file in place of the base's own chat template, or for a base without one; it is written with it."""
     decoder: DecoderConfig | None = None
     """Which layers get an adapter; by default every linear layer of the language model."""
-    cpu_threads: int | None = Field(None, ge=1)
+    cpu_threads: int | None = Field(None, ge=1, le=1024)
     """Threads of torch on a CPU."""
 
 
