@@ -5,7 +5,7 @@ of a run of middle blocks; without an adapter they stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,7 +29,7 @@ from hpa_bench import (
 class SPPFTConfig(MethodConfig):
     """Which decoder blocks are frozen."""
 
-    layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["depth", "localise"] = "depth"
+    layers: tuple[int, ...] | Literal["depth", "localise"] = "depth"
     """Indices of blocks, from 0; or `depth`: from `first` to `last`, at least one; or `localise`: where the angle
     between harmful and harmless requests grows faster than on average, around its steepest block (the paper's first
     step; its second, counting refusals with scaled weights, needs a judge and is not here)."""

@@ -190,7 +190,7 @@ def _read(text: str, where: str) -> _Written:
     remedy = "expected what RunSpec.to_json wrote, whole"
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # Not JSON, or a number of thousands of digits, or too deep.
         raise UserError(f"{where} is not valid JSON ({error}): {remedy}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{where} is not a JSON object: {remedy}.")

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hpa_bench.data import images
-from hpa_bench.errors import UserError
+from hpa_bench.data.texts import check_text
+from hpa_bench.errors import UserError, shown
 
 T = TypeVar("T")
 NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
@@ -85,19 +86,27 @@ def splits(rows: Iterable[dict[str, Any]], split: str, source: Path) -> dict[str
     """Return a data set of one split; an id that comes again gets a number, in the order of the download.
 
     Raises:
-        UserError: there are no rows.
+        UserError: there are no rows, or a data set cannot hold a text of one.
     """
     from datasets import Dataset
 
     seen: Counter[str] = Counter()
     unique = []
     for row in rows:
+        _check(row, source)
         seen[row["id"]] += 1
         count = seen[row["id"]]
         unique.append(row if count == 1 else {**row, "id": f"{row['id']}#{count}"})
     if not unique:
         raise UserError(f"The download in {source} holds no rows of this set: it is incomplete, or another version.")
     return {split: Dataset.from_list(unique)}
+
+
+def _check(row: dict[str, Any], source: Path) -> None:
+    """Check the texts of a row before a data set takes them, which says less of what it cannot hold."""
+    for key, value in row.items():
+        if isinstance(value, str):
+            check_text(value, f"The {key} of sample {shown(row['id'])} in {source}")
 
 
 def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
@@ -107,9 +116,4 @@ def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
 
 def open_image(content: bytes, name: str) -> Image.Image:
     """Open an image whose bytes stand in a table; it is decoded when it is first used."""
-    try:
-        image = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError:
-        raise UnidentifiedImageError(f"cannot identify image file {name!r}") from None
-    image.filename = name
-    return image
+    return images.open_stream(io.BytesIO(content), name)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from hpa_bench.config import DEEPEST, keys, override, parse, parse_settings, read_yaml, split_settings
+from hpa_bench.config import DEEPEST, BaseConfig, keys, override, parse, parse_settings, read_yaml, split_settings
 from hpa_bench.errors import UserError
 
 
@@ -78,6 +78,16 @@ def test_keys_are_dotted_where_they_are_nested() -> None:
         ("1e-4", 1e-4),
         ("1E5", 1e5),
         ("-2.5e3", -2500.0),
+        (".5e3", 500.0),
+        ("1.", 1.0),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("1:30", "1:30"),
+        ("190:20:30.15", "190:20:30.15"),
+        ("010", "010"),
+        ("20:", "20:"),
+        ("a: b", "a: b"),
+        ("- a", "- a"),
         ("true", True),
         ("null", None),
         ("", None),
@@ -109,6 +119,7 @@ def test_a_setting_needs_a_value() -> None:
     [
         ("hpa", "hpa", {}),
         ("hpa:", "hpa", {}),
+        ("hpa:p_max=20:", "hpa", {"p_max": 20}),
         ("hpa:p_max=20:p_min=5", "hpa", {"p_max": 20, "p_min": 5}),
         (
             "openai:base_url=http://localhost:8000/v1:model=a:b",
@@ -141,6 +152,33 @@ def test_a_dotted_setting_takes_the_place_of_what_has_no_keys(value: object) -> 
     assert override({"a": value}, {"a.b": 2}) == {"a": {"b": 2}}
 
 
+class Own(BaseConfig):
+    """A stranger's, without a bound of its own."""
+
+    rate: float = 1
+    count: int | None = None
+    on: bool = False
+    either: bool | int = False
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-inf", "1e999"])
+def test_no_configuration_takes_a_number_that_is_none(rate: str) -> None:
+    with pytest.raises(UserError, match="^Bad value for rate in it: Input should be a finite number"):
+        parse(Own, {"rate": float(rate)}, "in it")
+
+
+def test_a_switch_is_no_number() -> None:
+    assert parse(Own, {"on": True, "either": True}, "").model_dump() == {
+        "rate": 1.0,
+        "count": None,
+        "on": True,
+        "either": True,
+    }
+    for key in ("rate", "count"):
+        with pytest.raises(UserError, match=f"^Bad value in it: {key} is True, and a number was expected.$"):
+            parse(Own, {key: True}, "in it")
+
+
 def test_yaml_is_read_as_deep_as_the_limit() -> None:
     assert read_yaml("a: [1, {b: 2}]") == {"a": [1, {"b": 2}]}
     nested = read_yaml("[" * DEEPEST + "]" * DEEPEST)
@@ -153,6 +191,28 @@ def test_yaml_beyond_the_limit_is_refused() -> None:
     with pytest.raises(ValueError, match=f"more than {DEEPEST} brackets are open at once"):
         read_yaml("[{a: " * (DEEPEST // 2) + "[")
     assert len(read_yaml("[" + "[]," * (2 * DEEPEST) + "]")) == 2 * DEEPEST  # Closed ones do not count.
+    assert read_yaml("a: '" + "[" * (2 * DEEPEST) + "'")["a"], "nor do those in a text"
+
+
+@pytest.mark.parametrize("text", ["'" + "]" * 90 + "': " + "[" * 90, "[']', " * 90, "- " * 90, "? " * 20_000])
+def test_whatever_hides_it_deep_yaml_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match=f"more than {DEEPEST} (brackets|blocks) are open at once"):
+        read_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [("a: 1\nb: 2\na: 3", "1 and 3"), ("{a: 1, a: 1}", "1 and 1"), ("b:\n a: 1\n 'a': 2", "2 and 3")]
+)
+def test_a_key_stands_once(text: str, lines: str) -> None:
+    with pytest.raises(ValueError, match=f"the key 'a' stands twice, in lines {lines}$"):
+        read_yaml(text)
+
+
+def test_nothing_is_merged() -> None:
+    bomb = "\n".join(
+        ["a0: &a0 {k: 1}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 30))]
+    )
+    assert list(read_yaml(bomb)["a1"]) == ["<<"]
 
 
 def test_broken_yaml_is_one_line() -> None:

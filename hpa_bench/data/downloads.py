@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.errors import MissingImage, UserError
+from hpa_bench.errors import MissingImage, UserError, shown
+
+LONGEST_PATH = 4096
+"""Bytes of a path, on Linux."""
 
 
 def folder_of(
@@ -54,12 +57,27 @@ def read_json(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
         return json.loads(text)
+    except OSError as error:
+        raise UserError(f"The file {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"The file {path} is not UTF-8 text (byte {error.start}): download it again.") from None
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}:{error.lineno}:{error.colno} is not valid JSON ({error.msg}): {_cause(text, error.pos)}."
         ) from None
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{path} is no JSON that can be read: it has a number of thousands of digits, or is nested"
+            " thousands of levels deep."
+        ) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file can have, or one in a folder that is closed, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def image_path(root: Path, name: str, where: str) -> Path:
@@ -74,16 +92,37 @@ def image_path(root: Path, name: str, where: str) -> Path:
         MissingImage: there is no such file.
         UserError: the name is no relative path inside `root`.
     """
-    if not isinstance(name, str) or not name.strip():
-        raise UserError(f"The image of {where} is {name!r}: expected a path relative to {root}.")
+    if not isinstance(name, str) or not name.strip() or not _can_be_a_name(name):
+        raise UserError(f"The image of {where} is {shown(name)}: expected a path relative to {root}.")
     if Path(name).is_absolute() or os.pardir in Path(os.path.normpath(name)).parts[:1]:
         raise UserError(f"The image {name!r} of {where} leaves the folder {root}: expected a path inside it.")
     path = root / name
-    if not path.is_file():
+    if not is_file(path):
         raise MissingImage(
             f"The image {path} of {where} is missing: the download is incomplete, or its images lie elsewhere."
         )
+    if not any(path.resolve().is_relative_to(place) for place in _places(root.resolve())):
+        raise UserError(
+            f"The image {path} of {where} is a link out of the folder {root}, to {path.resolve()}: expected a file"
+            " below it, so copy the file there, or name the folder that it lies in."
+        )
     return path
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Whether a text can be the path of a file, and written down."""
+    try:
+        return len(name.encode()) < LONGEST_PATH and "\0" not in name
+    except UnicodeEncodeError:
+        return False
+
+
+def _places(root: Path) -> list[Path]:
+    """Return where the images of a folder may lie: below it or, of the hub's cache, where that keeps all files."""
+    return [
+        root,
+        *(folder.parent.parent / "blobs" for folder in (root, *root.parents) if folder.parent.name == "snapshots"),
+    ]
 
 
 def _cause(text: str, position: int) -> str:

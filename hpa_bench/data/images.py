@@ -22,6 +22,10 @@ HELD_BYTES = 32 * 2**20
 """Pixels kept of one split: its first rows are decoded when the set is read, the others whenever they are used."""
 
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""What data sets use. Pillow knows many more, of which some start a program (EPS) or are seldom looked at."""
+
+
 class Stamp(NamedTuple):
     """What is known of an image without its pixels, where it comes from a file; else a hash of them."""
 
@@ -100,22 +104,45 @@ def open_image(path: Path) -> Image:
     A `doc_to_image` of files should use it: lm-eval's own models open every image of a set at once, and a system allows
     a process about a thousand open files.
     """
-    from PIL import Image
-
     file: Any = _FileAtRest(path)
-    try:
-        image = Image.open(file)
-    except Image.UnidentifiedImageError:
-        raise Image.UnidentifiedImageError(f"cannot identify image file {str(path)!r}") from None
-    image.filename = str(path)
+    image = open_stream(file, str(path))
     file.rest()
     return image
+
+
+def open_stream(stream: Any, name: str) -> Image:
+    """Open an image of one of `FORMATS` by its header.
+
+    Args:
+        stream: a binary file.
+        name: its path, or what else it is called.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is none.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise Image.UnidentifiedImageError(
+            f"cannot identify image file {name!r}, expected one of {', '.join(FORMATS)}"
+        ) from None
+    image.filename = name
+    return image
+
+
+def start_no_program() -> None:
+    """Keep Pillow from starting Ghostscript for an EPS: a column of images is decoded before its row is seen here."""
+    from PIL import EpsImagePlugin
+
+    EpsImagePlugin.gs_binary = False
 
 
 class _FileAtRest:
     """A file that PIL reads: open for the header, closed after it, and in memory once the pixels are asked for."""
 
-    _USED = ("read", "readline", "seek", "tell")
+    _USED = ("read", "seek", "tell")
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -132,9 +159,6 @@ class _FileAtRest:
 
     def read(self, size: int = -1) -> bytes:
         return self._awake().read(size)
-
-    def readline(self, size: int = -1) -> bytes:
-        return self._awake().readline(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._awake().seek(offset, whence)
@@ -209,6 +233,9 @@ def _open(task: Task, doc: Mapping[str, Any], what: str) -> list[Image]:
             raise UserError(
                 f"An image of {what} cannot be decoded: doc_to_image gives {type(image).__name__}, expected PIL images."
             )
+        # A reader of one's own may have opened it.
+        if image.format is not None and image.format not in (*FORMATS, "MPO"):
+            raise UserError(f"An image of {what} is {image.format}: expected one of {', '.join(FORMATS)}.")
     return list(images)
 
 

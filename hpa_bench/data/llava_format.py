@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpa_bench.data.captions import check_captions
-from hpa_bench.data.downloads import folder_of, image_path, read_json
+from hpa_bench.data.downloads import folder_of, image_path, is_file, read_json
 from hpa_bench.data.images import open_image
 from hpa_bench.data.rules import CAPTION, check_box, rule
-from hpa_bench.errors import UserError
+from hpa_bench.data.texts import text_of
+from hpa_bench.errors import UserError, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -159,7 +160,7 @@ class Splits(Mapping[str, Rows]):
         images = self._layout.images
         roots = [file.parent] if images is None else [self.base / name for name in _listed(images)]
         first = next((doc["image"][0] for doc in rows if doc["image"]), None)
-        return next((root for root in roots if first is not None and (root / first).is_file()), roots[0])
+        return next((root for root in roots if first is not None and is_file(root / first)), roots[0])
 
     def _make_test(self, rows: Rows, file: Path) -> None:
         """Put what only evaluation needs into the rows: how they are scored, the suffix, and the annotations."""
@@ -244,22 +245,18 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     return {metric: (prediction, tuple(doc["references"]))}
 
 
-class _Bad(Exception):
-    """A row that cannot be used, with the reason."""
-
-
 def _docs(raw: Any, index: int, whole: bool) -> list[Doc]:
     """Return what lm-eval reads of one row: a whole conversation to train on, or each of its exchanges to score."""
     doc: Doc = {"id": str(index), "question": "", "answer": "", "image": [], "row": index}
     if not isinstance(raw, dict):
         return [doc | {"problem": f"it is no JSON object but {type(raw).__name__}"}]
     given = next((raw[key] for key in ("question_id", "id") if raw.get(key) is not None), index)
-    doc["id"] = str(given)
     try:
+        doc["id"] = text_of(given, "its id")
         doc["image"] = images = _image_names(raw)
         exchanges = _exchanges(raw, len(images))
-    except _Bad as bad:
-        return [doc | {"image": [], "problem": str(bad)}]
+    except UserError as bad:
+        return [doc | {"image": [], "problem": str(bad).removesuffix(".")}]
     kept = {key: raw[key] for key in KEPT if key in raw}
     found = []
     for turn, (text, answers) in enumerate(exchanges[:1] if whole else exchanges):
@@ -278,7 +275,7 @@ def _image_names(raw: Mapping[str, Any]) -> list[str]:
     images = raw.get("image") or []
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
-        raise _Bad(f"`image` is {raw['image']!r}, expected a path or a list of paths")
+        raise UserError(f"`image` is {shown(raw['image'])}, expected a path or a list of paths")
     return images
 
 
@@ -286,31 +283,35 @@ def _exchanges(raw: Mapping[str, Any], images: int) -> list[tuple[str, list[str]
     """Return questions, without `<image>`, and their answers."""
     if "conversations" not in raw:
         if not isinstance(raw.get("text"), str):
-            raise _Bad(f"it has neither `conversations` nor `text` (its keys: {', '.join(raw)})")
+            raise UserError(f"it has neither `conversations` nor `text` (its keys: {_keys(raw)})")
         answers = raw.get("answer", raw.get("answer_bbox", ""))
         listed = answers if isinstance(answers, list) and answers else [answers]
         # Test questions of some projects begin with <image>, those of others leave it out.
         if (places := raw["text"].count(PLACEHOLDER)) not in (0, images):
-            raise _Bad(_mismatch(places, images))
-        return [(_bare(raw["text"]), ["" if answer is None else str(answer) for answer in listed])]
+            raise UserError(_mismatch(places, images))
+        return [(_bare(raw["text"]), ["" if each is None else text_of(each, "its answer") for each in listed])]
     turns = raw["conversations"]
     if not isinstance(turns, list) or not all(
         isinstance(turn, dict) and turn.get("value") is not None for turn in turns
     ):
-        raise _Bad('`conversations` is no list of {"from", "value"}')
+        raise UserError('`conversations` is no list of {"from", "value"}')
     if turns and turns[0].get("from") == "gpt":
         turns = turns[1:]  # as LLaVA does
     if not turns or [turn.get("from") for turn in turns] != ["human", "gpt"] * (len(turns) // 2):
-        raise _Bad("`conversations` does not go from human to gpt in turns")
-    if (places := sum(str(turn["value"]).count(PLACEHOLDER) for turn in turns)) != images:
-        raise _Bad(_mismatch(places, images))
-    return [
-        (_bare(str(human["value"])), [str(gpt["value"])]) for human, gpt in zip(turns[::2], turns[1::2], strict=True)
-    ]
+        raise UserError("`conversations` does not go from human to gpt in turns")
+    texts = [text_of(turn["value"], "a `value` of its conversation") for turn in turns]
+    if (places := sum(text.count(PLACEHOLDER) for text in texts)) != images:
+        raise UserError(_mismatch(places, images))
+    return [(_bare(human), [gpt]) for human, gpt in zip(texts[::2], texts[1::2], strict=True)]
 
 
 def _bare(text: str) -> str:
     return text.replace(PLACEHOLDER, "").strip()
+
+
+def _keys(raw: Mapping[str, Any]) -> str:
+    names = [key if len(key) <= 40 else shown(key) for key in raw]
+    return ", ".join([*names[:10], *(["..."] if len(names) > 10 else [])])
 
 
 def _mismatch(places: int, images: int) -> str:
@@ -318,12 +319,28 @@ def _mismatch(places: int, images: int) -> str:
 
 
 def _annotate(rows: Rows, content: Any, annotations: Path, file: Path) -> None:
-    """Add references to captions, ten answers to TextVQA's questions, or their number to ScienceQA's choices."""
+    """Add references to captions, ten answers to TextVQA's questions, or their number to ScienceQA's choices.
+
+    Raises:
+        UserError: they are of no such form, or are not the rows'.
+    """
+    try:
+        _annotated(rows, content, annotations, file)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{annotations} is neither COCO captions nor answers by question, as published ({type(error).__name__}:"
+            f" {str(error)[:80]}): download it again."
+        ) from None
+
+
+def _annotated(rows: Rows, content: Any, annotations: Path, file: Path) -> None:
     if isinstance(content, dict) and "annotations" in content:
         # MCITlib numbers the captions of its predictions from 1, in the order of the test file.
         references: dict[int, list[str]] = {}
         for each in content["annotations"]:
-            references.setdefault(int(each["image_id"]), []).append(str(each["caption"]))
+            references.setdefault(int(each["image_id"]), []).append(
+                text_of(each["caption"], f"A caption of {annotations}")
+            )
         if set(references) != set(range(1, len(rows) + 1)):
             raise UserError(
                 f"{annotations} has captions of {len(references)} images and {file} {len(rows)} rows: expected image"
@@ -333,7 +350,7 @@ def _annotate(rows: Rows, content: Any, annotations: Path, file: Path) -> None:
             doc["references"] = references[number]
             doc["answer"] = doc["answer"] or references[number][0]
     elif isinstance(content, dict) and "data" in content:
-        answers = {str(each["question_id"]): each["answers"] for each in content["data"]}
+        answers = {str(each["question_id"]): _texts(each["answers"], annotations) for each in content["data"]}
         for doc in rows:
             if str(doc.get("question_id")) in answers:
                 doc["answers"] = answers[str(doc["question_id"])]
@@ -342,9 +359,15 @@ def _annotate(rows: Rows, content: Any, annotations: Path, file: Path) -> None:
     elif isinstance(content, dict):
         for doc in rows:
             if str(doc.get("question_id")) in content:
-                doc["choices"] = len(content[str(doc["question_id"])]["choices"])
+                doc["choices"] = len(_texts(content[str(doc["question_id"])]["choices"], annotations))
     else:
         raise UserError(f"{annotations} holds neither COCO captions nor answers by question.")
+
+
+def _texts(values: Any, annotations: Path) -> list[str]:
+    if not isinstance(values, list):
+        raise UserError(f"{annotations} has {shown(values)} where a list of texts was expected.")
+    return [text_of(value, f"An answer of {annotations}") for value in values]
 
 
 def _listed(names: Names) -> list[str]:

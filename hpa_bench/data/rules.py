@@ -7,13 +7,14 @@ is plainly a bug. Captions are scored over a whole test split (see `hpa_bench.ca
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from hpa_bench.errors import UserError, unknown
+from hpa_bench.errors import UserError, shown, unknown
 
 Row = Mapping[str, Any]
 """A row of a test file: `answer`, `text` (the question), `image`, and what its project adds."""
@@ -293,16 +294,18 @@ def _box(row: Row) -> list[float]:
 def check_box(row: Row, sized: bool) -> str:
     """Say what is wrong with the box of a test row, and with the image size that some rules need, or nothing."""
     try:
-        right = len(_box(row)) == 4
+        right = len(_box(row)) == 4 and all(map(math.isfinite, _box(row)))
     except (KeyError, ValueError):
         right = False
     if not right:
-        return f"`answer_bbox` is {row.get('answer_bbox')!r}, expected four numbers"
+        return f"`answer_bbox` is {shown(row.get('answer_bbox'))}, expected four numbers"
     size = row.get("size")
     if sized and not (
-        isinstance(size, list) and len(size) == 2 and all(isinstance(side, int | float) for side in size)
+        isinstance(size, list)
+        and len(size) == 2
+        and all(isinstance(side, int | float) and 0 < side < math.inf for side in size)
     ):
-        return f"`size` is {size!r}, expected the image's width and height"
+        return f"`size` is {shown(size)}, expected the image's width and height"
     return ""
 
 

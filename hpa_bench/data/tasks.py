@@ -14,20 +14,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import Environment
 from lm_eval import utils
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from hpa_bench.data.images import ImageReader
+from hpa_bench.data.images import ImageReader, start_no_program
 from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.data.task_files import check_names, unknown_task
-from hpa_bench.errors import UserError
+from hpa_bench.data.texts import LONGEST, LONGEST_NAME, check_text, text_of
+from hpa_bench.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 
 Split = Literal["training", "validation", "test"]
 
-ABOUT = ("category", "request", "cluster")
+LABELS = ("category", "cluster")
+ABOUT = (*LABELS, "request")
 """Keys of a row that go on to judges and reports."""
 
 
@@ -65,6 +68,7 @@ class TaskLoader:
 
     def __init__(self, include_paths: Iterable[Path], split: Split, metadata: Mapping[str, Any]) -> None:
         _compile_templates_once()
+        start_no_program()
         self._folders = list(include_paths)
         self._split: Split = split
         self._metadata: Any = metadata
@@ -119,7 +123,8 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
     """Render every row of one split of a task and yield its sample, or what is wrong with it.
 
     Wrong is a broken image (of a large set, beyond what is kept in memory, only one that is missing or no image), no
-    answer, an id that an earlier row has, or not as many `<image>` as images; a split that is missing or empty is one
+    answer, an id that an earlier row has, not as many `<image>` as images, or a text that is none, too long, or that
+    no file can hold (see `hpa_bench.data.texts`); a split that is missing or empty is one
     error. An answer is asked for in training data and wherever the task's metric needs one: a metric `bypass` needs
     none. Where it does, each row's own answer is scored, so that no row stops a run once it has generated. A row may
     say under `problem` what its reader found wrong with it, in which `file` and `row` it stands, and under `further`
@@ -152,6 +157,7 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
 
 
 def _checked(sample: Sample, seen: set[str], where: str, needs_answer: bool) -> Sample:
+    _check_texts(sample, where)
     if sample.id in seen:
         raise UserError(f"Sample id {sample.id!r} stands twice {where}: ids must be unique, since results join by id.")
     seen.add(sample.id)
@@ -164,6 +170,15 @@ def _checked(sample: Sample, seen: set[str], where: str, needs_answer: bool) -> 
             " images: doc_to_text must hold one for each image that doc_to_image returns."
         )
     return sample
+
+
+def _check_texts(sample: Sample, where: str) -> None:
+    """Check that a run can keep all texts of a sample; the first that it cannot is named."""
+    here = f"sample {shown(sample.id)} {where}"
+    texts = [("id", sample.id), ("prompt", sample.prompt), ("answer", sample.target), *sample.about.items()]
+    texts += [("conversation", text) for exchange in sample.further for text in exchange]
+    for name, text in texts:
+        check_text(text, f"The {name} of {here}", LONGEST_NAME if name in ("id", *LABELS) else LONGEST)
 
 
 def check_scoring(task: Task) -> None:
@@ -227,14 +242,19 @@ def built_once(task: Task, limit: int | None, chat_template: Callable[..., str],
 
 def sample_id(doc: Mapping[str, Any], index: int) -> str:
     """Return what a row is joined by: its `id`, else its `question_id`, else its place in the split."""
-    for key in ("id", "question_id"):
-        if doc.get(key) is not None:
-            return str(doc[key])
-    return str(index)
+    return str(_given_id(doc, index))
 
 
-def target_text(task: Task, doc: Mapping[str, Any]) -> str:
-    """Return the answer of a row as text: the first of several, the chosen one of choices, "" where there is none."""
+def _given_id(doc: Mapping[str, Any], index: int) -> Any:
+    return next((doc[key] for key in ("id", "question_id") if doc.get(key) is not None), index)
+
+
+def target_text(task: Task, doc: Mapping[str, Any], what: str) -> str:
+    """Return the answer of a row as text: the first of several, the chosen one of choices, "" where there is none.
+
+    Raises:
+        UserError: it is neither text nor a number; `what` names the row.
+    """
     target: Any = task.doc_to_target(doc)
     if isinstance(target, int) and task.config.doc_to_choice is not None:
         target = task.doc_to_choice(doc)[target]  # type: ignore[attr-defined]
@@ -243,7 +263,7 @@ def target_text(task: Task, doc: Mapping[str, Any]) -> str:
     # A Jinja template writes a missing value as the word None.
     if target is None or (target == "None" and None in doc.values()):
         return ""
-    return str(target)
+    return text_of(target, f"The answer of {what}")
 
 
 def metric_of(task: Task) -> str | None:
@@ -335,25 +355,56 @@ def _rows(docs: Iterable[Mapping[str, Any]], where: str) -> Iterator[tuple[int, 
 
 def row_name(doc: Mapping[str, Any], index: int, where: str) -> str:
     """Return a row as errors name it, with its file and its place there where it knows them."""
-    place = f" ({doc['file']}:{doc['row']})" if "file" in doc and "row" in doc else ""
-    return f"sample {sample_id(doc, index)!r} {where}{place}"
+    place = f" ({doc['file']}:{doc['row']})" if isinstance(doc.get("file"), str) and "row" in doc else ""
+    return f"sample {shown(sample_id(doc, index))} {where}{place}"
 
 
 def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: ImageReader) -> Sample:
     what = row_name(doc, index, where)
     if doc.get("problem"):
-        raise UserError(f"{what[0].upper()}{what[1:]}: {doc['problem']}.")
+        raise UserError(f"{what[0].upper()}{what[1:]}: {str(doc['problem'])[:LONGEST_NAME]}.")
     images = reader.images(doc, index, what)
     try:
-        prompt = str(task.doc_to_text(doc))
-        target = target_text(task, doc)
+        name = text_of(_given_id(doc, index), f"The id of {what}")
+        prompt = _prompt(task, doc, f"The prompt of {what}")
+        target = target_text(task, doc, what)
+        further = [(str(question), str(answer)) for question, answer in doc.get("further") or ()]
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"{what[0].upper()}{what[1:]} cannot be rendered by doc_to_text and doc_to_target: {_reason(error)}."
         ) from error
-    further = [(str(question), str(answer)) for question, answer in doc.get("further") or ()]
-    about = {key: str(doc[key]) for key in ABOUT if doc.get(key) is not None}
-    return Sample(sample_id(doc, index), task.task_name, prompt, target, images, further, about)
+    about = {key: text_of(doc[key], f"The {key} of {what}") for key in ABOUT if doc.get(key) is not None}
+    return Sample(name, task.task_name, prompt, target, images, further, about)
+
+
+def _prompt(task: Task, doc: Mapping[str, Any], what: str) -> str:
+    """Return the prompt of a row, into which no null is written as the word None."""
+    prompt, template = task.doc_to_text(doc), task.config.doc_to_text
+    if isinstance(prompt, str) and "None" in prompt and isinstance(template, str) and None in doc.values():
+        try:
+            _strict(template).render(**doc)
+        except _Null:
+            nulls = ", ".join(key for key, value in doc.items() if value is None)
+            raise UserError(f"{what} is made of a null (of {nulls}): expected a text.") from None
+    return text_of(prompt, what)
+
+
+class _Null(Exception):
+    """A template writes a null."""
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise _Null
+    return value
+
+
+@cache
+def _strict(template: str) -> Any:
+    """Return a template of lm-eval that raises `_Null` where it would write None."""
+    return Environment.from_string(utils.env.overlay(finalize=_refuse_null), template)
 
 
 def _source(task: Task) -> str:

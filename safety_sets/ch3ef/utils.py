@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpa_bench.data.downloads import folder_of, image_path, read_json
+from hpa_bench.data.downloads import folder_of, image_path, is_file, read_json
+from hpa_bench.data.texts import text_of
 from hpa_bench.safety_sets.shared import expect, field, splits, turn
 
 HOME = "openlamm/Ch3Ef on Hugging Face"
@@ -36,9 +37,9 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         images = [_image(folder, name, where) for name in ([names] if isinstance(names, str) else names)]
         options = expect(item.get("options") or [], list, f"The 'options' of {where}")
         yield {
-            "id": str(item.get("id", number)),
+            "id": text_of(item.get("id", number), f"The 'id' of {where}"),
             "question": turn(query, len(images)),
-            "answer": str(options[0]) if options else "",
+            "answer": text_of(options[0], f"The first of the 'options' of {where}") if options else "",
             "category": field(item, "source", str, where),
             "images": images,
         }
@@ -47,7 +48,5 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
 def _image(folder: Path, name: Any, where: str) -> str:
     # Paths start at the download's folder; the archive of images may have been unpacked into one of its own.
     unpacked = folder / "Harmless_images"
-    root = (
-        unpacked if isinstance(name, str) and not (folder / name).is_file() and (unpacked / name).is_file() else folder
-    )
+    root = unpacked if isinstance(name, str) and not is_file(folder / name) and is_file(unpacked / name) else folder
     return str(image_path(root, name, where))

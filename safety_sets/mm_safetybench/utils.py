@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.data.downloads import folder_of, image_path, read_json
+from hpa_bench.data.texts import text_of
 from hpa_bench.errors import UserError
 from hpa_bench.safety_sets.shared import expect, field, splits, subfolder, turn
 
@@ -51,7 +52,7 @@ def _rows(folder: Path, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
                     "question": turn(field(question, QUESTIONS[kind], str, where)),
                     "answer": "",
                     "category": path.stem.partition("-")[2] or path.stem,
-                    "request": question.get("Question") or None,
+                    "request": text_of(question.get("Question") or "", f"The 'Question' of {where}") or None,
                     "cluster": f"{path.stem}/{number}",
                     "images": [str(image)],
                 }
