@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hpa_bench.alignment import Alignment
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.machine.processes import is_main
 from hpa_bench.redact import clean
-from hpa_bench.runner.alignment import Alignment
-from hpa_bench.runner.alignment import align as align_model
+from hpa_bench.runner.progress import Progress
 
 
 def align(
@@ -44,13 +43,13 @@ def align(
         device=device,
         command=clean(shlex.join(["hpa-bench", *sys.argv[1:]])),
     )
+    asked.check()
+    # Torch comes once all that was asked for is known to be there.
+    from hpa_bench.runner.alignment import align as align_model
+
     console = make_console()
-    main = is_main()
-    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (main and console.is_terminal)) as bar:
-        steps = bar.add_task("align", total=None)
-        made = align_model(asked, lambda step: bar.update(steps, completed=step.done, total=step.total))
-    if not main:
+    made = align_model(asked, [Progress(console)] if is_main() else [])
+    if not is_main():
         return
     rows = ", ".join(f"{count} rows of {name}" for name, count in made.samples.items())
     console.print(f"Trained on {rows}: {made.steps} steps, {made.seconds:.1f} s.", highlight=False)

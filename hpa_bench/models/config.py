@@ -25,6 +25,20 @@ class LoRAConfig(BaseConfig):
     """The share of an adapter's inputs that training sets to 0."""
 
 
+def local_folder(model: str) -> Path | None:
+    """Return a checkpoint's folder; None where a model is named as on the Hugging Face hub.
+
+    Raises:
+        UserError: it is neither a folder nor such a name.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) != 2:
+        raise UserError(f"There is no model folder {model!r}: expected a folder with config.json and safetensors.")
+    return None
+
+
 def read_chat_template(path: str | Path) -> str:
     """Return the Jinja text of a chat template's file.
 

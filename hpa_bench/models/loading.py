@@ -31,7 +31,7 @@ from transformers.utils import is_torchvision_available, logging
 
 from hpa_bench.errors import UserError
 from hpa_bench.machine.device import explained_shortage
-from hpa_bench.models.config import BESIDE_WEIGHTS, read_chat_template
+from hpa_bench.models.config import BESIDE_WEIGHTS, local_folder, read_chat_template
 
 NO_CODE: Any = {"trust_remote_code": False}
 """For transformers: run no Python file of a model's folder, and do not ask whether to."""
@@ -78,11 +78,8 @@ def checkpoint_folder(name: str) -> Path:
     Raises:
         UserError: there is no such folder, and no such name on the hub or no way to get at it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(name)) is not None:
         return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or len(folder.parts) != 2:
-        raise UserError(f"There is no model folder {name!r}: expected a folder with config.json and safetensors.")
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", *BESIDE_WEIGHTS]))
     except GatedRepoError:

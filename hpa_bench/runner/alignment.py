@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
 
-from hpa_bench.config import BaseConfig, override, parse, parse_settings
+from hpa_bench.alignment import Alignment, Recipe
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import load_tasks, training_samples
-from hpa_bench.errors import UserError, unknown
+from hpa_bench.errors import unknown
 from hpa_bench.files import atomic
 from hpa_bench.machine.device import choose_device
 from hpa_bench.machine.disk import check_space, peak_bytes
@@ -24,91 +22,27 @@ from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import attach_lora
-from hpa_bench.models.config import LoRAConfig
 from hpa_bench.models.prompts import check_template
 from hpa_bench.models.weights import Merged, write_checkpoint
 from hpa_bench.results.manifest import AlignmentManifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.environment import environment
+from hpa_bench.runner.events import AlignmentStarted, Events, Finished, Observer, Saved, TrainStep, told
 from hpa_bench.runner.setup import Base, limit_threads, load_base
-from hpa_bench.runner.training import Step, Training, share_of_step, train
+from hpa_bench.runner.training import Training, share_of_step, train
 from hpa_bench.seeds import derive_seed
-from hpa_bench.suite import NO_PART_OF_TRAINING, DecoderConfig, TrainingConfig, package_task_folders
+from hpa_bench.suite import NO_PART_OF_TRAINING, TrainingConfig
 
 if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample
 
 MANIFEST = "alignment.json"
 """Beside the aligned checkpoint's weights: what it was made from, and how."""
-ALIASES = {"vlguard": "vlguard_alignment", "spa-vl": "spa_vl_alignment"}
-"""Data sets by the names that papers give them, in lower case."""
+CHECKPOINTS = 10
+"""At least so many an alignment, however few its steps: it has no stages that are kept one by one."""
 
 
-class Recipe(BaseConfig):
-    """How an alignment trains: as a stage does."""
-
-    lora: LoRAConfig = LoRAConfig()
-    training: TrainingConfig = TrainingConfig()
-    full: list[str] = []
-    """Modules trained in full beside the adapter, by the last part of their names: `embed_tokens` for refusals in words
-    that the base never used, the projector for a base that reads images badly."""
-    chat_template: str | None = None
-    """A Jinja file in place of the base's own chat template, or for a base without one; it is written with it."""
-    decoder: DecoderConfig | None = None
-    """Which layers get an adapter; by default every linear layer of the language model."""
-    cpu_threads: int | None = Field(None, ge=1, le=1024)
-    """Threads of torch on a CPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alignment:
-    """What is to be aligned, on what, and where to."""
-
-    model: str
-    """The base: a checkpoint folder, or a name on the Hugging Face hub."""
-    data: Sequence[str]
-    """Names of lm-eval tasks with a training split, or of `ALIASES`."""
-    out: Path
-    """The aligned checkpoint's folder, which must not hold anything yet."""
-    settings: Sequence[str] = ()
-    """`key=value` for `Recipe`, dotted."""
-    seed: int = 0
-    """Of data order and adapter init."""
-    data_root: str | None = None
-    """The folder of the user's downloads, for tasks on downloaded data."""
-    include_paths: Sequence[Path] = ()
-    """Further folders of lm-eval YAMLs."""
-    device: str = "auto"
-    """cpu, cuda, or "auto" for a GPU where there is one."""
-    command: str = ""
-    """The command line, for the manifest."""
-
-    @property
-    def tasks(self) -> list[str]:
-        """The names of the tasks."""
-        return [ALIASES.get(name.strip().lower(), name.strip()) for name in self.data]
-
-    def recipe(self) -> Recipe:
-        """Return how to train.
-
-        Raises:
-            UserError: an unknown key or a value that does not fit.
-        """
-        return parse(Recipe, override({}, parse_settings(list(self.settings))), "in --set")
-
-    def task_folders(self) -> list[Path]:
-        """Return the folders of lm-eval YAMLs.
-
-        Raises:
-            UserError: one does not exist.
-        """
-        for path in self.include_paths:
-            if not path.is_dir():
-                raise UserError(f"--include-path {path} does not exist: expected a folder of lm-eval YAMLs.")
-        return [*package_task_folders(), *(path.resolve() for path in self.include_paths)]
-
-
-def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None) -> AlignmentManifest:
+def align(asked: Alignment, observers: Sequence[Observer] = ()) -> AlignmentManifest:
     """Fine-tune a model on the training splits of tasks, all of them together, and write it with the adapter merged.
 
     What an unfinished alignment has done lies beside its folder, and the same call goes on from there. Launched as
@@ -116,7 +50,7 @@ def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None)
 
     Args:
         asked: what to align.
-        on_step: called after every optimiser step.
+        observers: are told what happens.
 
     Returns:
         The manifest, as it lies in the aligned checkpoint's folder.
@@ -124,16 +58,17 @@ def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None)
     Raises:
         UserError: bad input, found before training starts; or the loss became NaN.
     """
-    out = asked.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} is there already: expected a folder that does not exist yet, or an empty one.")
-    recipe, folders = asked.recipe(), asked.task_folders()
+    began = time.perf_counter()
+    asked.check()
+    out, recipe = asked.out, asked.recipe()
     device = choose_device(asked.device)
     share_of_step(recipe.training)
     limit_threads(device, recipe.cpu_threads)
     work = RunFolder(out.with_name(f"{out.name}.unfinished"))
-    with together(device, work.note_failure) as device:
-        tasks = load_tasks(asked.tasks, folders, data_root=asked.data_root)
+    events = Events(observers if is_main() else ())
+    with together(device, work.note_failure) as device, told(events):
+        events.emit(AlignmentStarted(model=asked.model, tasks=asked.tasks, folder=str(out)))
+        tasks = load_tasks(asked.tasks, asked.task_folders(), data_root=asked.data_root)
         # Rendering every row can take longer than loading any model, so a model that is not there is found first.
         template = Path(recipe.chat_template).expanduser() if recipe.chat_template else None
         base = load_base(asked.model, device, recipe.training.precision(device), template, recipe.decoder)
@@ -144,7 +79,7 @@ def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None)
         check_template(base.processor, samples)
         manifest = _manifest(asked, recipe, sets, device)
         with work.locked() if is_main() else nullcontext():
-            _train(asked, recipe, base, samples, work, manifest, on_step)
+            _train(asked, recipe, base, samples, work, manifest, events)
             if is_main():
                 stage = work.stage(1)
                 spent = {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
@@ -154,7 +89,9 @@ def align(asked: Alignment, on_step: Callable[[Step], None] = lambda step: None)
                     manifest.write(partial / MANIFEST)
         if is_main():
             shutil.rmtree(work.path)
+            events.emit(Saved(stage=1, what="weights", path=str(out)))
         barrier()
+        events.emit(Finished(seconds=time.perf_counter() - began))
     return manifest
 
 
@@ -187,7 +124,7 @@ def _train(
     samples: Sequence[Sample],
     work: RunFolder,
     manifest: AlignmentManifest,
-    on_step: Callable[[Step], None],
+    events: Events,
 ) -> None:
     """Train the adapter and save it in the work folder, unless it is there."""
     torch.manual_seed(derive_seed(asked.seed, "adapter"))
@@ -203,13 +140,20 @@ def _train(
     training = Training(
         method=Method(),
         processor=base.processor,
-        config=recipe.training,
+        config=_often_kept(recipe.training, len(samples)),
         seed=derive_seed(asked.seed, "train"),
         folder=stage.trainer,
         where=f"the alignment on {', '.join(asked.tasks)}",
     )
-    steps = train(wrapped, samples, training, on_step)
+    steps = train(wrapped, samples, training, lambda step: events.emit(TrainStep(stage=1, **step._asdict())))
     if is_main():
         with atomic(stage.adapter) as partial:
             wrapped.save_pretrained(partial)
         stage.add_cost(steps=steps, seconds={"train": time.perf_counter() - started})
+        events.emit(Saved(stage=1, what="adapter", path=str(stage.adapter)))
+
+
+def _often_kept(training: TrainingConfig, samples: int) -> TrainingConfig:
+    """Return a recipe by which a training of so many samples keeps `CHECKPOINTS` checkpoints, or more."""
+    steps = samples * training.epochs / (training.batch_size * training.gradient_accumulation)
+    return training.model_copy(update={"save_steps": min(training.save_steps, max(1, int(steps / CHECKPOINTS)))})

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
+from hpa_bench.errors import UserError
 from hpa_bench.redact import clean
 from hpa_bench.registry import Registry
 
@@ -47,6 +49,16 @@ class RunStarted(Event):
     engine: str
     why: str
     """Why this engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentStarted(Event):
+    """What an alignment names is checked, and nothing is loaded yet; its one training tells its steps as of stage 1."""
+
+    kind = "alignment"
+    model: str
+    tasks: Sequence[str]
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +256,17 @@ class Events:
     def warn(self, text: str) -> None:
         """Tell all what goes wrong without ending the run."""
         self.emit(Warned(text=clean(text)))
+
+
+@contextmanager
+def told(events: Events) -> Iterator[None]:
+    """Tell the observers why a run ends, where it does not finish."""
+    try:
+        yield
+    except BaseException as error:
+        known = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+        events.emit(Failed(reason="stopped" if isinstance(error, KeyboardInterrupt) else clean(known)))
+        raise
 
 
 def read_log(path: Path) -> Iterable[Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""Live progress of a run on the terminal: the stage, the step and the time left."""
+"""Live progress of a run, or of an alignment, on the terminal: the stage, the step and the time left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpa_bench.runner.events import (
     Adapting,
+    AlignmentStarted,
     Event,
     Failed,
     Finished,
@@ -24,16 +25,19 @@ if TYPE_CHECKING:
 
 STEP_SHARE = {"train": 0.45, "adapt": 0.1, "evaluate": 0.45}
 """Rough share of a stage's time that each step takes; it only steers the estimate of the time left."""
+PARTS = 10
+"""Of an alignment, which has one stage alone, so many lines where there is no terminal."""
 
 
 class Progress(Observer):
-    """Shows a bar on a terminal, and one line a stage elsewhere."""
+    """Shows a bar on a terminal, and one line a stage, or a tenth of an alignment, elsewhere."""
 
     name = "progress"
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar: Any = None
+        self._aligning = False
 
     def observe(self, event: Event) -> None:
         """Show what has changed."""
@@ -41,13 +45,16 @@ class Progress(Observer):
             case RunStarted():
                 self._say(f"engine {event.engine} ({event.why})", "dim")
                 self._stages = len(event.stages)
-                if self._console.is_terminal:
-                    self._open_bar(event.finished)
+                self._open_bar(event.finished, self._stages + 1)
+            case AlignmentStarted():
+                self._aligning = True
+                self._say(f"aligning {event.model} on {', '.join(event.tasks)}", "dim")
+                self._open_bar(0, 1)
             case StageStarted():
                 self._stage, self._title = event.stage, " + ".join(event.tasks) or "aligned model"
                 self._stage_started = time.perf_counter()
             case TrainStep():
-                self._show("train", event.done, event.total)
+                self._step(event)
             case Adapting():
                 self._show("adapt", 0, 1)
             case Generating():
@@ -73,13 +80,23 @@ class Progress(Observer):
     def _say(self, text: str, style: str) -> None:
         self._console.print(text, style=style, highlight=False, markup=False)
 
-    def _open_bar(self, finished: int) -> None:
+    def _step(self, event: TrainStep) -> None:
+        if not self._aligning:
+            self._show("train", event.done, event.total)
+        elif self._bar is not None:
+            self._bar.update(self._task, completed=event.done / event.total, description=_aligned(event))
+        elif event.done * PARTS // event.total > (event.done - 1) * PARTS // event.total:
+            self._say(f"{_aligned(event)}, loss {event.loss:.3g}", "dim")
+
+    def _open_bar(self, finished: int, total: int) -> None:
+        if not self._console.is_terminal:
+            return
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("ETA"))
         self._bar = Bar(*columns, TimeRemainingColumn(), console=self._console, transient=True)
-        self._task = self._bar.add_task("starting", total=self._stages + 1, completed=finished)
+        self._task = self._bar.add_task("starting", total=total, completed=finished)
         self._bar.start()
 
     def _close_bar(self) -> None:
@@ -96,3 +113,7 @@ class Progress(Observer):
         within = earlier + STEP_SHARE[step] * done / max(total, 1)
         text = f"stage {self._stage}/{self._stages} {self._title} · {step} {done}/{total}"
         self._bar.update(self._task, completed=self._stage + within, description=text)
+
+
+def _aligned(event: TrainStep) -> str:
+    return f"align · step {event.done}/{event.total}"

@@ -17,7 +17,6 @@ from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
-from hpa_bench.redact import clean
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
 from hpa_bench.runner.context import Contexts
@@ -27,7 +26,6 @@ from hpa_bench.runner.events import (
     Adapting,
     EventLog,
     Events,
-    Failed,
     Finished,
     Generated,
     Generating,
@@ -40,6 +38,7 @@ from hpa_bench.runner.events import (
     Trained,
     TrainStep,
     registered,
+    told,
 )
 from hpa_bench.runner.judging import headline, judge_stage
 from hpa_bench.runner.kept import check_kept, check_there, seal_of_stage
@@ -74,13 +73,13 @@ def execute(spec: RunSpec, folder: Path, device: str = "auto", observers: Sequen
     began = time.perf_counter()
     device = choose_device(device, spec.suite.name, spec.suite.gpu)
     share_of_step(spec.suite.training)
-    told = [*observers, *registered()]
+    listening = [*observers, *registered()]
     run = RunFolder(folder)
     first = is_main()
     with together(device, run.note_failure) as device, run.locked() if first else nullcontext():
         setup = prepare(spec, run, device)
-        events = Events([EventLog(run.path), *told] if first else ())
-        with closing(setup.engine), _told(events), run.recording_failure() if first else nullcontext():
+        events = Events([EventLog(run.path), *listening] if first else ())
+        with closing(setup.engine), told(events), run.recording_failure() if first else nullcontext():
             with _exits_told(spec.method.name):
                 _Stages(setup, events).take()
             events.emit(Finished(seconds=time.perf_counter() - began))
@@ -293,14 +292,3 @@ def _exits_told(method: str) -> Iterator[None]:
             f"Method {method!r}, or what it calls, ended the process by sys.exit({error.code!r}): the run is not"
             " finished. A method returns from its hooks, or raises hpa_bench.UserError with the reason."
         ) from error
-
-
-@contextmanager
-def _told(events: Events) -> Iterator[None]:
-    """Tell the observers why a run ends, where it does not finish."""
-    try:
-        yield
-    except BaseException as error:
-        known = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".removesuffix(": ")
-        events.emit(Failed(reason="stopped" if isinstance(error, KeyboardInterrupt) else clean(known)))
-        raise

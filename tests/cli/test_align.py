@@ -47,6 +47,8 @@ def test_a_folder_that_holds_something_is_not_written_over(refused: Callable[...
     [
         (["--set", "training.epoch=2"], "Unknown key 'training.epoch' in --set"),
         (["--include-path", "no/such/folder"], "--include-path no/such/folder does not exist: expected a folder"),
+        (["--data", "refusal"], "Unknown task 'refusal' (neither in"),
+        (["--set", "chat_template=nowhere.jinja"], "There is no model folder"),
     ],
 )
 def test_a_bad_option(arguments: list[str], sentence: str, refused: Callable[..., str]) -> None:

@@ -20,7 +20,7 @@ from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner import alignment
 from hpa_bench.runner.alignment import Alignment, align
-from hpa_bench.runner.training import Step
+from hpa_bench.runner.events import AlignmentStarted, Event, Failed, Finished, Observer, Saved, TrainStep
 from hpa_bench.suite import BUNDLED
 from tests.support.lmeval_tasks import rows, write_task
 from tests.support.suites import write_suite
@@ -41,6 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "8 rows of refusals: 15 steps" in result.stdout
+    assert f"aligning {folder / 'model'} on refusals\n" in result.stdout
+    shown = [line.partition(",")[0] for line in result.stdout.splitlines() if " step " in line]
+    assert shown == [f"align · step {step}/15" for step in (2, 3, 5, 6, 8, 9, 11, 12, 14, 15)]
     return folder
 
 
@@ -78,33 +81,49 @@ def test_the_manifest_says_what_it_was_made_from(folder: Path) -> None:
     assert manifest["command"].startswith("hpa-bench align --model") and "torch" in manifest["versions"]
 
 
-def killed_and_finished(folder: Path, out: Path, *less: str) -> list[int]:
-    """Return the steps that an alignment takes after it was killed in its eighth, with further settings."""
+class Heard(Observer):
+    """Keeps all that it is told, and ends the alignment at a step."""
 
-    def killed(step: Step) -> None:
-        if step.done == 8:
+    name = "heard"
+
+    def __init__(self, last: int | None = None) -> None:
+        self.events: list[Event] = []
+        self.last = last
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, TrainStep) and event.done == self.last:
             raise KeyboardInterrupt
 
-    settings = [*RECIPE, "training.save_steps=5"]
+    @property
+    def steps(self) -> list[int]:
+        return [event.done for event in self.events if isinstance(event, TrainStep)]
+
+
+def killed_and_finished(folder: Path, out: Path, *less: str) -> list[int]:
+    """Return the steps that an alignment takes after it was killed in its eighth, with further settings."""
+    killed = Heard(last=8)
+    settings = [*RECIPE, "training.save_steps=5000"]
     options = {"seed": 3, "include_paths": [folder / "tasks"]}
     with pytest.raises(KeyboardInterrupt):
-        align(Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=settings, **options), killed)
-    assert not out.exists()
-    taken: list[int] = []
-
-    def note(step: Step) -> None:
-        taken.append(step.done)
-
+        align(
+            Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=settings, **options), [killed]
+        )
+    assert not out.exists() and killed.events[-1] == Failed(reason="stopped")
+    heard = Heard()
     align(
-        Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=[*settings, *less], **options), note
+        Alignment(model=str(folder / "model"), data=["refusals"], out=out, settings=[*settings, *less], **options),
+        [heard],
     )
-    return taken
+    assert isinstance(heard.events[0], AlignmentStarted) and isinstance(heard.events[-1], Finished)
+    assert [event.what for event in heard.events if isinstance(event, Saved)] == ["adapter", "weights"]
+    return heard.steps
 
 
 def test_a_killed_alignment_goes_on_and_ends_the_same(folder: Path, tmp_path: Path) -> None:
     taken = killed_and_finished(folder, tmp_path / "again")
 
-    assert taken[0] == 6
+    assert taken[0] == 8, "it has kept a checkpoint after every tenth of its steps, whatever save_steps says"
     ours, theirs = tmp_path / "again" / "model.safetensors", folder / "aligned" / "model.safetensors"
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -112,9 +131,9 @@ def test_a_killed_alignment_goes_on_and_ends_the_same(folder: Path, tmp_path: Pa
 def test_an_alignment_that_found_no_memory_goes_on_with_less(folder: Path, tmp_path: Path) -> None:
     taken = killed_and_finished(folder, tmp_path / "again", "training.gradient_checkpointing=true")
 
-    assert taken[0] == 6
+    assert taken[0] == 8
     assert loss_on_refusals(folder, tmp_path / "again") < 0.5
-    assert json.loads((tmp_path / "again" / alignment.MANIFEST).read_text())["training"]["save_steps"] == 5
+    assert json.loads((tmp_path / "again" / alignment.MANIFEST).read_text())["training"]["save_steps"] == 5000
 
 
 def test_several_sets_are_trained_on_together_and_a_published_name_is_enough(folder: Path, tmp_path: Path) -> None:
@@ -231,16 +250,17 @@ def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Pat
 
 
 def test_another_alignment_does_not_go_on_from_what_is_there(folder: Path, tmp_path: Path) -> None:
-    def killed(step: Step) -> None:
-        raise KeyboardInterrupt
+    def seeded(seed: int) -> Alignment:
+        return Alignment(
+            model=str(folder / "model"),
+            data=["refusals"],
+            out=tmp_path / "out",
+            seed=seed,
+            include_paths=[folder / "tasks"],
+        )
 
-    arguments = {"include_paths": [folder / "tasks"]}
     with pytest.raises(KeyboardInterrupt):
-        align(
-            Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path / "out", seed=1, **arguments), killed
-        )  # type: ignore[arg-type]
+        align(seeded(1), [Heard(last=1)])
 
     with pytest.raises(UserError, match="seed is 1 there and 2 here"):
-        align(
-            Alignment(model=str(folder / "model"), data=["refusals"], out=tmp_path / "out", seed=2, **arguments), killed
-        )  # type: ignore[arg-type]
+        align(seeded(2))

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from hpa_bench.runner.events import (
     Adapting,
+    AlignmentStarted,
     Event,
     Failed,
     Finished,
@@ -84,6 +85,17 @@ def test_a_warning_is_shown_as_it_is() -> None:
     assert said(Warned(text="[red]x[/] :smile: 12")) == ["[red]x[/] :smile: 12"]
 
 
+ALIGNING = AlignmentStarted(model="llava", tasks=["vlguard", "spa_vl"], folder="out")
+
+
+def test_of_an_alignment_there_is_a_line_every_tenth() -> None:
+    first, *tenths = said(ALIGNING, *(step(done, 25) for done in range(1, 26)), Finished(seconds=1.0))
+
+    assert first == "aligning llava on vlguard, spa_vl"
+    assert tenths == [f"align · step {done}/25, loss 1" for done in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
+    assert len(said(ALIGNING, *(step(done, 3) for done in range(1, 4)))) == 4
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Progress, io.StringIO]]:
     monkeypatch.setenv("TERM", "xterm")
@@ -115,6 +127,16 @@ def test_on_a_terminal_a_bar_moves_through_the_steps_of_a_stage(terminal: tuple[
         f"{title}{end}" for end in ("train 1/2", "train 2/2", "adapt 0/1", "evaluate 9/9")
     ]
     assert [completed for _, completed in shown] == pytest.approx([1.225, 1.45, 1.45, 2.0])
+
+
+def test_on_a_terminal_an_alignment_moves_one_bar(terminal: tuple[Progress, io.StringIO]) -> None:
+    progress, _ = terminal
+    progress.observe(ALIGNING)
+    assert bar(progress) == ("starting", 0, 1)
+
+    progress.observe(step(3, 4))
+
+    assert bar(progress) == ("align · step 3/4", 0.75, 1)
 
 
 def test_a_step_of_nothing_is_not_divided_by(terminal: tuple[Progress, io.StringIO]) -> None:
