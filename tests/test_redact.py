@@ -6,9 +6,8 @@ from hpa_bench import redact
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge
 from hpa_bench.redact import clean, csv_cell, hide, redacted, visible
-from hpa_bench.runner.events import LOG, EventLog, Events, read_log
+from hpa_bench.runner.events import LOG, EventLog, Events, read_log, told
 from hpa_bench.runner.judging import judge_run
-from hpa_bench.runner.run import _told
 from hpa_bench.verdict import REFUSALS
 from tests.support.run_folders import SAFETY, write_run
 
@@ -101,7 +100,7 @@ def test_reasons_that_a_run_keeps(tmp_path, caplog, kind):
 def test_reasons_that_observers_and_the_log_of_a_run_get(tmp_path):
     said = f"\x1b[2J refused: key {LEAKS[0]}"
     events = Events([EventLog(tmp_path)])
-    with pytest.raises(UserError), _told(events):
+    with pytest.raises(UserError), told(events):
         events.warn(said)
         raise UserError(said)
 
