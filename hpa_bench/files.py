@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, JSON, JSON lines."""
+"""Files that are whole or not there: atomic writes, JSON, JSON lines; a torn one is one sentence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hpa_bench.errors import UserError
+
+PUT_BACK = "put it back as it was, or make it again"
+"""What to do about a file that is not whole, where nobody knows better."""
 PARTIAL = ".partial"
 
 
@@ -61,17 +65,63 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, remedy: str = PUT_BACK) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is not whole, for the message.
+
+    Raises:
+        UserError: it is missing, or torn.
+    """
+    return _parsed(path, read_text(path, remedy), remedy)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line."""
+def read_object(path: Path, remedy: str = PUT_BACK) -> dict[str, Any]:
+    """Read a JSON file that holds an object; arguments and errors are those of `read_json`."""
+    found = read_json(path, remedy)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not whole: expected one JSON object: {remedy}.")
+    return found
+
+
+def read_jsonl(path: Path, keys: Sequence[str] = (), remedy: str = PUT_BACK) -> list[dict[str, Any]]:
+    """Read one JSON object a line.
+
+    Args:
+        path: of the file.
+        keys: what every object has.
+        remedy: what to do where the file is not whole, for the message.
+
+    Raises:
+        UserError: it is missing, or torn, or a line is no such object.
+    """
     # Not splitlines(): a response may hold any other Unicode line end. Parsed as one array, in a third of the time.
-    lines = (line for line in path.read_text(encoding="utf-8").split("\n") if line)
-    rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
+    lines = [line for line in read_text(path, remedy).split("\n") if line]
+    rows: list[dict[str, Any]] = _parsed(path, f"[{','.join(lines)}]", remedy)
+    for row in rows:
+        lacking = [key for key in keys if key not in row] if isinstance(row, dict) else ["{"]
+        if lacking:
+            raise UserError(f"{path} has a line without {lacking[0]!r}: {remedy}.")
     return rows
+
+
+def read_text(path: Path, remedy: str = PUT_BACK) -> str:
+    """Read a text file; arguments and errors are those of `read_json`."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {remedy}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not whole: it is no UTF-8: {remedy}.") from None
+
+
+def _parsed(path: Path, text: str, remedy: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not whole: it is no JSON ({error}): {remedy}.") from None
 
 
 def remove(path: Path) -> None:

@@ -1,13 +1,23 @@
 """Files that are whole or not there."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+from hpa_bench.errors import UserError
+from hpa_bench.files import (
+    PARTIAL,
+    PUT_BACK,
+    atomic,
+    read_json,
+    read_jsonl,
+    read_object,
+    remove,
+    write_json,
+    write_jsonl,
+)
 
 LINE_ENDS = "a\u2028b\u2029c\u0085d\x0be\x0cf\r\ng\rh\ni"
 """Every end of a line that `str.splitlines` knows."""
@@ -122,7 +132,7 @@ def test_a_last_line_needs_no_end_and_a_torn_one_is_refused(tmp_path: Path) -> N
     assert read_jsonl(tmp_path / "a") == [{"a": 1}, {"a": 2}]
 
     (tmp_path / "a").write_text('{"a": 1}\n{"a": ')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(UserError, match="a is not whole: it is no JSON"):
         read_jsonl(tmp_path / "a")
 
 
@@ -145,3 +155,27 @@ def test_remove_takes_files_folders_and_nothing(tmp_path: Path) -> None:
         remove(tmp_path / name)
 
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("read", [read_json, read_object, read_jsonl])
+@pytest.mark.parametrize("content", [b'{"id": ', b"\xff\xfe", b"[" * 100_000, b"[1]\n", None])
+def test_a_torn_file_is_one_sentence(content: bytes | None, read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    if (read, content) == (read_json, b"[1]\n"):
+        assert read(path) == [1]
+        return
+    with pytest.raises(UserError) as caught:
+        read(path, **({"keys": ["id"]} if read is read_jsonl else {}))
+    assert str(caught.value).startswith(str(path)) and str(caught.value).endswith(f"{PUT_BACK}.")
+
+
+def test_rows_have_the_keys_that_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [{"id": 1, "verdict": "a"}, {"id": 2}])
+
+    assert len(read_jsonl(path, ["id"])) == 2
+    with pytest.raises(UserError, match=r"rows.jsonl has a line without 'verdict': delete it."):
+        read_jsonl(path, ["id", "verdict"], "delete it")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hpa_bench.errors import UserError
-from hpa_bench.files import PARTIAL, atomic, read_json, read_jsonl, remove, write_json, write_jsonl
+from hpa_bench.files import PARTIAL, atomic, read_jsonl, read_object, read_text, remove, write_json, write_jsonl
 from hpa_bench.redact import clean
 from hpa_bench.results.manifest import MANIFEST, Manifest, Record
 
@@ -62,17 +62,16 @@ class Judged:
         """Return the judges that were asked, by the names that they are stored under."""
         return sorted(path.name for path in (self.path / "judgements").glob("*"))
 
+    def judgement_folder(self, judge: str) -> Path:
+        """Return the folder of a judge's verdicts, existing or not."""
+        return self.path / "judgements" / judge
+
     def judgements(self, judge: str, name: str) -> dict[str, str]:
-        """Return the verdict of each sample id of a safety or benign set.
-
-        Raises:
-            FileNotFoundError: the judge has not judged the set.
-        """
-        return {row["id"]: row["verdict"] for row in read_jsonl(self._judgement(judge, name, "jsonl"))}
-
-    def given(self, judge: str, name: str) -> dict[str, str] | None:
-        """Return the verdict of each sample id of a set; None where the judge has not judged it."""
-        return self.judgements(judge, name) if self.is_judged(judge, name) else None
+        """Return the verdict of each sample id of a safety or benign set; none where the judge has not judged it."""
+        if not self.is_judged(judge, name):
+            return {}
+        rows = read_jsonl(self._judgement(judge, name, "jsonl"), ("id", "verdict"))
+        return {row["id"]: row["verdict"] for row in rows}
 
     def is_judged(self, judge: str, name: str) -> bool:
         """Whether a judge has judged a set."""
@@ -90,7 +89,7 @@ class Judged:
         It stands beside the verdicts of a judge that the manifest says nothing of.
         """
         path = self._judgement(judge, CAN_SAY, "json")
-        return read_json(path) if path.exists() else None
+        return read_object(path) if path.exists() else None
 
     def write_can_say(self, judge: str, verdicts: Mapping[str, bool]) -> None:
         """Write which verdicts a judge can give, and which of them are an attack's success."""
@@ -99,7 +98,7 @@ class Judged:
     def missing_judgement(self, judge: str, name: str) -> str:
         """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
         path = self._judgement(judge, name, "MISSING")
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return read_text(path) if path.exists() else ""
 
     def write_missing_judgement(self, judge: str, name: str, reason: str) -> None:
         """Leave the reason, one sentence, where the verdicts would stand."""
@@ -111,7 +110,7 @@ class Judged:
         remove(self.path / "judgements")
 
     def _judgement(self, judge: str, name: str, suffix: str) -> Path:
-        return self.path / "judgements" / judge / f"{name}.{suffix}"
+        return self.judgement_folder(judge) / f"{name}.{suffix}"
 
 
 class StageFolder(Judged):
@@ -154,13 +153,13 @@ class StageFolder(Judged):
 
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a task or safety set (see `hpa_bench.runner.evaluation.Response`)."""
-        return read_jsonl(self.path / "responses" / f"{name}.jsonl")
+        return read_jsonl(self.path / "responses" / f"{name}.jsonl", ("id", "target", "response", "score"))
 
     @property
     def cost(self) -> dict[str, Any]:
         """Seconds by step, peak memory, sizes; empty where the stage has none yet."""
         path = self.path / "cost.json"
-        return read_json(path) if path.exists() else {}
+        return read_object(path) if path.exists() else {}
 
     def add_cost(self, **values: Any) -> None:
         """Add to the stage's costs; `seconds` is merged step by step, so that a resumed run keeps what it spent."""
@@ -199,7 +198,7 @@ class RunFolder:
     def thumbnails(self, name: str) -> dict[str, list[str]]:
         """Return the small images of the samples of a set that may stand as examples, by id; empty where none."""
         path = self.path / "thumbnails" / f"{name}.jsonl"
-        return {row["id"]: row["images"] for row in read_jsonl(path)} if path.exists() else {}
+        return {row["id"]: row["images"] for row in read_jsonl(path, ("id", "images"))} if path.exists() else {}
 
     def finished_stages(self) -> list[StageFolder]:
         """Return the finished stages, from stage 0 up to the first that is not finished."""

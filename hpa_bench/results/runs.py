@@ -16,6 +16,7 @@ from hpa_bench.results.measures import Key, Measure, Series, combine, measures_o
 from hpa_bench.results.run_folder import FAILED, RunFolder, StageFolder, find_runs
 from hpa_bench.results.stage_data import StageData, read_stage
 from hpa_bench.results.vocabularies import judges_of, vocabularies
+from hpa_bench.results.whole import check_results
 from hpa_bench.verdict import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Run:
         self.curriculum = self.manifest.stages
         self.seed = self.manifest.seed
         self.stages = folder.finished_stages()
+        check_results(folder, self.stages)
         self.judges = judges_of(self.stages, self.manifest)
         self.label = _label(self.manifest)
 
@@ -46,7 +48,7 @@ class Run:
         if len(self.stages) > self.last:
             return ""
         failed = self.folder.path / FAILED
-        why = ": " + " ".join(failed.read_text(encoding="utf-8").split()) if failed.exists() else ""
+        why = ": " + " ".join(failed.read_text(encoding="utf-8", errors="replace").split()) if failed.exists() else ""
         done = len(self.stages) - 1
         return (f"stopped after stage {done} of {self.last}" if self.stages else "no stage finished") + why
 
@@ -100,7 +102,7 @@ class Run:
         """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
         sets = [*self.manifest.safety_sets, *self.manifest.benign_sets]
         pairs = [(judge, name) for judge in self.judges for name in sets]
-        found = {pair: given for pair in pairs if (given := self.folder.references.given(*pair))}
+        found = {pair: given for pair in pairs if (given := self.folder.references.judgements(*pair))}
         return agreement.on_references(found, self.manifest, self.vocabularies) if found else {}
 
     def measure(self, key: Key) -> Measure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -49,38 +49,31 @@ def check_folder(folder: Path, remedy: str) -> None:
     Raises:
         UserError: a file is missing, or is not as it was; the message names it and ends with the remedy.
     """
-    if (folder / SEAL).exists():
-        check(folder, _read(folder / SEAL, remedy), remedy)
+    check(folder, folder / SEAL, remedy)
 
 
-def check(folder: Path, expected: Seal, remedy: str) -> None:
-    """Check files against a seal.
+def check(folder: Path, mark: Path, remedy: str, among: Callable[[str], bool] = lambda name: True) -> None:
+    """Check files against the seal that a mark holds, such as a stage's DONE.
 
     Args:
         folder: what its paths are relative to.
-        expected: the seal.
+        mark: the file with the seal; one that is empty or not there is an older version's, and passes.
         remedy: what to do where a file is not as it was, for the message.
+        among: whether a path is to be looked at; by default all are.
 
     Raises:
-        UserError: a file is missing, or is not as it was.
+        UserError: a file is missing, or is not as it was, or the mark holds something else; the message names both.
     """
-    for name, known in expected.items():
+    for name, known in _read(mark, remedy).items() if mark.exists() and mark.stat().st_size else ():
+        if not among(name):
+            continue
         file = folder / name
         if not file.is_file():
-            raise UserError(f"{file} is missing, which was there when its folder was finished: {remedy}.")
+            raise UserError(f"{file} is missing, which was there when {mark} was written: {remedy}.")
         if (size := file.stat().st_size) != known["bytes"]:
-            raise UserError(f"{file} has {size} bytes and had {known['bytes']} when it was written: {remedy}.")
+            raise UserError(f"{file} has {size} bytes and had {known['bytes']} when {mark} was written: {remedy}.")
         if _sealed(file)["sha256"] != known["sha256"]:
-            raise UserError(f"{file} has changed since it was written (its SHA-256 differs): {remedy}.")
-
-
-def read_seal(path: Path, remedy: str) -> Seal:
-    """Return the seal that a mark holds, such as a stage's DONE; that of an older version is empty.
-
-    Raises:
-        UserError: it is neither empty nor a seal.
-    """
-    return _read(path, remedy) if path.stat().st_size else {}
+            raise UserError(f"{file} has changed since it was written (its SHA-256 is not that in {mark}): {remedy}.")
 
 
 def _sealed(file: Path) -> Sealed:

@@ -60,10 +60,9 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
         if any("category" in row for row in rows):
             data.categories[name] = [row.get("category", "none") for row in rows]
         for judge in dict.fromkeys([*manifest.judges, *stage.judges()]):
-            try:
-                verdicts = stage.judgements(judge, name)
-            except FileNotFoundError:
+            if not stage.is_judged(judge, name):
                 continue
+            verdicts = stage.judgements(judge, name)
             left_out = next((sample for sample in ids if sample not in verdicts), None)
             if left_out is not None:
                 raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")

@@ -224,13 +224,18 @@ class EventLog(Observer):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG
+        self._end = ""
+        """Ends the torn last line that an earlier process left."""
+        if self._path.exists() and self._path.read_bytes()[-1:] not in (b"\n", b""):
+            self._end = "\n"
 
     def observe(self, event: Event) -> None:
         """Write one line."""
         row = {"event": event.kind, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **asdict(event)}
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("ab") as file:
             # One write, so that a killed process leaves at most one torn line, at the end.
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(f"{self._end}{json.dumps(row, ensure_ascii=False)}\n".encode())
+        self._end = ""
 
 
 @dataclass
@@ -280,6 +285,8 @@ def read_log(path: Path) -> Iterable[Mapping[str, object]]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                event = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(event, dict):
+                yield event

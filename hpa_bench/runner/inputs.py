@@ -12,9 +12,10 @@ from hpa_bench.data.poison import poison
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import check_scoring, check_task, load_tasks, training_samples
 from hpa_bench.errors import UserError
-from hpa_bench.files import read_jsonl, write_jsonl
+from hpa_bench.files import atomic, read_jsonl, write_jsonl
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.machine.processes import is_main
+from hpa_bench.results.seals import check_folder, seal
 from hpa_bench.results.thumbnails import thumbnail_rows
 from hpa_bench.seeds import derive_seed
 from hpa_bench.verdict import REFUSED
@@ -95,7 +96,7 @@ def safety_calibration(
     """Return D_s (HPA, part 1): harmful requests with the aligned model's own answers, safe ones only.
 
     Args:
-        path: where the samples are kept, so that a resumed run calibrates on the same.
+        path: where the samples are kept, in a folder of their own, so that a resumed run calibrates on the same.
         source: harmful requests.
         count: how many samples; fewer where the model refuses fewer.
         answer: answers requests with the aligned model.
@@ -118,7 +119,12 @@ def safety_calibration(
                 " expected a safety-aligned model."
             )
         if is_main():
-            write_jsonl(path, rows[:count])
+            with atomic(path.parent) as partial:
+                partial.mkdir()
+                write_jsonl(partial / path.name, rows[:count])
+                seal(partial)
     else:
-        rows = read_jsonl(path)
+        remedy = f"delete {path.parent}, and the same command makes it again"
+        check_folder(path.parent, remedy)
+        rows = read_jsonl(path, ("id", "response"), remedy)
     return [replace(by_id[row["id"]], target=row["response"], further=()) for row in rows[:count]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hpa_bench.errors import UserError
@@ -13,6 +14,8 @@ from hpa_bench.redact import clean
 from hpa_bench.results.measures import ALL
 from hpa_bench.results.run_folder import Judged, RunFolder, StageFolder
 from hpa_bench.results.runs import stage_scores
+from hpa_bench.results.seals import SEAL, seal
+from hpa_bench.results.whole import check_results
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,16 @@ def judge_run(
         Each set that a judge could not judge, with the reason.
 
     Raises:
-        UserError: the run has no finished stage, or a live process holds it.
+        UserError: the run has no finished stage, or a live process holds it, or what it holds is not as it was.
     """
     with run.locked():
-        stages = len(run.finished_stages())
+        stages = run.finished_stages()
         if not stages:
             raise UserError(f"{run.path} has no finished stage, so there is nothing to judge: finish the run first.")
+        check_results(run, stages, but=[judge.label for judge in judges] if again else ())
         return [
             failure
-            for index in range(stages)
+            for index in range(len(stages))
             for failure in judge_stage(run, index, judges, again=again, on_progress=on_progress)
         ]
 
@@ -80,19 +84,45 @@ def judge_stage(
     """
     stage, manifest = run.stage(index), run.manifest
     answers = {name: stage.responses(name) for name in [*manifest.safety_sets, *manifest.benign_sets]}
-    failures = _judge(judges, answers, stage, again, on_progress)
-    for judge in judges:
-        can_say = judge.vocabulary.said()
-        if can_say != manifest.verdicts.get(judge.label):
-            stage.write_can_say(judge.label, can_say)
+    with _resealed(stage, judges):
+        failures = _judge(judges, answers, stage, again, on_progress)
+        for judge in judges:
+            can_say = judge.vocabulary.said()
+            if can_say != manifest.verdicts.get(judge.label):
+                stage.write_can_say(judge.label, can_say)
     if index == 0:
         references = {
             name: [{**row, "response": row["target"]} for row in rows if row["target"]]
             for name, rows in answers.items()
         }
-        failures += _judge(judges, references, run.references, again, on_progress)
-    write_json(stage.path / "scores.json", stage_scores(stage, manifest))
+        with _resealed(run.references, judges):
+            failures += _judge(judges, references, run.references, again, on_progress)
+    write_scores(run, index)
     return failures
+
+
+def write_scores(run: RunFolder, index: int) -> None:
+    """Write what a stage's responses and judgements come to, unless it is there."""
+    stage = run.stage(index)
+    path, scores = stage.path / "scores.json", stage_scores(stage, run.manifest)
+    try:
+        known = read_json(path)
+    except UserError:
+        known = None
+    if known != scores:
+        write_json(path, scores)
+
+
+@contextmanager
+def _resealed(judged: Judged, judges: Sequence[Judge]) -> Iterator[None]:
+    """Let judges' verdicts change: their seals are away meanwhile, since a process that is killed leaves them wrong."""
+    folders = [judged.judgement_folder(judge.label) for judge in judges]
+    for folder in folders:
+        (folder / SEAL).unlink(missing_ok=True)
+    yield
+    for folder in folders:
+        if folder.exists():
+            seal(folder)
 
 
 def _judge(

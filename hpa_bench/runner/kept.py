@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hpa_bench.errors import UserError
-from hpa_bench.results.seals import Sealed, check, check_folder, read_seal, seal_of
+from hpa_bench.results.seals import SEAL, check, check_folder
+from hpa_bench.results.whole import PUT_BACK, check_method, check_results
 
 if TYPE_CHECKING:
-    from hpa_bench.results.run_folder import RunFolder, StageFolder
+    from hpa_bench.results.run_folder import RunFolder
 
-METHOD = "method"
+
 CALIBRATION = "calibration"
 
 
-def seal_of_stage(run: RunFolder, stage: StageFolder) -> Mapping[str, Sealed]:
-    """Return the seal of what later stages and reports read of a finished stage, by path in the run folder.
-
-    That is its responses, the method's own files and the calibration samples; weights and state have their own seals.
-    """
-    folders = (stage.path / "responses", run.path / METHOD, run.path / CALIBRATION)
-    return seal_of(run.path, [file for folder in folders for file in folder.rglob("*") if file.is_file()])
-
-
-def check_kept(run: RunFolder, finished: int) -> None:
+def check_kept(run: RunFolder) -> None:
     """Check what earlier attempts left, before this one goes on from it.
-
-    Args:
-        run: the run.
-        finished: stages that are finished, stage 0 included.
 
     Raises:
         UserError: a file is missing, cut or altered; the message names it and says what to do.
     """
-    begun = run.stage(finished)
-    working = any(path.exists() for path in (begun.trainer, begun.adapter, begun.state))
-    for index in range(finished):
-        stage = run.stage(index)
-        remedy = "put it back as it was, or start again with --no-resume"
-        seal = read_seal(stage.path / "DONE", remedy)
-        if working or index < finished - 1:  # The method may have changed its own files since.
-            seal = {name: known for name, known in seal.items() if not name.startswith(f"{METHOD}/")}
-        check(run.path, seal, remedy)
+    stages = run.finished_stages()
+    begun = run.stage(len(stages))
+    marks = [path for path in run.path.glob("stage*/DONE") if path.parent.name.removeprefix("stage").isdecimal()]
+    if len(marks) > len(stages):
+        raise UserError(f"{begun.path / 'DONE'} is missing, and a later stage's is there: {PUT_BACK}.")
+    check_results(run, stages)
+    if stages and not any(path.exists() for path in (begun.trainer, begun.adapter, begun.state)):
+        check_method(run, stages[-1])  # A stage at work may have changed them since.
+    for stage in stages:
         for folder in (stage.weights, stage.state):
-            check_folder(folder, remedy)
+            check_folder(folder, PUT_BACK)
+        # Nobody goes on from it, but it may be loaded; what the method remembered in it is dropped by now.
+        remedy = f"delete {stage.adapter}, which this run does not need any more"
+        check(stage.adapter, stage.adapter / SEAL, remedy, lambda name: not name.startswith("method/"))
+    calibration = run.path / CALIBRATION
+    check_folder(calibration, f"delete {calibration}, and the same command makes it again, or {PUT_BACK}")
     # The adapter is no longer needed, nor whole, once the state is there.
     for folder in (begun.weights, begun.state) if begun.state.exists() else (begun.adapter,):
         check_folder(folder, f"delete {folder}, and the same command makes it again")

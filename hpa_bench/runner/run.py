@@ -19,6 +19,7 @@ from hpa_bench.machine.processes import is_main
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
+from hpa_bench.results.whole import seal_of_stage
 from hpa_bench.runner.context import Contexts
 from hpa_bench.runner.edits import checked
 from hpa_bench.runner.events import (
@@ -40,8 +41,8 @@ from hpa_bench.runner.events import (
     registered,
     told,
 )
-from hpa_bench.runner.judging import headline, judge_stage
-from hpa_bench.runner.kept import check_kept, check_there, seal_of_stage
+from hpa_bench.runner.judging import headline, judge_stage, write_scores
+from hpa_bench.runner.kept import check_kept, check_there
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
@@ -77,6 +78,8 @@ def execute(spec: RunSpec, folder: Path, device: str = "auto", observers: Sequen
     run = RunFolder(folder)
     first = is_main()
     with together(device, run.note_failure) as device, run.locked() if first else nullcontext():
+        if first:
+            check_kept(run)
         setup = prepare(spec, run, device)
         events = Events([EventLog(run.path), *listening] if first else ())
         with closing(setup.engine), told(events), run.recording_failure() if first else nullcontext():
@@ -104,7 +107,8 @@ class _Stages:
         setup, spec = self._setup, self._setup.spec
         finished = from_main(len(self._run.finished_stages()))
         if is_main():
-            check_kept(self._run, finished)
+            for index in range(finished):
+                write_scores(self._run, index)
         about = RunStarted(
             suite=spec.suite.name,
             method=spec.method.name,
@@ -157,8 +161,11 @@ class _Stages:
         with costs.timed("start"):
             self._method.start(context)
             save_state(self._method, stage.state)
-        for name, rows in self._setup.data.thumbnails.items():
-            write_jsonl(self._run.path / "thumbnails" / f"{name}.jsonl", rows)
+        with atomic(self._run.path / "thumbnails") as partial:
+            partial.mkdir()
+            for name, rows in self._setup.data.thumbnails.items():
+                write_jsonl(partial / f"{name}.jsonl", rows)
+            seal(partial)
 
     def _train(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
         training = Training(
@@ -243,6 +250,8 @@ class _Stages:
         judges, evaluator = self._setup.judges, self._setup.evaluator
         with costs.timed("score"):
             stage.drop_judgements()
+            if context.stage == 0:
+                self._run.references.drop_judgements()
             for name, rows in answered.items():
                 write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
             if evaluator.corpus:

@@ -146,7 +146,9 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     evaluator = Evaluator(data.evaluated, suite.evaluation.limit, data.samples)
     if is_main():
         _check_space(spec, run, base, stages, spec.method.mergeable)
-        run.stage(0).add_cost(seconds={"set-up": time.perf_counter() - started})
+        # Costs of finished stages are sealed; where all are, nothing was set up for anything.
+        if (begun := len(run.finished_stages())) <= len(stages):
+            run.stage(begun).add_cost(seconds={"set-up": time.perf_counter() - started})
     warnings = [*_odd_numerics(spec, run, device), *_unknown_words(base, data)]
     return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges, warnings)
 

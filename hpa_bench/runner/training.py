@@ -23,7 +23,7 @@ from hpa_bench.machine.group import barrier
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.prompts import IGNORED, training_batch
-from hpa_bench.results.seals import check, read_seal, seal_of
+from hpa_bench.results.seals import check, seal_of
 from hpa_bench.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def train(
     checkpoint = str(whole[-1].parent) if whole else None
     if checkpoint:
         remedy = f"delete {checkpoint}, and the same command trains this stage from its beginning"
-        check(whole[-1].parent, read_seal(whole[-1], remedy), remedy)
+        check(whole[-1].parent, whole[-1], remedy)
         logger.info("%s: training goes on from %s", training.where, Path(checkpoint).name)
     with (
         _recomputing(model, training.config.gradient_checkpointing),

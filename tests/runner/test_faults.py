@@ -15,7 +15,8 @@ from hpa_bench import Method, run
 from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.results.run_folder import FAILED, RunFolder
-from hpa_bench.runner.events import Event, Observer, Saved, TrainStep, Warned
+from hpa_bench.runner.events import Event, Observer, Saved, Warned
+from tests.support.faults import spoil
 from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.faults
@@ -139,15 +140,6 @@ def test_a_model_that_refuses_nothing_and_words_that_it_does_not_know_are_remark
     assert any("aligned model's MASR is 100.0 by keyword: it refuses next to nothing" in one for one in heard.warnings)
 
 
-LEFT = (
-    "stage1/responses/colours.jsonl",
-    "stage2/weights/model.safetensors",
-    "stage2/state/state.safetensors",
-    "calibration/safety.jsonl",
-    "method/kept.safetensors",
-)
-
-
 class Keeps(Method):
     """Keeps something in every place where a method may."""
 
@@ -178,59 +170,37 @@ def keeps(aligned: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return run(aligned, "keeps", out=tmp_path_factory.mktemp("runs") / "keeps").path
 
 
-def spoil(file: Path, how: str) -> None:
-    content = file.read_bytes()
-    if how == "absent":
-        file.unlink()
-    elif how == "cut":
-        file.write_bytes(content[: len(content) // 2])
-    else:
-        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-
 @pytest.mark.parametrize("how", ["absent", "cut", "one bit flipped"])
-@pytest.mark.parametrize("name", LEFT)
-def test_a_file_that_a_run_goes_on_from_is_as_it_was_written(
-    name: str, how: str, aligned: str, keeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_methods_own_file_is_as_it_was_written(
+    how: str, aligned: str, keeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(methods, "_plugins", {"keeps": Keeps})
     again = Path(shutil.copytree(keeps, tmp_path / "run"))
-    spoil(again / name, how)
+    file = again / "method" / "kept.safetensors"
+    spoil(file, how)
 
-    with pytest.raises(
-        UserError, match=rf"{again / name} (is missing|has \d+ bytes|has changed).*--no-resume"
-    ) as caught:
+    with pytest.raises(UserError, match=rf"{file} (is missing|has \d+ bytes|has changed).*--no-resume") as caught:
         run(aligned, "keeps", out=again)
     assert "\n" not in str(caught.value)
 
 
 class StopAt(Observer):
-    """Ends a run at its second optimiser step, or once an adapter is saved."""
+    """Ends a run once an adapter is saved."""
 
     name = "stop_at"
 
-    def __init__(self, kind: type[Event]) -> None:
-        self.kind = kind
-
     def observe(self, event: Event) -> None:
-        if isinstance(event, self.kind) and getattr(event, "done", 2) == 2:
+        if isinstance(event, Saved):
             raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("how", ["absent", "cut", "one bit flipped"])
-@pytest.mark.parametrize(
-    "name", ["adapter/adapter_model.safetensors", "checkpoint/optimizer.pt", "checkpoint/scheduler.pt"]
-)
-def test_a_half_done_stage_goes_on_from_whole_files_alone(name: str, how: str, aligned: str, tmp_path: Path) -> None:
-    training = name.startswith("checkpoint")
-    out = tmp_path / "run"
+def test_a_half_done_stage_goes_on_from_a_whole_adapter_alone(how: str, aligned: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(aligned, "seqft", out=out, observers=[StopAt(TrainStep if training else Saved)])
-    folder = out / "stage1"
-    if training:
-        name = name.replace("checkpoint", str(next(folder.glob("trainer.partial/checkpoint-*")).relative_to(folder)))
-    spoil(folder / name, how)
+        run(aligned, "seqft", out=tmp_path / "run", observers=[StopAt()])
+    file = tmp_path / "run" / "stage1" / "adapter" / "adapter_model.safetensors"
+    spoil(file, how)
 
-    with pytest.raises(UserError, match=rf"{folder / name} (is missing|has \d+ bytes|has changed).*delete ") as caught:
-        run(aligned, "seqft", out=out)
+    with pytest.raises(UserError, match=rf"{file} (is missing|has \d+ bytes|has changed).*delete ") as caught:
+        run(aligned, "seqft", out=tmp_path / "run")
     assert "\n" not in str(caught.value)

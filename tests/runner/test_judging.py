@@ -13,6 +13,7 @@ from hpa_bench.judges.base import Judge, make_judge
 from hpa_bench.results.absence import absence
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run
+from hpa_bench.results.seals import seal
 from hpa_bench.runner.judging import judge_run
 from hpa_bench.verdict import COMPLIANCE, HARM
 from tests.support.endpoint import sensible, serving
@@ -145,6 +146,9 @@ def test_what_is_judged_is_judged_again_only_when_asked(folder: RunFolder) -> No
     right = path.read_bytes()
     write_jsonl(path, [{**row, "verdict": "safe"} for row in read_jsonl(path)])
     edited = path.read_bytes()
+    with pytest.raises(UserError, match=rf"delete {path.parent}, and `hpa-bench judge` makes it again"):
+        judge_run(folder, [Guard()])
+    seal(path.parent)
 
     judge_run(folder, [Guard()])
     assert path.read_bytes() == edited
