@@ -35,6 +35,7 @@ def run(
     out: Path | None = None,
     resume: bool = True,
     again: bool = False,
+    from_stage: int | None = None,
     device: str = "auto",
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
@@ -54,6 +55,9 @@ def run(
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
         again: where the model's files or a plugin have changed since the folder's run was made, set that run aside.
+        from_stage: redo a run from this stage on, which takes the weights and the state of the stage before
+            (`training.keep_weights` keeps every stage's), and set aside what there was; to go on with it if it is
+            stopped, leave this out.
         device: cpu, cuda, or "auto" for a GPU where there is one.
         observers: are told what happens in this run, beside those that are registered.
 
@@ -66,7 +70,8 @@ def run(
     options = RunOptions(suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins)
     choose_numerics(options)
     load_plugins(plugins)
-    return run_spec(make_spec(options), out, resume=resume, again=again, device=device, observers=observers)
+    spec = make_spec(options)
+    return run_spec(spec, out, resume=resume, again=again, from_stage=from_stage, device=device, observers=observers)
 
 
 def run_spec(
@@ -75,6 +80,7 @@ def run_spec(
     *,
     resume: bool = True,
     again: bool = False,
+    from_stage: int | None = None,
     device: str = "auto",
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
@@ -86,6 +92,13 @@ def run_spec(
     folder = spec.default_folder(RUNS) if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder.")
+    if from_stage is not None and (again or not resume):
+        raise UserError(
+            f"--from-stage {from_stage} keeps the stages before it and cannot stand beside --again or --no-resume:"
+            " leave out one."
+        )
+    if from_stage is not None and not (folder / MANIFEST).exists():
+        raise UserError(f"--from-stage {from_stage}: there is no run in {folder}; leave it out to make one.")
     from hpa_bench.runner.launch import missing
     from hpa_bench.runner.run import execute
 
@@ -95,10 +108,10 @@ def run_spec(
         elif again:
             missing({folder: spec}, again=True)
     if spec.cwd == Path.cwd():
-        return execute(spec, folder, device, observers)
+        return execute(spec, folder, device, observers, from_stage)
     folder = folder.resolve()
     with _standing_in(spec.cwd):
-        return execute(spec, folder, device, observers)
+        return execute(spec, folder, device, observers, from_stage)
 
 
 def read_spec(file: str) -> RunSpec:

@@ -18,6 +18,9 @@ from hpa_bench.redact import clean
 VERBS = ("run", "compare", "judge", "report", "align", "list", "validate", "new-method")
 """In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
 
+ANEW = ("--from-stage", "--no-resume")
+"""Options by which a command begins anew each time that it is given."""
+
 
 class Verbs(TyperGroup):
     """Every verb, its first line read from its file as text: only the one that is asked for is imported."""
@@ -71,7 +74,9 @@ def main() -> None:
         print(f"Error: {clean(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        anew = next((name for name in ANEW if any(part.partition("=")[0] == name for part in sys.argv)), None)
+        without = f" without {anew}" if anew else ""
+        print(f"Stopped. The same command{without} goes on from here.", file=sys.stderr)
         raise SystemExit(130) from None
 
 

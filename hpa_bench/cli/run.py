@@ -15,7 +15,7 @@ from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.runs import read_runs
 from hpa_bench.runner.progress import Progress
 
-BESIDE_SPEC = ("spec", "out", "resume", "again", "device", "report", "show_unsafe")
+BESIDE_SPEC = ("spec", "out", "resume", "again", "from_stage", "device", "report", "show_unsafe")
 """What `--spec` leaves open; all else stands in the spec."""
 
 
@@ -41,6 +41,13 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/SUITE/METHOD-HASH/seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped, or start again.")] = True,
     again: options.Again = False,
+    from_stage: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Redo the run from stage N on, keeping the old aside; takes what training.keep_weights keeps.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     report: Annotated[bool, typer.Option(help="Write the run's own report.")] = True,
     show_unsafe: options.ShowUnsafe = False,
@@ -54,7 +61,13 @@ def run(
     if spec is not None:
         _refuse_beside_spec(ctx)
         finished = api.run_spec(
-            api.read_spec(spec), out, resume=resume, again=again, device=device, observers=observers
+            api.read_spec(spec),
+            out,
+            resume=resume,
+            again=again,
+            from_stage=from_stage,
+            device=device,
+            observers=observers,
         )
     else:
         finished = api.run(
@@ -71,6 +84,7 @@ def run(
             out=out,
             resume=resume,
             again=again,
+            from_stage=from_stage,
             device=device,
             observers=observers,
         )

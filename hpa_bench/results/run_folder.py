@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FAILED = "FAILED"
 ASIDE = ".aside-"
-"""In the name of a run's folder that `--again` has moved away; whoever looks for runs passes it by."""
+"""In the name of what `--again` and `--from-stage` have moved away; whoever looks for runs passes it by."""
 START_AGAIN = "run it with --again, which keeps the old run aside, or bring back what it was made with"
 _WRITTEN = re.compile(
     r"(manifest\.json|FAILED|calibration|method|thumbnails|references|engine|report|stage\d+)(\.partial)?"
@@ -314,9 +314,38 @@ def set_aside(run: RunFolder) -> Path:
     Raises:
         UserError: a live process holds it.
     """
-    aside = (run.path.with_name(f"{run.path.name}{ASIDE}{number}") for number in count(1))
     with run.locked():
-        return run.path.rename(next(path for path in aside if not path.exists()))
+        return run.path.rename(_aside(run))
+
+
+def set_aside_from(run: RunFolder, index: int, files: Iterable[Path]) -> Path:
+    """Move a run's stages from one on, and further files of it, to a folder as `set_aside` names it, and return that.
+
+    The last stage goes first, so that what stays is a run at every moment. Whoever calls holds the run.
+
+    Args:
+        run: the run.
+        index: the first stage that goes.
+        files: below the run's folder.
+    """
+    aside = _aside(run)
+    aside.mkdir()
+    shutil.copyfile(run.path / MANIFEST, aside / MANIFEST)
+    for file in files:
+        target = aside / file.relative_to(run.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+    stages = [path for path in run.path.glob("stage*") if path.name.removeprefix("stage").isdecimal()]
+    for path in sorted(stages, key=lambda path: -int(path.name.removeprefix("stage"))):
+        if int(path.name.removeprefix("stage")) >= index:
+            path.rename(aside / path.name)
+    return aside
+
+
+def _aside(run: RunFolder) -> Path:
+    """Return the first free place beside a run's folder."""
+    places = (run.path.with_name(f"{run.path.name}{ASIDE}{number}") for number in count(1))
+    return next(path for path in places if not path.exists())
 
 
 def discard(run: RunFolder) -> None:

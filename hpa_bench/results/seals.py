@@ -76,6 +76,15 @@ def check(folder: Path, mark: Path, remedy: str, among: Callable[[str], bool] = 
             raise UserError(f"{file} has changed since it was written (its SHA-256 is not that in {mark}): {remedy}.")
 
 
+def sealed_names(mark: Path, remedy: str) -> set[str]:
+    """Return the paths that a mark seals; none where it is an older version's.
+
+    Raises:
+        UserError: the mark holds something else.
+    """
+    return set(_read(mark, remedy)) if mark.exists() and mark.stat().st_size else set()
+
+
 def _sealed(file: Path) -> Sealed:
     with file.open("rb") as opened:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}

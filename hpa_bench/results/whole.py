@@ -49,10 +49,10 @@ def check_results(run: RunFolder, stages: Sequence[StageFolder], but: Sequence[s
     check_folder(run.path / "thumbnails", PUT_BACK)
 
 
-def check_method(run: RunFolder, last: StageFolder) -> None:
+def check_method(run: RunFolder, last: StageFolder, remedy: str = PUT_BACK) -> None:
     """Check the method's own files, of which the last finished stage knows how they were.
 
     Raises:
         UserError: as `check_results`.
     """
-    check(run.path, last.path / "DONE", PUT_BACK, lambda name: name.startswith(f"{METHOD}/"))
+    check(run.path, last.path / "DONE", remedy, lambda name: name.startswith(f"{METHOD}/"))

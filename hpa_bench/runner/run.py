@@ -42,7 +42,7 @@ from hpa_bench.runner.events import (
     told,
 )
 from hpa_bench.runner.judging import headline, judge_stage, write_scores
-from hpa_bench.runner.kept import check_kept, check_there
+from hpa_bench.runner.kept import check_kept, check_redo, check_there
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
@@ -58,7 +58,13 @@ HARDLY_ALIGNED = 90
 """Percent: a stage-0 MASR from which on a run says that there is no safety to lose."""
 
 
-def execute(spec: RunSpec, folder: Path, device: str = "auto", observers: Sequence[Observer] = ()) -> RunFolder:
+def execute(
+    spec: RunSpec,
+    folder: Path,
+    device: str = "auto",
+    observers: Sequence[Observer] = (),
+    from_stage: int | None = None,
+) -> RunFolder:
     """Run, or finish, one run. Launched as several processes, all call this and the first alone writes.
 
     Args:
@@ -66,6 +72,7 @@ def execute(spec: RunSpec, folder: Path, device: str = "auto", observers: Sequen
         folder: the run's own folder.
         device: cpu, cuda, or "auto" for a GPU where there is one.
         observers: are told what happens, beside the run folder's log and every registered observer.
+        from_stage: redo it from this stage on, and set aside what there was of it.
 
     Raises:
         UserError: bad input, found before training starts; or the loss became NaN. The finished stages are kept, and
@@ -78,9 +85,11 @@ def execute(spec: RunSpec, folder: Path, device: str = "auto", observers: Sequen
     run = RunFolder(folder)
     first = is_main()
     with together(device, run.note_failure) as device, run.locked() if first else nullcontext():
-        if first:
+        if first and from_stage is not None:
+            check_redo(run, from_stage, len(spec.stages), spec.method.mergeable)
+        elif first:
             check_kept(run)
-        setup = prepare(spec, run, device)
+        setup = prepare(spec, run, device, from_stage)
         events = Events([EventLog(run.path), *listening] if first else ())
         with closing(setup.engine), told(events), run.recording_failure() if first else nullcontext():
             with _exits_told(spec.method.name):

@@ -30,6 +30,7 @@ from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.environment import environment
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
+from hpa_bench.runner.kept import redo
 from hpa_bench.runner.manifest import make_manifest
 from hpa_bench.spec import RunSpec, engine_config
 from hpa_bench.suite import DecoderConfig
@@ -115,8 +116,14 @@ def limit_threads(device: str, threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
-    """Load and check everything; nothing is written before the folder is known to be this run's.
+def prepare(spec: RunSpec, run: RunFolder, device: str, from_stage: int | None = None) -> Setup:
+    """Load and check everything; nothing is written, or set aside, before the folder is known to be this run's.
+
+    Args:
+        spec: what to run.
+        run: its folder.
+        device: a torch device.
+        from_stage: set aside what there is of this stage and of later ones.
 
     Raises:
         UserError: bad input, or the folder belongs to another run.
@@ -134,6 +141,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
     _check_calibration(base, data, spec.needs, device)
     if is_main():
         run.claim(make_manifest(spec, data, base.start.folder, device))
+    aside = redo(run, from_stage) if is_main() and from_stage is not None else None
     name, why = _choose_engine(spec, base, device)
     engine = engines.get(name).for_run(
         base.model,
@@ -150,6 +158,8 @@ def prepare(spec: RunSpec, run: RunFolder, device: str) -> Setup:
         if (begun := len(run.finished_stages())) <= len(stages):
             run.stage(begun).add_cost(seconds={"set-up": time.perf_counter() - started})
     warnings = [*_odd_numerics(spec, run, device), *_unknown_words(base, data)]
+    if aside is not None:
+        warnings.append(f"What there was of this run from stage {from_stage} on is now in {aside}.")
     return Setup(spec, run, device, stages, data, base, engine, name, why, evaluator, judges, warnings)
 
 

@@ -8,7 +8,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.seals import seal
 from hpa_bench.results.whole import seal_of_stage
-from hpa_bench.runner.kept import check_kept, check_there
+from hpa_bench.runner.kept import check_kept, check_redo, check_there, redo
 
 
 def put(path: Path, text: str = "whole") -> Path:
@@ -26,7 +26,7 @@ def put_sealed(folder: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     """A run whose stages 0 and 1 are finished."""
-    run = RunFolder(tmp_path)
+    run = RunFolder(tmp_path / "seed0")
     put(run.path / "method" / "notes")
     put_sealed(run.path / "calibration")
     for index in range(2):
@@ -170,3 +170,117 @@ def test_weights_that_no_stage_leaves_are_not_missed(index: int, mergeable: bool
         run.stage(index).weights.rename(run.path / "elsewhere")
 
     check_there(run, index, mergeable, "")
+
+
+@pytest.mark.parametrize(
+    ("index", "stages", "sentence"),
+    [
+        (0, 2, "--from-stage 0 is none: this run trains stages 1 to 2; to redo all, give --no-resume."),
+        (3, 2, "--from-stage 3 is none: this run trains stages 1 to 2; "),
+        (1, 0, "--from-stage 1 is none: this run trains no stage; "),
+        (
+            3,
+            3,
+            "--from-stage 3 starts from what stage 2 left, and in {run} stage 1 is the last that is finished: ",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_redone(index: int, stages: int, sentence: str, run: RunFolder) -> None:
+    with pytest.raises(UserError) as caught:
+        check_redo(run, index, stages, mergeable=True)
+
+    assert str(caught.value).startswith(sentence.format(run=run.path))
+
+
+def test_of_no_run_no_stage_can_be_redone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"and in \S+ no stage is finished: leave --from-stage out"):
+        check_redo(RunFolder(tmp_path), 1, 2, mergeable=True)
+
+
+def redone(run: RunFolder, index: int, stages: int) -> Path:
+    check_redo(run, index, stages, mergeable=True)
+    return redo(run, index)
+
+
+def everything(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_was_not_kept_is_named_and_nothing_moves(run: RunFolder) -> None:
+    run.stage(1).weights.rename(run.path / "elsewhere")
+    before = everything(run.path.parent)
+
+    with pytest.raises(UserError) as caught:
+        redone(run, 2, 2)
+
+    assert str(caught.value).startswith(
+        f"{run.stage(1).weights} is gone, the weights after stage 1, and --from-stage 2 starts from it: put it back"
+    )
+    assert str(caught.value).endswith("Only the last stage's is kept, unless training.keep_weights=true.")
+    assert everything(run.path.parent) == before
+    check_redo(run, 2, 2, mergeable=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("method/notes", "--from-stage 2 needs it as it was then; name another stage, or start again"),
+        ("stage1/weights/model", "put it back as it was, or start again with --no-resume"),
+        ("stage0/responses/ad.jsonl", "put it back as it was, or start again with --no-resume"),
+    ],
+)
+def test_what_is_not_as_that_stage_left_it_is_named_and_nothing_moves(name: str, remedy: str, run: RunFolder) -> None:
+    (run.path / name).write_text("other")
+    before = everything(run.path.parent)
+
+    with pytest.raises(UserError, match=f"^{run.path / name} has .*: {remedy}"):
+        redone(run, 2, 2)
+
+    assert everything(run.path.parent) == before
+
+
+@pytest.fixture
+def longer(run: RunFolder) -> RunFolder:
+    """The run, its second stage finished and its third begun, with a file that the method wrote on the way."""
+    put(run.path / "manifest.json", "{}")
+    put(run.path / "method" / "stage2" / "vector")
+    stage = run.stage(2)
+    put(stage.path / "responses" / "ad.jsonl", "stage 2")
+    put_sealed(stage.state)
+    put_sealed(stage.weights)
+    stage.finish(seal_of_stage(run, stage))
+    put_sealed(run.stage(3).adapter)
+    return run
+
+
+def test_later_stages_and_what_the_method_wrote_in_them_are_set_aside(longer: RunFolder) -> None:
+    before = everything(longer.path)
+
+    aside = redone(longer, 2, 3)
+
+    assert aside == longer.path.with_name("seed0.aside-1")
+    gone = {name for name in before if name.startswith(("stage2/", "stage3/", "method/stage2/"))}
+    assert everything(longer.path) == {name: text for name, text in before.items() if name not in gone}
+    assert everything(aside) == {name: before[name] for name in (*gone, "manifest.json")}
+    check_kept(longer)
+    assert redone(longer, 1, 3) == longer.path.with_name("seed0.aside-2")
+
+
+def test_one_that_was_stopped_while_it_moved_goes_on(longer: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = []
+    rename = Path.rename
+
+    def stopped(path: Path, target: Path) -> Path:
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        moves.append(path.name)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", stopped)
+        redone(longer, 2, 3)
+    assert moves == ["vector", "stage3"] and len(longer.finished_stages()) == 3
+
+    redone(longer, 2, 3)
+
+    assert len(longer.finished_stages()) == 2 and not (longer.path / "method" / "stage2" / "vector").exists()

@@ -1,5 +1,6 @@
 """Whole runs of a random LLaVA on two small tasks: real training, merging, generation and scoring, in seconds."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hpa_bench import Method, load_runs, run
+from hpa_bench.errors import UserError
 from hpa_bench.method import methods
-from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.run_folder import RunFolder, find_runs
 from tests.support.suites import write_suite
 
 
@@ -205,3 +207,43 @@ def test_the_manifest_says_what_was_run(seqft: RunFolder) -> None:
     assert set(manifest.data) == {"colours", "colours/training", "shades", "shades/training", "harm", "harmless"}
     assert {"torch", "transformers", "peft", "lm-eval"} <= set(manifest.versions)
     assert manifest.numerics.device == "cpu" and manifest.numerics.torch == manifest.versions["torch"]
+
+
+def contents(folder: Path, *parts: str) -> dict[str, bytes]:
+    files = [file for part in parts for file in (folder / part).rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+MADE = ("stage1/weights", "stage1/state", "stage1/responses", "stage2/weights", "stage2/responses", "method")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "stage"), [("seqft", 2), ("ties", 2), ("ties", 1), ("moelora:experts=2", 2)])
+def test_a_run_redone_from_a_stage_on_ends_the_same(method: str, stage: int, suite: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "runs" / "run", ["training.keep_weights=true"]
+    first = run(str(suite), method, settings=settings, out=out)
+    made, cost = contents(out, *MADE), (out / "stage1" / "cost.json").read_bytes()
+
+    again = run(str(suite), method, settings=settings, out=out, from_stage=stage)
+
+    assert contents(out, *MADE) == made and len(again.finished_stages()) == 3
+    aside = out.with_name("run.aside-1")
+    old = {name: content for name, content in made.items() if name[: len("stage0")] in ("stage2", f"stage{stage}")}
+    assert old and old.items() <= contents(aside, "stage1", "stage2").items()
+    assert ((out / "stage1" / "cost.json").read_bytes() == cost) == (stage == 2)
+    assert (aside / "stage1").exists() == (stage == 1) and (aside / "manifest.json").exists()
+    assert [found.path for found in find_runs([tmp_path / "runs"])] == [first.path]
+
+
+@pytest.mark.slow
+def test_a_stage_whose_start_was_not_kept_is_not_redone(seqft: RunFolder, suite: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(seqft.path, tmp_path / "run"))
+    before = contents(out, ".")
+
+    with pytest.raises(UserError, match=r"stage1/weights is gone, .* and --from-stage 2 starts from it: .*keep_w"):
+        run(str(suite), "seqft", out=out, from_stage=2)
+    with pytest.raises(UserError, match="--from-stage 2 keeps the stages before it and cannot stand beside --again"):
+        run(str(suite), "seqft", out=out, from_stage=2, resume=False)
+    with pytest.raises(UserError, match="lora.rank is 2 there and 3 here"):
+        run(str(suite), "seqft", settings=["lora.rank=3"], out=out, from_stage=1)
+    assert contents(out, ".") == before and [path.name for path in tmp_path.iterdir()] == ["run"]

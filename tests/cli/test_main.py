@@ -1,0 +1,39 @@
+"""The command line as a whole: its version, and how it ends when it is stopped."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from hpa_bench import cli
+
+
+def test_the_version_is_said_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "-m", "hpa_bench", "--version"], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == (f"hpa-bench {version('hpa-bench')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--seed", "1"], "Stopped. The same command goes on from here."),
+        (["--from-stage", "2"], "Stopped. The same command without --from-stage goes on from here."),
+        (["--from-stage=2"], "Stopped. The same command without --from-stage goes on from here."),
+        (["--no-resume"], "Stopped. The same command without --no-resume goes on from here."),
+    ],
+)
+def test_who_stops_a_command_hears_how_it_goes_on(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", stopped)
+    monkeypatch.setattr(sys, "argv", ["hpa-bench", "run", *arguments])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 130 and capsys.readouterr().err == f"{sentence}\n"
