@@ -32,7 +32,35 @@ def test_at_a_high_temperature_it_is_half_the_mean_squared_distance_of_centred_l
     a, b = (torch.randn(5, 8, generator=draw).double() for _ in range(2))
     centred = (a - a.mean(1, keepdim=True)) - (b - b.mean(1, keepdim=True))
 
-    assert float(distillation(a, b, 300.0)) == pytest.approx(float(centred.square().sum() / 16), rel=0.02)
+    expected = float(centred.square().sum() / 16)
+
+    assert 300.0**2 * float(distillation(a, b, 300.0)) == pytest.approx(expected, rel=0.02)
+
+
+def probability_at_the_optimum(strength: float, sure: float) -> float:
+    """Return the student's probability of the right one of two tokens where cross entropy + penalty is least.
+
+    The teacher gives the wrong token the probability `sure`.
+    """
+    teacher = torch.tensor([[1 - sure, sure]]).log()
+    right = torch.linspace(0.001, 0.999, 999)
+    losses = [
+        -math.log(p) + strength * float(distillation(torch.tensor([[p, 1 - p]]).log(), teacher, 2.0))
+        for p in right.tolist()
+    ]
+    return float(right[losses.index(min(losses))])
+
+
+def test_a_teacher_sure_of_the_wrong_token_can_be_unlearned() -> None:
+    config = LwFConfig()
+    assert config.temperature == 2.0
+
+    assert probability_at_the_optimum(config.strength, sure=0.95) == pytest.approx(0.77, abs=0.005)
+    assert probability_at_the_optimum(config.strength, sure=1 - 1e-6) > 0.5
+
+
+def test_with_hintons_factor_it_cannot() -> None:
+    assert probability_at_the_optimum(4.0, sure=0.95) == pytest.approx(0.44, abs=0.005)
 
 
 def loss_of(method: LwF, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> float:
@@ -55,7 +83,7 @@ def test_only_answer_tokens_count_against_the_model_without_its_adapter(tmp_path
         for place, label in enumerate(labels):
             if label != -100:
                 p, q = (logits[row, place - 1].div(3.0).softmax(-1) for logits in (t, z))
-                expected += 9.0 * float((p * (p.log() - q.log())).sum())
+                expected += float((p * (p.log() - q.log())).sum())
 
     assert loss_of(method, model, batch) == pytest.approx(0.5 * expected, rel=1e-3)
     assert expected > 0
