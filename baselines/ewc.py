@@ -5,6 +5,9 @@ the task. F is the empirical Fisher information: the mean over samples of the sq
 log-likelihood of its answer. (The paper has the factor 1/2; mammoth and avalanche leave it out.) Merged adapters start
 anew, so a penalty on A and B themselves, as in other code, would anchor them to a past they no longer share; the
 penalty is on the merged update.
+
+F's scale is that of the squared loss of whole answers and falls with the number of weights, so that papers' strengths
+span many orders of magnitude. Here each task's F is divided by its mean over all entries, unless told otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ from hpa_bench import (
     load_into,
     lora_factors,
 )
-from hpa_bench.baselines.shared.fisher import fisher_information
+from hpa_bench.baselines.shared.fisher import fisher_information, mean_entry
 
 BATCH = {"cpu": 16, "cuda": 4}
 """Samples of one backward pass, by kind of device; gradients are still taken sample by sample. On a GPU, the inputs of
@@ -36,8 +39,11 @@ a 7B model's layers and a dense F are there beside its weights."""
 class EWCConfig(MethodConfig):
     """Hyper-parameters of EWC."""
 
-    strength: float = Field(1e4, ge=0)
-    """lambda. Papers search 1e2 to 1e6; it depends on the scale of the loss and of F."""
+    strength: float = Field(0.1, ge=0)
+    """lambda, of the scale of `l2`'s, and its default. Papers search 1e2 to 1e6, for an F that is not normalised."""
+    normalise: bool = True
+    """Divide each task's F by its mean over all entries of all layers: whatever the model and the loss, its entries
+    then add up to those of L2, and differ from them in where they are large. False: F as in the papers."""
     gamma: float = Field(1.0, ge=0, le=1)
     """How much of the earlier tasks' F stays when a task's is added (mammoth's example: 1; 0.9 is common)."""
     fisher: Literal["dense", "factored"] = "dense"
@@ -108,15 +114,18 @@ class EWC(Method):
         return ()
 
     def _accumulate(self, batches: Sequence[Batch], weights: Weights, ctx: StageContext) -> None:
-        """Make F `gamma F + F_t`, F_t being that of the batches at the weights."""
+        """Make F `gamma F + F_t`, F_t being that of the batches at the weights, divided by its mean."""
         load_into(ctx.model, weights)
         found = fisher_information(ctx.model.eval(), ctx.linear_layers, batches, self.config.fisher == "dense")
+        mean = mean_entry(found) if self.config.normalise else 1.0
         for key, value in found.items():
+            if mean > 0 and not key.endswith("/in"):
+                value.div_(mean)
             old = self.fisher.get(key)
             self.fisher[key] = (value if old is None else self.config.gamma * old.to(value) + value).cpu()
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """Return F, float32."""
+        """Return F, float32, as the penalty has it."""
         return self.fisher
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 No gradient of a weight is taken: what enters a layer and the gradient of what leaves it are enough.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,3 +74,20 @@ def fisher_information(
             parameter.requires_grad_(flag)
     # In place: of a 7B model, one F is 26 GB.
     return {key: value.div_(count if dense or key.endswith("/out") else tokens) for key, value in sums.items()}
+
+
+def mean_entry(fisher: Mapping[str, Tensor]) -> float:
+    """Return the mean over all entries of all layers' F, summed in float64.
+
+    Args:
+        fisher: what `fisher_information` returned; of factors, the entries are those of their outer products.
+    """
+    total, count = 0.0, 0
+    for key, value in fisher.items():
+        if key.endswith("/in"):
+            continue
+        layer, factored, _ = key.rpartition("/out")
+        inward = fisher[f"{layer}/in"] if factored else value.new_ones(1)
+        total += float(value.sum(dtype=torch.float64)) * float(inward.sum(dtype=torch.float64))
+        count += value.numel() * inward.numel()
+    return total / count

@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hpa_bench.baselines.ewc import EWC, EWCConfig
-from hpa_bench.baselines.shared.fisher import fisher_information
+from hpa_bench.baselines.l2 import L2
+from hpa_bench.baselines.shared.fisher import fisher_information, mean_entry
 from hpa_bench.models.adapters import lora_factors
 from tests.runner.test_training import samples, trained
 from tests.support.adapted import adapted_model
@@ -129,6 +130,77 @@ def test_gamma_one_adds_and_gamma_zero_forgets(tmp_path: Path) -> None:
     first, both, last = state(1.0, 1), state(1.0, 2), state(0.0, 2)
     for key in first:
         torch.testing.assert_close(both[key], first[key] + last[key], rtol=1e-5, atol=1e-9)
+
+
+def entries(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return F of every layer as the penalty weighs it, `[o, i]` float64."""
+    outward = [key for key in state if not key.endswith("/in")]
+    return {
+        key.removesuffix("/out"): torch.outer(state[key].double(), state[key.removesuffix("out") + "in"].double())
+        if key.endswith("/out")
+        else state[key].double()
+        for key in outward
+    }
+
+
+def fisher_after_a_stage(folder: Path, scale: float = 1.0, **config: object) -> dict[str, torch.Tensor]:
+    """Return F after one stage, the loss of the answers being multiplied by `scale`."""
+    before, after, ctx = random_stage(folder)
+    method = EWC(EWCConfig(fisher_samples=4, **config))  # type: ignore[arg-type]
+    head = ctx.model.get_output_embeddings()
+
+    def scaled(_: torch.nn.Module, args: object, logits: torch.Tensor) -> None:
+        logits.register_hook(lambda g: scale * g)
+
+    handle = head.register_forward_hook(scaled)
+    assert not list(method.adapt(before, after, ctx))
+    handle.remove()
+    return entries(dict(method.state_dict()))
+
+
+@pytest.mark.parametrize("fisher", ["dense", "factored"])
+def test_a_tasks_fisher_has_the_mean_one_whatever_the_scale_of_the_loss(fisher: str, tmp_path: Path) -> None:
+    papers = fisher_after_a_stage(tmp_path, fisher=fisher, normalise=False)
+    mean = float(torch.cat([f.flatten() for f in papers.values()]).mean())
+    ours = fisher_after_a_stage(tmp_path, fisher=fisher)
+    larger = fisher_after_a_stage(tmp_path, scale=30.0, fisher=fisher)
+
+    assert not 0.1 < mean < 10
+    for name, f in papers.items():
+        torch.testing.assert_close(ours[name], f / mean, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(larger[name], ours[name], rtol=1e-4, atol=1e-9)
+
+
+def test_the_papers_fisher_can_be_had(tmp_path: Path) -> None:
+    _, after, ctx = random_stage(tmp_path)
+    found = fisher_after_a_stage(tmp_path, normalise=False)
+    ctx.model.load_state_dict(after)
+    rows = torch.randperm(8, generator=ctx.generator("ewc"))[:4].tolist()
+    batch = ctx.collate([ctx.samples("a")[row] for row in rows])
+    expected = fisher_information(ctx.model.eval(), ctx.linear_layers, [batch], dense=True)
+
+    for name, f in expected.items():
+        torch.testing.assert_close(found[name], f.double(), rtol=1e-4, atol=1e-10)
+
+
+def test_a_fisher_of_zeros_stays_zero(tmp_path: Path) -> None:
+    found = fisher_after_a_stage(tmp_path, scale=0.0)
+
+    assert not any(f.any() for f in found.values())
+
+
+@pytest.mark.parametrize("fisher", ["dense", "factored"])
+def test_with_every_importance_alike_it_is_l2(fisher: str, tmp_path: Path) -> None:
+    model, _ = adapted_model(tmp_path)
+    method = EWC(EWCConfig(fisher=fisher))
+    for f in lora_factors(model):
+        out, inward = torch.ones(len(f.b)), torch.ones(f.a.shape[1])
+        method.fisher |= (
+            {f.name: torch.outer(out, inward)} if fisher == "dense" else {f"{f.name}/out": out, f"{f.name}/in": inward}
+        )
+
+    assert mean_entry(method.fisher) == pytest.approx(1)
+    torch.testing.assert_close(method.penalty(model, {}, None), L2().penalty(model, {}, None), rtol=1e-5, atol=0)
 
 
 def test_an_anchor_on_safety_starts_with_the_aligned_models_refusals(tmp_path: Path) -> None:
