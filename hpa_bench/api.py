@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpa_bench.errors import UserError
+from hpa_bench.machine.disk import refusals_told
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST, RunFolder, discard
@@ -90,8 +91,9 @@ def run_spec(
         UserError: one sentence on what is wrong, where, and what to do.
     """
     folder = spec.default_folder(RUNS) if out is None else Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is a file: expected a folder.")
+    with refusals_told(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--out {folder} is a file: expected a folder.")
     if from_stage is not None and (again or not resume):
         raise UserError(
             f"--from-stage {from_stage} keeps the stages before it and cannot stand beside --again or --no-resume:"

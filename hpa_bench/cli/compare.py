@@ -15,6 +15,7 @@ from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import make_launcher
+from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.method import methods as registry
 from hpa_bench.plugins import load_plugins
@@ -86,6 +87,10 @@ def compare(
     wanted = _planned(common, names, _seeds(seeds), order or [None], harmful_ratio or [0.0], runs)
 
     console = make_console()
+    suite_name = next(iter(wanted.values())).suite.name
+    place = out or runs / suite_name / "report"
+    for folder in (runs, place):
+        make_writable(folder)
     todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
     failed: dict[Path, str] = {}
@@ -95,8 +100,7 @@ def compare(
             failed[folder] = reason
 
     results = read_runs(RunFolder(folder) for folder in wanted)
-    suite_name = next(iter(wanted.values())).suite.name
-    page = write_report(results, out or runs / suite_name / "report", show_unsafe=show_unsafe)
+    page = write_report(results, place, show_unsafe=show_unsafe)
     console.print(terminal_table(results))
     for name, reason in {**broken, **{str(folder): reason for folder, reason in failed.items()}}.items():
         console.print(f"missing: {name}: {reason}", style="red", highlight=False, markup=False)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hpa_bench.errors import UserError
+from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
 
 METHOD = Template('''"""`W0 + share (W1 - W0)`: $class_name. Say here what it does and where it comes from."""
 
@@ -89,12 +90,13 @@ def new_method(
     class_name = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
     _check_name(name, class_name)
     files = {out / f"{name}.py": METHOD, out / f"test_{name}.py": TEST}
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: expected a folder.")
+    with refusals_told(out, GIVE_AGAIN):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file: expected a folder.")
     for path in files:
         if path.exists():
             raise UserError(f"{path} exists already: choose another name, or another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    make_writable(out)
     for path, template in files.items():
         path.write_text(template.substitute(name=name, class_name=class_name), encoding="utf-8")
     plugin, test = files

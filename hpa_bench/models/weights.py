@@ -89,9 +89,14 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self.places)
 
     @property
+    def file_sizes(self) -> list[int]:
+        """The size of each of its safetensors files in bytes."""
+        return [(self.folder / file).stat().st_size for file in sorted({file for file, _ in self.places.values()})]
+
+    @property
     def file_bytes(self) -> int:
-        """The size of its safetensors files."""
-        return sum((self.folder / file).stat().st_size for file in {file for file, _ in self.places.values()})
+        """The size of its safetensors files, all together."""
+        return sum(self.file_sizes)
 
 
 def _stored_files(folder: Path) -> dict[str, str]:

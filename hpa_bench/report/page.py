@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
+from hpa_bench.machine.disk import GIVE_AGAIN, refusals_told
 from hpa_bench.metrics import METRICS
 from hpa_bench.names import short_names
 from hpa_bench.redact import clean
@@ -44,10 +45,16 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         The path of report.html.
 
     Raises:
-        UserError: no runs, two runs of one method and seed, or runs tested on different samples.
+        UserError: no runs, two runs of one method and seed, or runs tested on different samples; or the folder cannot
+            be written.
     """
     if not runs:
         raise UserError("No runs to report.")
+    with refusals_told(out, GIVE_AGAIN):
+        return _write(runs, out, title, show_unsafe)
+
+
+def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool) -> Path:
     found = conditions(runs)
     # The first condition's files have plain names, so that links to them hold when others are added.
     prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]

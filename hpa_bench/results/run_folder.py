@@ -19,19 +19,20 @@ Files and folders are written under a temporary name and renamed, so what has it
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_jsonl, read_object, read_text, remove, write_json, write_jsonl
+from hpa_bench.machine.disk import refusal, refusals_told
 from hpa_bench.redact import clean
 from hpa_bench.results.manifest import MANIFEST, Manifest, Record
 
@@ -48,8 +49,6 @@ _WRITTEN = re.compile(
 )
 """What a run's folder may hold."""
 CAN_SAY = "can_say"
-_NOTHING = 2**16
-"""Free bytes that are as good as none."""
 
 
 class Judged:
@@ -212,13 +211,10 @@ class RunFolder:
         """Hold the run for this process; the lock ends with the process, however that ends.
 
         Raises:
-            UserError: another live run holds it.
+            UserError: another live run holds it, or its folder cannot be made or written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        with refusals_told(self.path), self._lock_file() as file:
+            if not _taken(file, fcntl.LOCK_EX):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise UserError(
@@ -229,19 +225,32 @@ class RunFolder:
             file.flush()
             yield
 
+    def _lock_file(self) -> IO[str]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        return (self.path / ".lock").open("a+")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process holds the run at this moment."""
+        try:
+            with (self.path / ".lock").open() as file:
+                return not _taken(file, fcntl.LOCK_SH)
+        except OSError:  # No process has ever held it, or it is another user's.
+            return False
+
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
         """Keep the reason of a failure in the FAILED file, which a report shows in place of what is missing.
 
         Raises:
-            UserError: the disk is full, in place of whatever could not be written.
+            UserError: the disk is full or not to be written, in place of whatever could not be written.
         """
         (self.path / FAILED).unlink(missing_ok=True)
         self._recording = True
         try:
             yield
         except Exception as error:
-            full = _disk_full(self.path, error)
+            full = refusal(self.path, error)
             if full:
                 self._remove_partial()
             reason = full or (str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
@@ -308,6 +317,18 @@ class RunFolder:
         self._remove_partial()
 
 
+def _taken(file: IO[str], how: int, attempts: int = 3) -> bool:
+    """Return whether a lock could be had; whoever only looks whether a run is live holds it for a moment."""
+    for left in reversed(range(attempts)):
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if left and how == fcntl.LOCK_EX:
+                time.sleep(0.05)
+    return False
+
+
 def set_aside(run: RunFolder) -> Path:
     """Move a run's folder aside, where no command looks for runs, and return where it is now.
 
@@ -363,15 +384,6 @@ def discard(run: RunFolder) -> None:
                     " another --out."
                 )
         shutil.rmtree(run.path)
-
-
-def _disk_full(path: Path, error: Exception) -> str:
-    """Return what to say where an error comes of a full disk; else ""."""
-    told = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
-    # Torch's writer of checkpoints does not tell why it failed.
-    if not told and shutil.disk_usage(path).free >= _NOTHING:
-        return ""
-    return f"The disk of {path} is full: free some space; the same command goes on from the last finished step."
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:

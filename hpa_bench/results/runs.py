@@ -32,6 +32,7 @@ class Run:
         self.tasks = self.manifest.tasks
         self.curriculum = self.manifest.stages
         self.seed = self.manifest.seed
+        self._live = folder.is_live  # Before the stages are looked for: it may end meanwhile.
         self.stages = folder.finished_stages()
         check_results(folder, self.stages)
         self.judges = judges_of(self.stages, self.manifest)
@@ -47,6 +48,9 @@ class Run:
         """Why the run is not complete; empty where it is."""
         if len(self.stages) > self.last:
             return ""
+        if self._live:
+            done = len(self.stages) - 1
+            return f"in progress, {f'stage {done} of {self.last}' if self.stages else 'no stage'} finished"
         failed = self.folder.path / FAILED
         why = ": " + " ".join(failed.read_text(encoding="utf-8", errors="replace").split()) if failed.exists() else ""
         done = len(self.stages) - 1

@@ -17,7 +17,7 @@ from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import unknown
 from hpa_bench.files import atomic
 from hpa_bench.machine.device import choose_device
-from hpa_bench.machine.disk import check_space, peak_bytes
+from hpa_bench.machine.disk import check_space, largest_file, peak_bytes
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.method import Method
@@ -133,7 +133,9 @@ def _train(
     if is_main():
         work.claim(manifest)
         trained = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
-        check_space(work.path, peak_bytes(base.start.file_bytes, trained, stages=1), [stage.trainer, stage.adapter])
+        needed = peak_bytes(base.start.file_bytes, trained, stages=1)
+        largest = largest_file(base.start.file_sizes, trained, stages=1)
+        check_space(work.path, needed, [stage.trainer, stage.adapter], largest)
     if from_main(stage.adapter.exists()):
         return
     started = time.perf_counter()

@@ -17,7 +17,7 @@ from hpa_bench.engines.choice import choose
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, make_judge
-from hpa_bench.machine.disk import check_space, peak_bytes
+from hpa_bench.machine.disk import check_space, largest_file, peak_bytes
 from hpa_bench.machine.numerics import doubts
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method, Need
@@ -238,12 +238,14 @@ def _check_calibration(base: Base, data: RunData, needs: frozenset[Need], device
 def _check_space(spec: RunSpec, run: RunFolder, base: Base, stages: Sequence[Sequence[str]], mergeable: bool) -> None:
     """Check that the disk has room for what this run will write, less what an earlier attempt left."""
     shapes = [base.model.get_submodule(name).weight.shape for name in base.decoder.linear_layers]
+    trainable = sum(spec.suite.lora.rank * sum(shape) for shape in shapes)
     needed = peak_bytes(
         checkpoint=base.start.file_bytes,
-        trainable=sum(spec.suite.lora.rank * sum(shape) for shape in shapes),
+        trainable=trainable,
         stages=len(stages),
         mergeable=mergeable,
         keep_weights=spec.suite.training.keep_weights,
     )
     folders = [run.stage(index) for index in range(1, len(stages) + 1)]
-    check_space(run.path, needed, [path for s in folders for path in (s.weights, s.adapter, s.trainer)])
+    largest = largest_file(base.start.file_sizes, trainable, len(stages), mergeable)
+    check_space(run.path, needed, [path for s in folders for path in (s.weights, s.adapter, s.trainer)], largest)

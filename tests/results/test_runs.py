@@ -11,7 +11,7 @@ from hpa_bench.metrics import continual_metrics
 from hpa_bench.results.absence import absence
 from hpa_bench.results.measures import Key, Series
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.results.runs import Run, load_runs, stage_scores
+from hpa_bench.results.runs import Run, load_runs, read_runs, stage_scores
 from hpa_bench.results.statistics import wilson
 from tests.support.run_folders import BENIGN, SAFETY, TASKS, write_run
 
@@ -168,6 +168,22 @@ def test_unfinished_run_says_why_and_has_no_final_numbers(tmp_path):
     assert set(frame.missing) == {"stopped after stage 2 of 3: The loss is NaN at step 12 of toy_caption."}
     assert frame.stage.max() == 2
     assert frame[frame.metric.isin(["ap", "bwt"])].empty
+
+
+def test_a_live_run_is_in_progress(tmp_path):
+    run, begun = write_run(tmp_path, finished=2), write_run(tmp_path, seed=1, finished=-1)
+    (run.path / "FAILED").write_text("of an earlier attempt")
+
+    with run.locked(), begun.locked():
+        live = read_runs([run, begun])
+    assert [each.missing for each in live] == [
+        "in progress, stage 2 of 3 finished",
+        "in progress, no stage finished",
+    ]
+    assert [each.missing for each in read_runs([run, begun])] == [
+        "stopped after stage 2 of 3: of an earlier attempt",
+        "no stage finished",
+    ]
 
 
 def test_run_without_a_finished_stage_has_no_rows(tmp_path):
