@@ -213,7 +213,7 @@ class RunFolder:
         Raises:
             UserError: another live run holds it, or its folder cannot be made or written.
         """
-        with refusals_told(self.path), self._lock_file() as file:
+        with refusals_told(self.path), _lock_file(self.path) as file:
             if not _taken(file, fcntl.LOCK_EX):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
@@ -224,10 +224,6 @@ class RunFolder:
             file.write(str(os.getpid()))
             file.flush()
             yield
-
-    def _lock_file(self) -> IO[str]:
-        self.path.mkdir(parents=True, exist_ok=True)
-        return (self.path / ".lock").open("a+")
 
     @property
     def is_live(self) -> bool:
@@ -315,6 +311,11 @@ class RunFolder:
                 f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
             )
         self._remove_partial()
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / ".lock").open("a+")
 
 
 def _taken(file: IO[str], how: int, attempts: int = 3) -> bool:
