@@ -248,7 +248,7 @@ class RunFolder:
         except Exception as error:
             full = refusal(self.path, error)
             if full:
-                self._remove_partial()
+                _remove_partial(self.path)
             reason = full or (str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             self.note_failure(reason)
             if full:
@@ -264,13 +264,7 @@ class RunFolder:
                 with atomic(self.path / FAILED) as partial:
                     partial.write_text(clean(reason), encoding="utf-8")
             except OSError:
-                self._remove_partial()
-
-    def _remove_partial(self) -> None:
-        """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
-        for partial in self.path.rglob(f"*{PARTIAL}"):
-            if partial.name != f"trainer{PARTIAL}":
-                remove(partial)
+                _remove_partial(self.path)
 
     def record_failure(self, planned: Manifest, reason: str) -> None:
         """Leave the reason in the folder of a run that ended before it could, so that a report shows it.
@@ -310,7 +304,14 @@ class RunFolder:
             raise UserError(
                 f"{self.path} was made with another configuration: {difference}. Use the same, or another --out."
             )
-        self._remove_partial()
+        _remove_partial(self.path)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
+    for partial in folder.rglob(f"*{PARTIAL}"):
+        if partial.name != f"trainer{PARTIAL}":
+            remove(partial)
 
 
 def _lock_file(folder: Path) -> IO[str]:
