@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,10 @@ from transformers.utils import is_torchvision_available, logging
 from hpa_bench.errors import UserError
 from hpa_bench.machine.device import explained_shortage
 from hpa_bench.models.config import BESIDE_WEIGHTS, local_folder, read_chat_template
+from hpa_bench.models.folder import INDEX, REMEDY, SINGLE, check_files
 
+EXPECTED = ("config.json", "tokenizer.json")
+"""What nearly every checkpoint has; of one that cannot be loaded it is said which is not there."""
 NO_CODE: Any = {"trust_remote_code": False}
 """For transformers: run no Python file of a model's folder, and do not ask whether to."""
 
@@ -117,27 +120,48 @@ def load_model(
             or the model does not fit the GPU.
     """
     folder = checkpoint_folder(str(path))
+    check_files(folder)
     with _quiet():
         try:
             sees = type(AutoConfig.from_pretrained(folder, **NO_CODE)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(folder, chat_template)
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            # A tensor of another shape is told below, by its name.
             options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, **NO_CODE}
-            model, found = kind.from_pretrained(folder, **options)
-        except (OSError, ValueError, ImportError) as error:
-            reason = " ".join(str(error).split())
+            model, found = kind.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+        except UserError:
+            raise
+        # Transformers raises whatever it stumbles over, and its tokenizers bare Exceptions.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            weights = () if any((folder / name).exists() for name in (SINGLE, INDEX)) else (SINGLE, INDEX)
+            absent = [name for name in (*EXPECTED, *weights) if not (folder / name).exists()]
+            absent_ones = f"; it has no {' and no '.join(absent)}" if absent else ""
             raise UserError(
                 f"{str(path)!r} is no checkpoint of an image-text-to-text model, nor of a causal language model:"
-                f" expected config.json, safetensors and a processor that transformers can load ({reason})."
+                f" expected config.json, safetensors and a processor (processor_config.json or"
+                f" preprocessor_config.json, tokenizer.json) that transformers can load ({reason}){absent_ones}."
             ) from error
+    _check_whole(str(path), model, found)
+    with explained_shortage(f"loading {folder}"):
+        return model.to(device).eval(), processor  # type: ignore[arg-type]
+
+
+def _check_whole(path: str, model: Any, found: Mapping[str, Any]) -> None:
+    """Refuse weights that are not all there, or not of the model's shapes: transformers fills them at random."""
     if found["missing_keys"]:  # What is tied to another parameter is none of them.
         lacking = sorted(found["missing_keys"])
         raise UserError(
-            f"The checkpoint {str(path)!r} lacks {len(lacking)} of the tensors of {type(model).__name__}, such as"
-            f" {lacking[0]!r}: they would be filled at random; save or fetch it again, whole."
+            f"The checkpoint {path!r} lacks {len(lacking)} of the tensors of {type(model).__name__}, such as"
+            f" {lacking[0]!r}, in its safetensors"
+            f" ({SINGLE}), as its config.json describes it: they would be filled at random; {REMEDY}."
         )
-    with explained_shortage(f"loading {folder}"):
-        return model.to(device).eval(), processor  # type: ignore[arg-type]
+    if found["mismatched_keys"]:
+        name, stored, expected = min(found["mismatched_keys"])
+        raise UserError(
+            f"The checkpoint {path!r} has {name!r} of shape {list(stored)} in its safetensors ({SINGLE}), and"
+            f" by its config.json {list(expected)}: {REMEDY}."
+        )
 
 
 @contextmanager

@@ -76,7 +76,8 @@ def render_conversation(processor: Any, exchanges: Sequence[tuple[str, str]]) ->
         Two pieces an exchange; the first is `render_prompt` of its question, an answer holds its end of turn.
 
     Raises:
-        UserError: the chat template writes a question differently once it is answered, or once another follows.
+        UserError: the chat template writes a question differently once it is answered, or once another follows, or
+            nothing ends an answer.
     """
     turns: list[dict[str, str]] = []
     pieces: list[str] = []
@@ -96,6 +97,11 @@ def render_conversation(processor: Any, exchanges: Sequence[tuple[str, str]]) ->
         answered = conversation[len(opening) :].rstrip()
         # A template that writes nothing after an answer leaves the end of the turn to the tokenizer.
         end = tokenizer_of(processor).eos_token if answered.endswith(answer.strip()) else ""
+        if end is None:
+            raise UserError(
+                "The model has nothing that ends an answer: its chat template writes nothing after one, and its"
+                " tokenizer_config.json names no eos_token; add one of the two."
+            )
         pieces += [opening[len(written) :], answered + end]
         written = conversation.rstrip()
     return pieces

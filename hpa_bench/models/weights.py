@@ -19,12 +19,10 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from hpa_bench.errors import UserError
 from hpa_bench.models.config import BESIDE_WEIGHTS
+from hpa_bench.models.folder import stored_files
 
 Weights = Mapping[str, Tensor]
 """Tensors by parameter name (`<module>.weight`)."""
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -47,7 +45,7 @@ class Checkpoint(Mapping[str, Tensor]):
             UserError: the folder holds no safetensors checkpoint, or one of another model.
         """
         self.folder = folder
-        stored = _stored_files(folder)
+        stored = stored_files(folder)
         known = set(model.state_dict())
         # Transformers writes published names, but reads the modules' own names just as well.
         published = {} if known >= stored.keys() else _published_names(model)
@@ -97,16 +95,6 @@ class Checkpoint(Mapping[str, Tensor]):
     def file_bytes(self) -> int:
         """The size of its safetensors files, all together."""
         return sum(self.file_sizes)
-
-
-def _stored_files(folder: Path) -> dict[str, str]:
-    """Return the file of each tensor of a checkpoint folder, by the name in the file."""
-    if (folder / INDEX).exists():
-        return json.loads((folder / INDEX).read_text())["weight_map"]
-    if (folder / SINGLE).exists():
-        with safe_open(folder / SINGLE, framework="pt") as file:
-            return dict.fromkeys(file.keys(), SINGLE)
-    raise UserError(f"No checkpoint in {folder}: expected {SINGLE} or {INDEX}.")
 
 
 def _published_names(model: nn.Module) -> dict[str, str]:

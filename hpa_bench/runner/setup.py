@@ -32,6 +32,7 @@ from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
 from hpa_bench.runner.kept import redo
 from hpa_bench.runner.manifest import make_manifest
+from hpa_bench.runner.trial import check_answers
 from hpa_bench.spec import RunSpec, engine_config
 from hpa_bench.suite import DecoderConfig
 
@@ -138,6 +139,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str, from_stage: int | None =
     base = load_base(suite.model_path(), device, precision, suite.chat_template_path(), suite.decoder)
     # A template that cannot be trained on is refused before any time is spent.
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
+    check_answers(base.model, base.processor, base.start.folder)
     _check_calibration(base, data, spec.needs, device)
     if is_main():
         run.claim(make_manifest(spec, data, base.start.folder, device))

@@ -1,5 +1,6 @@
 """What the generated faults share: a place where each case is noted, which fails the test that has a bad one."""
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,14 @@ from tests.support.fault_counts import PROPERTY
 from tests.support.faults import FAILURES, Found
 
 Note = Callable[[str, str, str, Found], None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage() -> Iterator[None]:
+    """Trainer collects garbage after every training; without this it walks through every module that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -21,13 +21,10 @@ import pytest
 from hpa_bench import load_runs, run
 from hpa_bench.runner.events import Event, Observer, TrainStep
 from tests.faults.conftest import Note
-from tests.support.faults import FILE_FAULTS, Found, command, outcome, spoil
+from tests.support.faults import FILE_FAULTS, Found, command, contents, outcome, spoil
 from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.faults
-
-VOLATILE = (".lock", "events.jsonl", "manifest.json", "cost.json", "DONE", "SEAL.json", "WHOLE")
-"""Files that hold times, or digests of files."""
 
 each_fault = pytest.mark.parametrize("fault", FILE_FAULTS)
 
@@ -115,11 +112,6 @@ def files(folder: Path) -> list[str]:
             name = str(path.relative_to(folder))
             found.setdefault(kind(name), []).append(name)
     return sorted({name for names in found.values() for name in (names[0], names[-1])})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in sorted(found.items()) if path.name not in VOLATILE}
 
 
 def spoilt(names: Iterable[str], fault: str, source: Path, foreign: Path, folder: Path) -> Iterator[str]:

@@ -154,6 +154,16 @@ def spoil(file: Path, fault: str, foreign: bytes = b"") -> None:
 FILE_FAULTS = ("absent", "empty", "cut", "one bit flipped", "another's")
 
 
+VOLATILE = (".lock", "events.jsonl", "manifest.json", "cost.json", "DONE", "SEAL.json", "WHOLE")
+"""Files of a run that hold times, or digests of such files."""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what equal runs have alike: every file of a run but those of `VOLATILE`, by path in its folder."""
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in sorted(found.items()) if path.name not in VOLATILE}
+
+
 def _told(text: str, names: Sequence[str]) -> Found:
     if "\n" in text.strip() or "Traceback" in text:
         return Found(Outcome.TRACEBACK, f"is more than a sentence: {text}")
