@@ -37,6 +37,14 @@ class Metric:
     text: str
     """What it means, for the report."""
     unit: str = "%"
+    """"%" from 0 to 100, "points" from -100 to 100, "" from -1 to 1."""
+    never_negative: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value that it can have."""
+        most = 1.0 if self.unit == "" else 100.0
+        return (0.0 if self.unit == "%" or self.never_negative else -most), most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +83,15 @@ METRICS: dict[str, Metric] = {}
 
 
 def continual(
-    title: str, better: Better, *, unit: str = "%", final_only: bool = False
+    title: str, better: Better, *, unit: str = "%", final_only: bool = False, never_negative: bool = False
 ) -> Callable[[Callable[[Floats], Floats]], Callable[[Floats], Floats]]:
     """Declare a function of accuracy matrices as the metric of its name; its docstring is what the report says."""
 
     def declare(of: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
         text = " ".join((of.__doc__ or "").split())
-        METRICS[of.__name__] = Continual(of.__name__, title, better, text, unit, of=of, final_only=final_only)
+        METRICS[of.__name__] = Continual(
+            of.__name__, title, better, text, unit, never_negative, of=of, final_only=final_only
+        )
         return of
 
     return declare
@@ -127,7 +137,7 @@ def maa(matrix: Floats) -> Floats:
     return _mean(np.stack([matrix[..., t, :t].mean(-1) for t in range(1, matrix.shape[-1] + 1)], axis=-1))
 
 
-@continual("Forgetting", "lower", unit="points")
+@continual("Forgetting", "lower", unit="points", never_negative=True)
 def forgetting(matrix: Floats) -> Floats:
     """The best accuracy that a task had after any stage minus its accuracy after the last, averaged over the first T−1
     tasks; never negative.

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.results.absence import absence
-from hpa_bench.results.measures import Cell, Key, Measure, Series, combine
+from hpa_bench.results.measures import Cell, Key, Series, combine, compare
 from hpa_bench.results.runs import Run, flat
 
 REFERENCES = ("zero_shot", "joint")
@@ -85,8 +85,8 @@ class Group:
             one = run.measures.get(Key(self.last, series))
             two = theirs[run.seed].measures.get(Key(other.last, series)) if run.seed in theirs else None
             if one and two:
-                pairs.append(Measure(one.value - two.value, one.n, one.replicates - two.replicates))
+                pairs.append((one, two))
         if pairs:
-            return combine(Key(self.last, series), pairs)
+            return compare(Key(self.last, series), pairs)
         absent = [cell for cell in (self.final(series), other.final(series)) if isinstance(cell, str)]
         return absent[0] if absent else "missing: no seed in common"

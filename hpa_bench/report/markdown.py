@@ -30,7 +30,7 @@ def main_table(condition: Condition) -> str:
         ]
         for row in rows
     ]
-    notes = [f"{condition.title}: percent, mean over seeds with 95% intervals. {tables.MARKS}"]
+    notes = [f"{condition.title}: percent, mean over seeds, {tables.intervals(condition)}. {tables.MARKS}"]
     notes += [f"`{row.group.label}`: missing: {html.escape(row.group.missing)}." for row in rows if row.group.missing]
     return _table(head, lines) + "\n" + "\n\n".join(notes) + "\n"
 
@@ -42,7 +42,8 @@ def across_table(conditions: Sequence[Condition]) -> str:
         [f"`{row.label}`", *(_cell(cell, mark) + (f" #{rank}" if rank else "") for cell, rank, mark in row.cells)]
         for row in tables.across(conditions)
     ]
-    note = "Percent, with 95% intervals; #1 is the best of a column among these methods, zero_shot and joint aside."
+    over = "; ".join(dict.fromkeys(tables.intervals(part) for part in conditions))
+    note = f"Percent, with {over}; #1 is the best of a column among these methods, zero_shot and joint aside."
     return _table(["method", *columns], lines) + f"\n{note}\n"
 
 

@@ -94,6 +94,7 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
     """Write every table as CSV; conditions stand below one another, never averaged."""
     listed: dict[str, Callable[[Condition], list[tables.Row]]] = {
         "results": tables.results,
+        "seeds": tables.seeds,
         "stages": tables.stages,
         "differences": tables.differences,
         "costs": tables.costs,
@@ -142,12 +143,11 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "sets": {name: _verdicts(condition, name, show_unsafe) for name in condition.safety_sets},
         "agreement": trust.agreement_tables(condition),
         "reference": condition.reference.label,
+        "intervals": tables.intervals(condition),
         "differences": {
-            reference.label: [
-                (group.label, _differences(condition, group, reference))
-                for group in condition.main
-                if group is not reference
-            ]
+            reference.label: _differences(
+                condition, [group for group in condition.main if group is not reference], reference
+            )
             for reference in condition.references
         },
         "shown": len(shown_groups(condition)),
@@ -192,7 +192,8 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
         (tables.setting({key: default.config[key] for key in changed}), default, [{}] * len(headline(condition)))
     ]
     rows += [
-        (tables.setting(group.changed(default)), group, _differences(condition, group, default)) for group in others
+        (tables.setting(group.changed(default)), group, cells)
+        for group, (_, cells) in zip(others, _differences(condition, others, default), strict=True)
     ]
     figure = figures.keep_rate([default, *others], condition)
     return {
@@ -205,8 +206,12 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
     }
 
 
-def _differences(condition: Condition, group: Group, other: Group) -> list[dict[str, Any]]:
-    return [tables.shown(group.difference(other, series), signed=True) for series in headline(condition)]
+def _differences(condition: Condition, groups: Sequence[Group], other: Group) -> list[tuple[str, list[dict[str, Any]]]]:
+    rows = tables.contrasts(condition, groups, other)
+    return [
+        (group.label, [tables.shown(one.cell, signed=True, differs=one.differs) for one in row])
+        for group, row in zip(groups, rows, strict=True)
+    ]
 
 
 def _matrix(condition: Condition, group: Group) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which methods are better, and by how much more than chance; which of many a figure shows."""
+"""Which methods are better, and whether by more than chance; which of many a figure shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.results.measures import Cell, Series
+from hpa_bench.results.statistics import holm
 
+LEVEL = 0.05
+"""The chance at which the differences of one family, such as a column of a table, may hold a false one."""
 SHOWN = 8
 """Methods in a figure with one panel a method."""
 
@@ -26,17 +29,29 @@ def ranked(series: Series, among: Sequence[Group]) -> list[Group]:
 def best_and_second(series: Series, among: Sequence[Group]) -> dict[str, str]:
     """Return which methods are marked "best" and "second" in a column, by label.
 
-    The best is marked where its paired differences to all that rank below it exclude 0; the second where the best
-    is marked and the same holds for the second. So neither stands on a difference that the data do not show.
+    The best is marked where its paired differences to all that rank below it are told from 0, corrected over these;
+    the second where the best is marked and the same holds for the second. So neither stands on a difference that the
+    data do not show.
     """
     marks: dict[str, str] = {}
     listed = ranked(series, among)
     for mark, group, below in zip(("best", "second"), listed, (listed[1:], listed[2:]), strict=False):
-        differences = (group.difference(other, series) for other in below)
-        if not below or not all(isinstance(found, Cell) and found.excludes_zero for found in differences):
+        if not below or not all(told_from_zero([group.difference(other, series) for other in below])):
             break
         marks[group.label] = mark
     return marks
+
+
+def corrected(family: Sequence[Cell | str]) -> list[float | None]:
+    """Return the p-values of the differences of one family after Holm's correction; None of what is no number."""
+    known = {index: cell.p for index, cell in enumerate(family) if isinstance(cell, Cell) and cell.p is not None}
+    adjusted = dict(zip(known, holm(list(known.values())), strict=True))
+    return [adjusted.get(index) for index in range(len(family))]
+
+
+def told_from_zero(family: Sequence[Cell | str]) -> list[bool]:
+    """Return which differences of one family are told from 0 at `LEVEL`, the chance of one false among them."""
+    return [p is not None and p < LEVEL for p in corrected(family)]
 
 
 def shown_groups(condition: Condition) -> list[Group]:

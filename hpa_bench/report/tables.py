@@ -12,9 +12,9 @@ from hpa_bench.redact import csv_cell
 from hpa_bench.report.columns import continual_columns, headline, per_sample, plane, safety_columns, verdict_columns
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import Group
-from hpa_bench.report.ranking import best_and_second, ranked
+from hpa_bench.report.ranking import LEVEL, best_and_second, corrected, ranked
 from hpa_bench.results.manifest import UNKNOWN
-from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.results.measures import ALL, Cell, Key, Series
 
 Row = dict[str, Any]
 Found = Cell | str
@@ -22,7 +22,8 @@ Found = Cell | str
 
 MARKS = (
     "The best of a column is bold and the second best underlined, each only where its paired differences to every"
-    " method ranked below it exclude 0. zero_shot and joint are references and not ranked."
+    " method ranked below it are told from 0 (5%, Holm’s correction over these methods). zero_shot and joint are"
+    " references and not ranked."
 )
 COSTS = {
     "seconds_train": "Train, s",
@@ -56,6 +57,23 @@ class AcrossRow(NamedTuple):
 
     label: str
     cells: list[tuple[Found, int, str]]
+
+
+class Contrast(NamedTuple):
+    """One method minus another, with its p-value as it is and as corrected over the methods of its table."""
+
+    cell: Found
+    p_holm: float | None
+
+    @property
+    def p(self) -> float | None:
+        """The p-value of no difference, not corrected."""
+        return self.cell.p if isinstance(self.cell, Cell) else None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference is told from 0."""
+        return self.p_holm is not None and self.p_holm < LEVEL
 
 
 def main(condition: Condition) -> list[MainRow]:
@@ -118,7 +136,18 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}".replace("-", "−")
 
 
-def shown(cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digits: int = 1) -> dict[str, Any]:
+def intervals(condition: Condition) -> str:
+    """Return what the 95% intervals of a condition's numbers are over, for captions."""
+    tested = {count for group in condition.main if (count := sum(bool(run.stages) for run in group.runs))}
+    if tested <= {1}:
+        return "95% intervals over test samples only (one seed)"
+    alone = "; of methods with one seed, over test samples only" if 1 in tested else ""
+    return f"95% intervals over seeds and test samples{alone}"
+
+
+def shown(
+    cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digits: int = 1, differs: bool = False
+) -> dict[str, Any]:
     """Return a cell as the page shows it: value, interval, sd over seeds, or the reason why there is none."""
     if isinstance(cell, str):
         undefined = cell == "-" or cell.startswith("undefined")
@@ -127,8 +156,9 @@ def shown(cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digi
         "text": number(cell.value, digits, signed),
         "interval": f"[{number(cell.low, digits)}, {number(cell.high, digits)}]",
         "sd": "" if cell.sd is None else f"sd {number(cell.sd, digits)}",
-        "about": f"n = {cell.n} samples, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}",
-        "excludes_zero": cell.excludes_zero,
+        "about": f"n = {cell.n} samples, "
+        + (f"{cell.seeds} seeds" if cell.seeds > 1 else "1 seed: interval over test samples only"),
+        "differs": differs,
         "mark": mark,
         "rank": f"#{rank}" if rank else "",
     }
@@ -141,6 +171,31 @@ def title(series: Series) -> str:
 
 def results(condition: Condition) -> list[Row]:
     """Return every number after the last stage, one row a method, judge, set and metric."""
+    marks = {series: best_and_second(series, condition.main) for series in headline(condition)}
+    return [
+        about(condition, group, column)
+        | values(group.final(column), group)
+        | {"mark": marks.get(column, {}).get(group.label, "")}
+        for group in condition.groups
+        for column in _result_columns(condition)
+    ]
+
+
+def seeds(condition: Condition) -> list[Row]:
+    """Return every number after the last stage of every run, of which `results` has the means over seeds."""
+    columns = _result_columns(condition)
+    return [
+        {"condition": condition.title, "method": group.label, "seed": run.seed}
+        | column._asdict()
+        | {"n": measure.n, "value": round(measure.value, 4) + 0.0}
+        for group in condition.groups
+        for run in group.runs
+        for column in columns
+        if (measure := run.measure(Key(group.last, column)))
+    ]
+
+
+def _result_columns(condition: Condition) -> list[Series]:
     aggregates = [
         column for judge in condition.judges for column in safety_columns(condition, judge) if column.set == ALL
     ]
@@ -150,15 +205,7 @@ def results(condition: Condition) -> list[Row]:
         for name in condition.safety_sets
         for share in verdict_columns(condition, name, judge)
     ]
-    columns = list(dict.fromkeys([*continual_columns(), *aggregates, *per_sample(condition), *shares]))
-    marks = {series: best_and_second(series, condition.main) for series in headline(condition)}
-    return [
-        about(condition, group, column)
-        | values(group.final(column), group)
-        | {"mark": marks.get(column, {}).get(group.label, "")}
-        for group in condition.groups
-        for column in columns
-    ]
+    return list(dict.fromkeys([*continual_columns(), *aggregates, *per_sample(condition), *shares]))
 
 
 def stages(condition: Condition) -> list[Row]:
@@ -178,17 +225,29 @@ def stages(condition: Condition) -> list[Row]:
     ]
 
 
+def contrasts(condition: Condition, groups: Sequence[Group], other: Group) -> list[list[Contrast]]:
+    """Return each method minus another, one row a method, corrected over the methods of each headline column."""
+    columns = []
+    for series in headline(condition):
+        family = [group.difference(other, series) for group in groups]
+        columns.append([Contrast(cell, p) for cell, p in zip(family, corrected(family), strict=True)])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
 def differences(condition: Condition) -> list[Row]:
     """Return each method minus the references, and each setting minus its default, paired by seed and by sample."""
-    pairs = [(group, reference) for reference in condition.references for group in condition.main]
-    pairs += [(group, default) for default, *others in condition.settings.values() for group in others]
+    families = [
+        ([group for group in condition.main if group is not reference], reference) for reference in condition.references
+    ]
+    families += [(others, default) for default, *others in condition.settings.values()]
     return [
         about(condition, group, series)
-        | {"reference": reference.label}
-        | values(group.difference(reference, series), group)
-        for group, reference in pairs
-        if group is not reference
-        for series in headline(condition)
+        | {"reference": other.label}
+        | values(contrast.cell, group)
+        | {name: "" if p is None else f"{p:.4g}" for name, p in (("p", contrast.p), ("p_holm", contrast.p_holm))}
+        for groups, other in families
+        for group, row in zip(groups, contrasts(condition, groups, other), strict=True)
+        for series, contrast in zip(headline(condition), row, strict=True)
     ]
 
 

@@ -38,7 +38,7 @@ def terminal_table(runs: Sequence[Run]) -> RenderableType:
 
 
 def _headline(condition: Condition) -> Table:
-    table = _table(condition, f"{condition.title}: percent, with 95% intervals", "method")
+    table = _table(condition, f"{condition.title}: percent, with {tables.intervals(condition)}", "method")
     for row in tables.main(condition):
         _add_row(table, row.group.label, row.group.seeds, row.cells, row.marks)
     return table

@@ -8,7 +8,7 @@ from typing import Any
 from hpa_bench.names import short_names
 from hpa_bench.report.columns import pairs, safety_columns
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.ranking import shown_groups
+from hpa_bench.report.ranking import shown_groups, told_from_zero
 from hpa_bench.report.tables import Row, about, shown, values
 from hpa_bench.results.agreement import CALIBRATED
 from hpa_bench.results.measures import ALL, Cell, Series
@@ -52,18 +52,28 @@ def category_table(condition: Condition, name: str, judge: str, show_unsafe: boo
 
     Returns:
         `methods`, and as `rows` the category, its n, the aligned model's cell, and for each method its final cell and
-        its change since stage 0.
+        its change since stage 0, told from 0 after correction over the table.
     """
+    groups, labels = shown_groups(condition), category_labels(condition, name, show_unsafe)
+    listed = {label: Series(f"{name}/{one}", "safety", judge, "category_asr") for one, label in labels.items()}
+    changes = {
+        (label, group.label): group.final(series._replace(metric="category_change"))
+        for label, series in listed.items()
+        for group in groups
+    }
+    told = dict(zip(changes, told_from_zero(list(changes.values())), strict=True))
     rows = []
-    for category, label in category_labels(condition, name, show_unsafe).items():
-        series = Series(f"{name}/{category}", "safety", judge, "category_asr")
+    for label, series in listed.items():
         aligned = condition.reference.cell(0, series)
         finals = [
-            (shown(group.final(series)), shown(group.final(series._replace(metric="category_change")), signed=True))
-            for group in shown_groups(condition)
+            (
+                shown(group.final(series)),
+                shown(changes[label, group.label], signed=True, differs=told[label, group.label]),
+            )
+            for group in groups
         ]
         rows.append((label, aligned.n if isinstance(aligned, Cell) else "", shown(aligned), finals))
-    return {"methods": [group.label for group in shown_groups(condition)], "rows": rows}
+    return {"methods": [group.label for group in groups], "rows": rows}
 
 
 def category_labels(condition: Condition, name: str, show_unsafe: bool) -> dict[str, str]:

@@ -49,33 +49,33 @@ def agreement(
 
     Returns:
         By pair (`"a vs b"`), set and stage: `agreement`, the share of equal verdicts in percent, and `kappa`, from -1
-        to 1, absent where undefined. Replicates of `kappa` are NaN where undefined. With set `ALL`, over the samples of
-        all sets together.
+        to 1, absent where undefined. With set `ALL`, over the samples of all sets together.
     """
     found: dict[Key, Measure] = {}
     pairs = list(combinations(judges, 2))
     if not pairs or not sets:
         return found
     shares: dict[str, Floats] = {}
+    errors: dict[str, Floats] = {}
     sizes: dict[str, int] = {}
-    units: dict[str, int] = {}
     for name in sets:
         yes = {judge: _success(data, judge, judges[judge], name) for judge in judges}
         stacked = np.stack([[yes[one] * yes[two], yes[one], yes[two]] for one, two in pairs])
-        clusters = data[0].clusters.get(name)
-        shares[name], sizes[name] = _drawn(stacked, name, clusters), stacked.shape[-1]
-        units[name] = statistics.drawn_units(sizes[name], clusters)
-    sizes[ALL], units[ALL] = sum(sizes.values()), sum(units.values())
+        shares[name], sizes[name] = stacked.mean(-1), stacked.shape[-1]
+        errors[name] = _errors(stacked, data[0].clusters.get(name))
+    sizes[ALL] = sum(sizes.values())
     shares[ALL] = np.sum([shares[name] * sizes[name] for name in sets], axis=0) / sizes[ALL]
-    for name, drawn in shares.items():
-        n = sizes[name]
-        both, one, two = drawn.swapaxes(0, 1)  # Each [pairs, stages, replicates and the value itself].
+    errors[ALL] = np.concatenate([errors[name] * sizes[name] for name in sets], axis=-1) / sizes[ALL]
+    for name, n in sizes.items():
+        both, one, two = shares[name].swapaxes(0, 1)  # Each [pairs, stages].
         agreed, kappa = 100 * (1 - one - two + 2 * both), cohens_kappa(both, one, two)
+        agreed_errors, kappa_errors = _agreement_errors(shares[name].swapaxes(0, 1), errors[name].swapaxes(0, 1))
         for index, pair in enumerate(pairs):
             series = Series(name, "safety", VERSUS.join(pair), "agreement")
             for row, stage in enumerate(data):
-                _put(found, Key(stage, series), agreed[index, row], n, units[name])
-                _put(found, Key(stage, series._replace(metric="kappa")), kappa[index, row], n)
+                spot = index, row
+                _put(found, Key(stage, series), agreed[spot], agreed_errors[spot], n, agreed_errors.shape[-1])
+                _put(found, Key(stage, series._replace(metric="kappa")), kappa[spot], kappa_errors[spot], n)
     return found
 
 
@@ -102,14 +102,15 @@ def by_category(
             asr = success[..., within]
             n, where = asr.shape[-1], f"{name}/{category}"
             clusters = data[0].clusters[name][within] if name in data[0].clusters else None
-            units = statistics.drawn_units(n, clusters)
-            drawn, change = _drawn(np.stack([asr, asr - asr[:, :1]]), where, clusters)
+            errors = _errors(asr, clusters)
             for index, judge in enumerate(judges):
                 series = Series(where, "safety", judge, "category_asr")
+                value, error = asr[index].mean(-1), errors[index]
                 for row, stage in enumerate(data):
-                    _put(found, Key(stage, series), drawn[index, row], n, units)
+                    _put(found, Key(stage, series), value[row], error[row], n, error.shape[-1])
                     if stage:
-                        _put(found, Key(stage, series._replace(metric="category_change")), change[index, row], n)
+                        key = Key(stage, series._replace(metric="category_change"))
+                        _put(found, key, value[row] - value[0], error[row] - error[0], n)
     return found
 
 
@@ -152,11 +153,33 @@ def _success(data: Mapping[int, StageData], judge: str, can_say: Vocabulary, nam
     return np.stack([unjudged if verdicts is None else can_say.attack_success(verdicts) for verdicts in given])
 
 
-def _drawn(values: Floats, name: str, clusters: Ints | None) -> Floats:
-    """Return the mean of each resample of the last axis and, as the last, that of the samples as they are."""
-    return np.concatenate([statistics.resampled_means(values, name, clusters), values.mean(-1, keepdims=True)], axis=-1)
+def _errors(values: Floats, clusters: Ints | None) -> Floats:
+    """Return the deviations of the mean over the last axis."""
+    return statistics.deviations(statistics.means_without(values, clusters))
 
 
-def _put(found: dict[Key, Measure], key: Key, drawn: Floats, n: int, yes_no: int = 0) -> None:
-    if not np.isnan(drawn[-1]):
-        found[key] = Measure(float(drawn[-1]), n, drawn[:-1].astype(np.float32), yes_no)
+def _agreement_errors(shares: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    """Return the deviations of agreement, in percent, and of kappa from those of the shares that they are made of.
+
+    Kappa's are linear in them (the delta method): without a sample it may be undefined.
+
+    Args:
+        shares: [3, ...], what `cohens_kappa` takes.
+        errors: [3, ..., units], their deviations.
+
+    Returns:
+        Two arrays [..., units]; of an undefined kappa NaN.
+    """
+    both, one, two = shares[..., None]
+    of_both, of_one, of_two = errors
+    agreed, by_chance = 1 - one - two + 2 * both, one * two + (1 - one) * (1 - two)
+    of_agreed = 2 * of_both - of_one - of_two
+    of_chance = of_one * (2 * two - 1) + of_two * (2 * one - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_kappa = (of_agreed * (1 - by_chance) - of_chance * (1 - agreed)) / (1 - by_chance) ** 2
+    return 100 * of_agreed, of_kappa
+
+
+def _put(found: dict[Key, Measure], key: Key, value: float, errors: Floats, n: int, yes_no: int = 0) -> None:
+    if not np.isnan(value):
+        found[key] = Measure(float(value), n, errors, yes_no)

@@ -1,4 +1,4 @@
-"""From the samples of a run's stages to its numbers: joined by id, averaged, resampled, in percent."""
+"""From the samples of a run's stages to its numbers and their intervals: joined by id, averaged, in percent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpa_bench import metrics
-from hpa_bench.metrics import Answers, Floats, Ints
+from hpa_bench.metrics import METRICS, Answers, Floats, Ints
 from hpa_bench.results import statistics
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.stage_data import StageData
@@ -42,15 +41,19 @@ class Measure:
 
     value: float
     n: int
-    replicates: NDArray[np.float32]
-    """The same number on each bootstrap resample of the samples."""
+    deviations: Floats
+    """What each sample (or cluster) of its sets adds to its sampling error, see `statistics.deviations`."""
     yes_no: int = 0
     """Where the value is a share of yes/no samples, their number, or that of their clusters (for a mean over sets, the
     smallest set's times the number of sets); else 0."""
 
 
 class Cell(NamedTuple):
-    """A number as reported, in percent: the mean over seeds, its 95% interval and the sd over seeds."""
+    """A number as reported, in percent: the mean over seeds, its 95% interval and the sd over seeds.
+
+    Where 0 lies between the limits of a number, as of a difference, `p` is the two-sided p-value of 0, not corrected
+    for other numbers.
+    """
 
     value: float
     n: int
@@ -58,11 +61,7 @@ class Cell(NamedTuple):
     high: float
     seeds: int = 1
     sd: float | None = None
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside the interval; of a difference: whether it is told apart from none."""
-        return self.low > 0 or self.high < 0
+    p: float | None = None
 
 
 def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[str, Vocabulary]) -> dict[Series, Floats]:
@@ -104,67 +103,85 @@ def measures_of(
     """
     found: dict[Key, Measure] = {}
     over_sets: dict[Series, list[Series]] = {}
-    drawn: dict[Series, Floats] = {}
-    by_set: dict[str, list[Series]] = {}
-    for series in samples:
-        by_set.setdefault(series.set, []).append(series)
-    for name, listed in by_set.items():  # In one product, which is several times faster than one by one.
-        means = statistics.resampled_means(np.stack([samples[one] for one in listed]), name, clusters.get(name))
-        drawn |= zip(listed, means, strict=True)
+    without = {series: statistics.means_without(values, clusters.get(series.set)) for series, values in samples.items()}
+    errors = {series: statistics.deviations(means) for series, means in without.items()}
     for series, values in samples.items():
-        units = statistics.drawn_units(values.shape[1], clusters.get(series.set))
-        yes_no = units if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
-        _add(found, series, values.mean(1), drawn[series], values.shape[1], yes_no)
+        yes_no = errors[series].shape[1] if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
+        _add(found, series, values.mean(1), errors[series], values.shape[1], yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
     for series, parts in over_sets.items():
         value = np.mean([samples[part].mean(1) for part in parts], axis=0)
-        replicates = np.mean([drawn[part] for part in parts], axis=0)
+        error = np.concatenate([errors[part] for part in parts], axis=1) / len(parts)
         sizes = [samples[part].shape[1] for part in parts]
         shares = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
         mean = series._replace(metric="masr") if series.metric == "asr" else series
-        _add(found, mean, value, replicates, sum(sizes), len(parts) * min(shares))
+        _add(found, mean, value, error, sum(sizes), len(parts) * min(shares))
         if mean.metric == "masr" and curriculum is not None:
-            _add(found, mean._replace(metric="dasr"), value - value[0], replicates - replicates[0], sum(sizes))
+            _add(found, mean._replace(metric="dasr"), value - value[0], error - error[0], sum(sizes))
     accuracy = [Series(task, "task", "", "accuracy") for task in tasks]
     if curriculum is not None and samples and len(samples[accuracy[0]]) == len(curriculum) + 1:
-        value = np.stack([samples[series].mean(1) for series in accuracy], axis=-1)
-        replicates = np.stack([drawn[series] for series in accuracy], axis=-1)
-        point = metrics.run_metrics(value, curriculum, tasks)
-        resampled = metrics.run_metrics(replicates.swapaxes(0, 1), curriculum, tasks)
         n = sum(samples[series].shape[1] for series in accuracy)
+        means = np.stack([samples[series].mean(1) for series in accuracy], axis=-1)
+        point = metrics.run_metrics(means, curriculum, tasks)
+        changed = [
+            metrics.run_metrics(_with_column(means, index, without[series]), curriculum, tasks)
+            for index, series in enumerate(accuracy)
+        ]
         for name in metrics.continual_names():
             if not np.isnan(point[name]):
                 key = Key(len(curriculum), Series(ALL, "task", "", name))
-                found[key] = Measure(float(point[name]), n, resampled[name].astype(np.float32))
+                error = np.concatenate([statistics.deviations(task[name]) for task in changed])
+                found[key] = Measure(float(point[name]), n, error)
     return found
 
 
-def _add(
-    found: dict[Key, Measure], series: Series, values: Floats, replicates: Floats, n: int, yes_no: int = 0
-) -> None:
+def _with_column(means: Floats, index: int, without: Floats) -> Floats:
+    """Return means [stages, tasks] once for each unit left out of one task, [units, stages, tasks]."""
+    changed = np.repeat(means[None], without.shape[1], axis=0)
+    changed[..., index] = without.T
+    return changed
+
+
+def _add(found: dict[Key, Measure], series: Series, values: Floats, errors: Floats, n: int, yes_no: int = 0) -> None:
     for stage, value in enumerate(values):
         if not np.isnan(value):
-            found[Key(stage, series)] = Measure(float(value), n, replicates[stage].astype(np.float32), yes_no)
+            found[Key(stage, series)] = Measure(float(value), n, errors[stage], yes_no)
 
 
 def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
-    """Return the mean over seeds with its 95% interval.
+    """Return the mean over seeds with its 95% interval, within the limits of the metric.
 
-    A share of yes/no samples in one run gets Wilson's interval, over clusters where there are some; anything else the
-    percentile bootstrap, which draws seeds first, then samples. Where the bootstrap of a share has no width, because
-    all samples agree, Wilson steps in.
+    A share of yes/no samples of one set in one run gets Wilson's interval, over clusters where there are some, and so
+    does any share that all samples agree on, which has no variance; anything else the interval of
+    `statistics.estimate`.
     """
-    value = float(np.mean([measure.value for measure in seeds]))
-    replicates = np.stack([measure.replicates for measure in seeds])
-    weights = statistics.seed_resamples(len(seeds))
-    drawn = (replicates * weights).sum(0)
-    if np.isnan(drawn).any():  # Kappa is undefined on some resamples: each counts the seeds that define it.
-        defined = ~np.isnan(replicates)
-        shares = (weights * defined).sum(0)
-        drawn = np.where(defined, replicates * weights, 0).sum(0)[shares > 0] / shares[shares > 0]
-    low, high = statistics.percentile_interval(drawn)
+    limits = METRICS[key.series.metric].limits
     yes_no = min(measure.yes_no for measure in seeds)
-    if yes_no and (high - low < 1e-4 or (len(seeds) == 1 and key.series.set != ALL)):
+    estimate = _estimate(seeds)
+    if yes_no and (estimate.variance == 0 or (len(seeds) == 1 and key.series.set != ALL)):
+        value = float(estimate.value)
         low, high = (100 * bound for bound in statistics.wilson(round(value / 100 * yes_no), yes_no))
-    sd = float(np.std([measure.value for measure in seeds], ddof=1)) if len(seeds) > 1 else None
-    return Cell(value, seeds[0].n, low, high, len(seeds), sd)
+        return Cell(value, seeds[0].n, low, high, len(seeds), _sd(seeds))
+    return _cell(estimate, seeds, limits)
+
+
+def compare(key: Key, pairs: Sequence[tuple[Measure, Measure]]) -> Cell:
+    """Return the mean over seeds of one number minus another, paired by seed and by sample, with its 95% interval."""
+    low, high = METRICS[key.series.metric].limits
+    seeds = [Measure(one.value - other.value, one.n, one.deviations - other.deviations) for one, other in pairs]
+    return _cell(_estimate(seeds), seeds, (low - high, high - low))
+
+
+def _estimate(seeds: Sequence[Measure]) -> statistics.Estimate:
+    values = np.array([measure.value for measure in seeds])
+    return statistics.estimate(values, np.stack([measure.deviations for measure in seeds]))
+
+
+def _cell(estimate: statistics.Estimate, seeds: Sequence[Measure], limits: tuple[float, float]) -> Cell:
+    low, high = (float(bound) for bound in statistics.interval(estimate, limits))
+    p = statistics.p_value(estimate, limits) if limits[0] < 0 else None
+    return Cell(float(estimate.value), seeds[0].n, low, high, len(seeds), _sd(seeds), p)
+
+
+def _sd(seeds: Sequence[Measure]) -> float | None:
+    return float(np.std([measure.value for measure in seeds], ddof=1)) if len(seeds) > 1 else None

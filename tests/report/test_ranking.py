@@ -4,7 +4,8 @@ import pytest
 
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import conditions
-from hpa_bench.report.ranking import SHOWN, best_and_second, ranked, shown_groups
+from hpa_bench.report.ranking import SHOWN, best_and_second, corrected, ranked, shown_groups, told_from_zero
+from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
 from tests.support.reports import AP, MASR, Visible, condition_of, report_of
 from tests.support.run_folders import TASKS, rewrite_manifest, write_run
@@ -58,8 +59,23 @@ def test_best_must_differ_from_all_below_not_from_the_next_alone(tmp_path):
     first, second, third = ranked(AP, condition.main)
 
     assert (first.label, second.label, third.label) == ("good", "near", "wild")
-    assert first.difference(second, AP).excludes_zero and not first.difference(third, AP).excludes_zero
+    assert told_from_zero([first.difference(second, AP)]) == [True]
+    assert told_from_zero([first.difference(third, AP)]) == [False]
     assert best_and_second(AP, condition.main) == {}
+
+
+def test_differences_are_corrected_over_their_family_alone():
+    cells = [Cell(1.0, 10, 0.1, 2.0, p=p) for p in (0.03, 0.01, 0.2)]
+
+    assert corrected([cells[0], "-", *cells[1:]]) == [
+        pytest.approx(0.06),
+        None,
+        pytest.approx(0.03),
+        pytest.approx(0.2),
+    ]
+    assert told_from_zero([cells[0], "-", *cells[1:]]) == [False, False, True, False]
+    assert told_from_zero(cells[:1]) == [True]
+    assert told_from_zero([]) == []
 
 
 @pytest.mark.slow

@@ -7,8 +7,11 @@ from hpa_bench.metrics import continual_metrics
 from hpa_bench.report.tables import number
 from hpa_bench.results.run_folder import find_runs
 from hpa_bench.results.runs import load_runs, read_runs
-from tests.support.reports import Visible, report_of, table
+from hpa_bench.results.statistics import holm
+from tests.support.reports import Visible, printed, report_of, table
 from tests.support.run_folders import SAFETY, TASKS, rewrite_manifest, write_run
+
+ABOUT = ("condition", "method", "set", "kind", "judge", "metric")
 
 
 @pytest.mark.slow
@@ -103,6 +106,65 @@ def test_differences_to_hpa_stand_beside_those_to_seqft(page):
     assert {row["reference"] for row in rows} == {"seqft", "hpa"}
     minus = {(row["method"], row["reference"]): float(row["value"]) for row in rows if row["metric"] == "masr"}
     assert minus["seqft", "hpa"] == -minus["hpa", "seqft"]
+
+
+@pytest.mark.slow
+def test_p_values_are_corrected_over_the_methods_of_a_column(page):
+    rows = [row for row in table(page, "differences") if row["reference"] == "seqft" and row["metric"] == "masr"]
+
+    single, corrected = ([float(row[name]) for row in rows] for name in ("p", "p_holm"))
+    assert [row["method"] for row in rows] == ["zero_shot", "joint", "hpa"]
+    assert corrected == pytest.approx(holm(single), rel=1e-3) and corrected != single
+    assert all(row["p"] == row["p_holm"] == "" for row in table(page, "differences") if row["value"] == "")
+
+
+@pytest.mark.slow
+def test_shading_follows_the_corrected_p_values(page):
+    html = page.read_text()
+
+    for reference in ("seqft", "hpa"):
+        part = html.split(f"<caption>Each method minus {reference}.")[1].split("</table>")[0]
+        rows = [row for row in table(page, "differences") if row["reference"] == reference]
+        told = [row for row in rows if row["p_holm"] and float(row["p_holm"]) < 0.05]
+        assert part.count('class="clear"') == len(told)
+
+
+@pytest.mark.slow
+def test_every_runs_numbers_are_written(page):
+    frame = load_runs(page.parent.parent / "runs")
+    rows = table(page, "seeds")
+
+    assert list(rows[0]) == "condition method seed set kind judge metric n value".split()
+    for name, seed, metric in (("hpa", 1, "ap"), ("seqft", 0, "bwt"), ("zero_shot", 0, "ap")):
+        (row,) = [row for row in rows if (row["method"], row["seed"], row["metric"]) == (name, str(seed), metric)]
+        (value,) = frame[(frame.label == name) & (frame.seed == seed) & (frame.metric == metric)].value
+        assert float(row["value"]) == pytest.approx(value, abs=1e-4)
+    for mean in (row for row in table(page, "results") if row["value"]):
+        own = [row for row in rows if all(row[name] == mean[name] for name in ABOUT)]
+        assert len(own) == int(mean["seeds"])
+        assert np.mean([float(row["value"]) for row in own]) == pytest.approx(float(mean["value"]), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ({"seqft": 1}, "95% intervals over test samples only (one seed)"),
+        ({"seqft": 2, "hpa": 2}, "95% intervals over seeds and test samples"),
+        (
+            {"seqft": 2, "hpa": 1},
+            "95% intervals over seeds and test samples; of methods with one seed, over test samples only",
+        ),
+    ],
+)
+def test_captions_say_what_intervals_are_over(tmp_path, seeds, said):
+    runs = [write_run(tmp_path, method, seed) for method, count in seeds.items() for seed in range(count)]
+
+    page = report_of(runs, tmp_path / "report")
+
+    assert f"After the last stage: mean over seeds, {said}, standard deviation" in Visible(page).text
+    assert f"mean over seeds, {said}. The best" in (page.parent / "tables" / "main.md").read_text()
+    assert f"percent, with {said}" in " ".join(printed(read_runs(runs)).split())
 
 
 @pytest.mark.slow

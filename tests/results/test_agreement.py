@@ -9,7 +9,7 @@ from hpa_bench.results.absence import absence, uncalibrated
 from hpa_bench.results.agreement import cohens_kappa
 from hpa_bench.results.measures import ALL, Key, Series, combine
 from hpa_bench.results.runs import Run, load_runs
-from hpa_bench.results.statistics import wilson
+from hpa_bench.results.statistics import deviations, wilson
 from hpa_bench.verdict import COMPLIANCE, HARM, Vocabulary
 from tests.support.run_folders import BENIGN, SAFETY, write_references, write_run
 
@@ -80,15 +80,25 @@ def test_agreement_of_a_run(tmp_path):
         assert agreed.value == pytest.approx(100 * np.mean(np.equal(one, two))) and agreed.n == len(one)
 
 
-def test_agreement_of_seeds_counts_those_that_define_kappa(tmp_path):
+def test_agreement_of_seeds_is_their_mean(tmp_path):
     runs = [Run(disagreeing(tmp_path / str(seed), share, seed=seed)) for seed, share in ((0, 0.02), (1, 0.3))]
     key = Key(0, Series(SAFETY[0], "safety", PAIR, "kappa"))
-    assert any(np.isnan(run.details[key].replicates).any() for run in runs)
 
     cell = combine(key, [run.details[key] for run in runs])
 
     assert cell.value == pytest.approx(np.mean([run.details[key].value for run in runs]))
-    assert cell.low <= cell.value <= cell.high and cell.seeds == 2
+    assert -1 <= cell.low <= cell.value <= cell.high <= 1 and cell.seeds == 2
+
+
+def test_errors_of_agreement_and_kappa_are_those_of_the_jackknife(tmp_path):
+    run = Run(disagreeing(tmp_path, unsafe=0.5))
+    one, two = (np.array(success(run.folder, 3, judge, SAFETY[0]), float) for judge in ("keyword", "toy_compliance"))
+    left = [np.delete(np.arange(len(one)), index) for index in range(len(one))]
+
+    for metric, value in (("kappa", kappa), ("agreement", lambda a, b: 100 * np.mean(a == b))):
+        found = run.details[Key(3, Series(SAFETY[0], "safety", PAIR, metric))].deviations
+        expected = deviations(np.array([value(one[rest], two[rest]) for rest in left]))
+        np.testing.assert_allclose(found - found.mean(), expected, rtol=0.05, atol=0.02 * np.abs(expected).max())
 
 
 def test_undefined_kappa_says_so(tmp_path):

@@ -1,5 +1,6 @@
 """From samples to numbers, in closed form: means, differences, intervals."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 
 from hpa_bench.metrics import continual_metrics
 from hpa_bench.results.manifest import FORMAT, Manifest
-from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, measures_of, samples_of
+from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare, measures_of, samples_of
 from hpa_bench.results.stage_data import StageData
-from hpa_bench.results.statistics import REPLICATES, wilson
+from hpa_bench.results.statistics import wilson
 from hpa_bench.verdict import COMPLIANCE, HARM, REFUSALS, Vocabulary
 
 MANIFEST = Manifest(
@@ -106,7 +107,10 @@ def test_a_measure_is_the_mean_over_samples() -> None:
     first, second = found[Key(0, AD)], found[Key(1, AD)]
     assert (first.value, first.n, first.yes_no) == (50.0, 4, 4)
     assert (second.value, second.n, second.yes_no) == (75.0, 4, 4)
-    assert first.replicates.shape == (REPLICATES,) and set(np.unique(first.replicates)) == {0, 25, 50, 75, 100}
+    # The variance of a mean: s^2 / n.
+    assert (first.deviations @ first.deviations, second.deviations @ second.deviations) == pytest.approx(
+        (50**2 / 3, (3 * 25**2 + 75**2) / 3 / 4)
+    )
 
 
 def test_a_set_that_is_graded_once_is_no_share_of_yes_and_no() -> None:
@@ -121,7 +125,7 @@ def test_clusters_are_drawn_whole() -> None:
     measure = measures_of({AD: np.array([[100.0, 100, 0, 0]])}, ["ad"], None, clusters)[Key(0, AD)]
 
     assert (measure.value, measure.n, measure.yes_no) == (50.0, 4, 2)
-    assert set(np.unique(measure.replicates)) == {0, 50, 100}
+    assert measure.deviations.tolist() == pytest.approx([50 / 2**0.5, -50 / 2**0.5])
 
 
 def test_a_mean_over_sets_gives_each_the_same_weight() -> None:
@@ -144,8 +148,8 @@ def test_dasr_is_paired_with_the_aligned_model() -> None:
     masr = [found[Key(index, series._replace(metric="masr"))] for index in range(2)]
     dasr = [found[Key(index, series)] for index in range(2)]
     assert [measure.value for measure in dasr] == [0.0, 25.0]
-    np.testing.assert_array_equal(dasr[1].replicates, masr[1].replicates - masr[0].replicates)
-    assert not dasr[0].replicates.any() and dasr[1].replicates.min() >= 0
+    np.testing.assert_array_equal(dasr[1].deviations, masr[1].deviations - masr[0].deviations)
+    assert not dasr[0].deviations.any() and np.count_nonzero(dasr[1].deviations > 0) == 1
     assert not {key for key in measures_of(samples, ["ad"], None, {}) if key.series.metric == "dasr"}
 
 
@@ -159,7 +163,11 @@ def test_continual_metrics_are_of_the_mean_scores_of_a_finished_run() -> None:
     assert told == pytest.approx({name: value for name, value in expected.items() if value is not None})
     assert told["ap"] == 70.0 and told["bwt"] == -50.0
     key = Key(2, Series(ALL, "task", "", "ap"))
-    assert found[key].n == 4 and found[key].replicates.mean() == pytest.approx(70, abs=1)
+    assert found[key].n == 4
+    # Half of each task's last row: 50, 50 does not vary, 80, 100 does.
+    assert found[key].deviations.tolist() == pytest.approx([0, 0, -5 / 2**0.5, 5 / 2**0.5])
+    bwt = found[key._replace(series=key.series._replace(metric="bwt"))]
+    assert bwt.deviations.tolist() == pytest.approx([0, 0, 0, 0])  # Neither 100, 100 nor 50, 50 varies.
 
 
 def test_a_run_that_is_not_finished_has_no_continual_metrics() -> None:
@@ -170,50 +178,74 @@ def test_a_run_that_is_not_finished_has_no_continual_metrics() -> None:
     assert {key.series.metric for key in found} == {"accuracy"}
 
 
-def measure(value: float, yes_no: int = 0, replicates: Any = None, n: int = 10) -> Measure:
-    drawn = np.full(REPLICATES, value) if replicates is None else np.asarray(replicates)
-    return Measure(value, n, drawn.astype(np.float32), yes_no)
+def measure(value: float, deviations: Any = (0.0,), yes_no: int = 0, n: int = 10) -> Measure:
+    return Measure(value, n, np.asarray(deviations, dtype=float), yes_no)
 
 
 def test_a_share_of_one_run_has_wilsons_interval() -> None:
     low, high = wilson(3, 10)
 
-    cell = combine(Key(0, HARMED), [measure(30.0, 10, np.linspace(0, 100, REPLICATES))])
+    cell = combine(Key(0, HARMED), [measure(30.0, [5.0, -5.0], 10)])
 
-    assert cell == Cell(30.0, 10, 100 * low, 100 * high, 1, None)
+    assert cell == Cell(30.0, 10, 100 * low, 100 * high, 1, None, None)
 
 
-def test_anything_else_has_the_percentiles_of_its_replicates() -> None:
-    cell = combine(Key(0, HARMED), [measure(30.0, 0, np.linspace(0, 100, REPLICATES))])
+def test_a_graded_score_of_one_run_has_the_interval_of_its_mean_on_the_logit_scale() -> None:
+    cell = combine(Key(0, AD), [measure(30.0, [3.0, -4.0] + [0.0] * 98)])
 
-    assert (cell.low, cell.high) == pytest.approx((2.5, 97.5), abs=1e-4)
+    half = 1.98422 * 0.05 / (0.3 * 0.7)  # The t quantile of 99 degrees of freedom.
+    odds = 0.3 / 0.7
+    low, high = (100 * bound / (1 + bound) for bound in (odds * math.exp(-half), odds * math.exp(half)))
+    assert (cell.low, cell.high) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
 
 
 @pytest.mark.parametrize("value", [0.0, 100.0])
 def test_where_all_samples_agree_the_interval_has_a_width(value: float) -> None:
-    cell = combine(Key(0, HARMED._replace(set=ALL)), [measure(value, 10), measure(value, 20)])
+    cell = combine(Key(0, HARMED._replace(set=ALL)), [measure(value, yes_no=10), measure(value, yes_no=20)])
 
     low, high = wilson(round(value / 100 * 10), 10)
     assert (cell.low, cell.high) == (100 * low, 100 * high) and high - low > 0.2
 
 
-def test_seeds_are_averaged_and_drawn_too() -> None:
-    cell = combine(Key(0, HARMED), [measure(20.0, 10), measure(40.0, 10)])
+def test_seeds_are_averaged_and_their_spread_is_the_intervals() -> None:
+    cell = combine(Key(0, Series(ALL, "task", "", "bwt")), [measure(value) for value in (-12.0, -10.0, -8.0)])
 
-    assert (cell.value, cell.seeds, cell.sd) == (30.0, 2, pytest.approx(200**0.5))
-    assert (cell.low, cell.high) == (20.0, 40.0)  # Both draws are one seed in a quarter of the replicates each.
-
-
-def test_replicates_that_are_undefined_do_not_count() -> None:
-    half = np.where(np.arange(REPLICATES) % 2, 50.0, np.nan)
-
-    cell = combine(Key(0, HARMED), [measure(50.0, 0, half)])
-
-    assert (cell.low, cell.high) == (50.0, 50.0)
+    assert (cell.value, cell.seeds, cell.sd) == (-10.0, 3, pytest.approx(2.0))
+    # Samples that do not vary leave Student's interval with 2 degrees of freedom, but for the bend of the scale.
+    assert (cell.low, cell.high) == (pytest.approx(-10 - 4.303 * 2 / 3**0.5, abs=0.1), pytest.approx(-5.0, abs=0.1))
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "outside"), [(-1, 1, False), (0, 1, False), (-1, 0, False), (0.1, 1, True), (-2, -1, True)]
-)
-def test_whether_zero_is_outside_the_interval(low: float, high: float, outside: bool) -> None:
-    assert Cell(0.0, 1, low, high).excludes_zero is outside
+def test_seeds_that_are_equal_by_chance_leave_a_width() -> None:
+    one, other = measure(2.0, [1.0, -1.0, 0.0], 100), measure(2.0, [0.0, -1.0, 1.0], 100)
+    third = measure(2.0, [-1.0, 0.0, 1.0], 100)
+
+    cell = combine(Key(0, HARMED), [one, other, third])
+
+    assert cell.sd == 0 and 0 < cell.low < 2 < cell.high
+
+
+def test_an_interval_stays_within_the_limits_of_its_metric() -> None:
+    for metric, value, lowest, highest in (("masr", 3.0, 0, 100), ("dasr", 97.0, -100, 100), ("kappa", 0.9, -1, 1)):
+        series = Series(ALL, "safety", "judge", metric)
+
+        cell = combine(Key(1, series), [measure(value, [0.01]), measure(value * 0.2, [0.01])])
+
+        assert lowest < cell.low < cell.value < cell.high < highest
+
+
+def test_a_difference_is_paired_by_seed_and_by_sample() -> None:
+    ours = [measure(50.0 + shift, [3.0, -3.0]) for shift in (-9, 0, 9)]
+    theirs = [measure(40.0 + shift, [3.0, -3.0]) for shift in (-9, 0, 9)]
+
+    cell = compare(Key(0, HARMED), list(zip(ours, theirs, strict=True)))
+
+    assert (cell.value, cell.low, cell.high, cell.p) == (10.0, 10.0, 10.0, 0.0)
+
+
+def test_a_difference_has_the_p_value_at_which_its_interval_ends_at_zero() -> None:
+    pairs = [(measure(40.0 + by, [1.0, -1.0]), measure(40.0, [-1.0, 1.0])) for by in (2.0, 5.0, 11.0)]
+
+    cell = compare(Key(0, HARMED), pairs)
+
+    assert cell.low < 0 < cell.value and 0.05 < (cell.p or 0) < 1
+    assert compare(Key(0, HARMED), [(one, one) for one, _ in pairs]).p == 1

@@ -94,7 +94,7 @@ def test_a_refusal_that_loops_is_no_attack_success_and_not_safe(tmp_path):
     assert value(frame, "incoherent", set=BENIGN[0]).value == 100
 
 
-def test_rates_have_wilson_intervals_and_means_a_bootstrap(tmp_path):
+def test_rates_have_wilson_intervals_and_means_their_own(tmp_path):
     write_run(tmp_path, n=40)
 
     frame = load_runs(tmp_path)

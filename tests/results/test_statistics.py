@@ -1,15 +1,20 @@
-"""Intervals against published values and their own coverage."""
+"""Intervals against published values and closed forms; how often they cover: test_coverage.py."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hpa_bench.results.statistics import (
-    REPLICATES,
-    percentile_interval,
-    resampled_means,
-    seed_resamples,
+    Estimate,
+    critical_value,
+    deviations,
+    estimate,
+    holm,
+    interval,
+    means_without,
+    p_value,
     wilson,
 )
 
@@ -35,59 +40,124 @@ def test_wilson_edges():
         wilson(3, 2)
 
 
-def test_resamples_are_paired_by_set_and_reproducible():
+def test_deviations_of_a_mean_sum_to_its_variance():
     scores = np.random.default_rng(0).random((2, 50))
 
-    both = resampled_means(scores, "set")
+    one, other = deviations(means_without(scores))
 
-    np.testing.assert_array_equal(both, resampled_means(scores, "set"))
-    np.testing.assert_allclose(both[0], resampled_means(scores[0], "set"), atol=1e-12)
-    np.testing.assert_allclose(resampled_means(scores[1] - scores[0], "set"), both[1] - both[0], atol=1e-12)
-    assert not np.array_equal(both, resampled_means(scores, "another set"))
-    assert both.shape == (2, REPLICATES)
+    np.testing.assert_allclose([one @ one, other @ other], scores.var(1, ddof=1) / 50)
+    np.testing.assert_allclose(one @ other, np.cov(scores)[0, 1] / 50)
+    np.testing.assert_allclose(deviations(means_without(scores[0] - scores[1])), one - other, atol=1e-12)
 
 
-def test_large_sets_are_resampled_in_chunks(monkeypatch):
-    monkeypatch.setattr("hpa_bench.results.statistics._CHUNK", 7000)
-    scores = np.random.default_rng(0).random(70)
-
-    means = resampled_means(scores, "chunks")
-
-    assert means.shape == (REPLICATES,)
-    assert means.std() == pytest.approx(scores.std() / math.sqrt(70), rel=0.1)
-    assert np.unique(means).size > REPLICATES * 0.9
-
-
-def test_clusters_are_drawn_whole():
+def test_clusters_are_left_out_whole():
     rng = np.random.default_rng(3)
     clusters = np.repeat(np.arange(40), 3)[rng.permutation(120)]
     own = rng.random(40)
 
     alike = own[clusters]  # What belongs together is equal: 40 samples, not 120.
-    together, alone = resampled_means(alike, "set", clusters), resampled_means(own, "set")
-    np.testing.assert_allclose(together, alone, atol=1e-12)
-    assert together.std() > 1.5 * resampled_means(alike, "set").std()
-    unequal = np.array([0, 0, 1])
-    found = resampled_means(np.array([1.0, 1.0, 0.0]), "set", unequal)
-    assert set(np.round(found, 6)) == {0, round(2 / 3, 6), 1}
+    np.testing.assert_allclose(means_without(alike, clusters), means_without(own))
+    np.testing.assert_allclose(means_without(np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1])), [0.0, 1.0])
 
 
-def test_seed_weights_are_shares():
-    np.testing.assert_allclose(seed_resamples(3).sum(0), 1)
-    np.testing.assert_array_equal(seed_resamples(1), np.ones((1, REPLICATES)))
+def test_one_unit_has_no_deviation():
+    assert deviations(means_without(np.array([[3.0]]))).tolist() == [[0.0]]
+    assert deviations(means_without(np.array([1.0, 0.0]), np.array([5, 5]))).tolist() == [0.0]
 
 
-@pytest.mark.slow
-def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    trials = 300
-    covered = {"mean": 0, "bwt": 0}
-    for trial in range(trials):
-        easy = rng.random((2, 80))
-        learned, final = (easy + 0.2 * rng.random((2, 80)) < 0.9), (easy + 0.2 * rng.random((2, 80)) < 0.7)
-        low, high = percentile_interval(resampled_means(final[0].astype(float), f"mean{trial}"))
-        covered["mean"] += low <= 0.6 <= high
-        low, high = percentile_interval(resampled_means((final[0] - learned[0].astype(float)), f"bwt{trial}"))
-        covered["bwt"] += low <= -0.2 <= high
+def test_variance_over_seeds_and_samples_is_that_of_the_two_way_layout():
+    scores = np.random.default_rng(1).random((4, 30)) + np.linspace(0, 1, 4)[:, None]
 
-    assert all(0.90 <= count / trials <= 0.985 for count in covered.values()), covered
+    found = estimate(scores.mean(1), deviations(means_without(scores)))
+
+    # Mean squares of the analysis of variance: seeds, samples, and what is left.
+    rows, columns, mean = scores.mean(1), scores.mean(0), scores.mean()
+    seeds, samples = 30 * rows.var(ddof=1), 4 * columns.var(ddof=1)
+    rest = ((scores - rows[:, None] - columns + mean) ** 2).sum() / (3 * 29)
+    assert found.variance == pytest.approx((seeds + max(samples - rest, 0)) / (4 * 30))
+    assert found.value == pytest.approx(mean) and found.share == pytest.approx(seeds / 120 / found.variance)
+
+
+def test_one_seed_has_the_variance_over_samples_alone():
+    scores = np.random.default_rng(2).random((1, 30))
+
+    found = estimate(scores.mean(1), deviations(means_without(scores)))
+
+    assert (found.variance, found.share) == (pytest.approx(scores.var(ddof=1) / 30), 0)
+    assert critical_value(found) == pytest.approx(stats.t.ppf(0.975, 29))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "low", "high"), [(2, 92.1, 96.7), (3, 94.3, 96.2), (5, 94.9, 95.8), (10, 94.9, 95.5)]
+)
+def test_quantiles_cover_normal_data_whatever_the_share(seeds, low, high):
+    chances = (np.arange(4000) + 0.5) / 4000
+    spread = stats.chi2.ppf(chances, seeds - 1) / (seeds - 1)  # The estimated over the true variance of the seeds.
+    for share in (0.01, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0):
+        variance = share * spread + 1 - share
+        found = Estimate(0 * variance, variance, share * spread / variance, seeds, 10_000)
+
+        covered = 100 * np.mean(2 * stats.norm.cdf(critical_value(found) * np.sqrt(variance)) - 1)
+
+        assert low <= covered <= high, share
+
+
+def test_intervals_of_seeds_alone_are_students():
+    found = Estimate(np.array(0.0), np.array(4.0), np.array(1.0), 3, 100)
+
+    low, high = interval(found, (-1e6, 1e6))
+
+    assert (low, high) == (pytest.approx(-4.302653 * 2), pytest.approx(4.302653 * 2))
+
+
+def test_intervals_reach_further_from_a_limit_than_towards_it_and_never_beyond():
+    found = Estimate(np.array([4.0, 96.0, 50.0]), np.full(3, 16.0), np.ones(3), 3, 300)
+
+    low, high = interval(found)
+
+    assert low[0] > 0 and high[0] - 4 > 3 * (4 - low[0])
+    np.testing.assert_allclose([low[1], high[1]], [100 - high[0], 100 - low[0]])
+    assert high[2] - 50 == pytest.approx(50 - low[2])
+
+
+def test_a_number_at_its_limit_has_a_plain_interval_and_one_without_variance_is_its_own():
+    low, high = interval(Estimate(np.array([0.0, 30.0]), np.array([1.0, 0.0]), np.zeros(2), 1, 1000))
+
+    assert low.tolist() == [0.0, 30.0] and high.tolist() == [pytest.approx(1.9623, abs=1e-3), 30.0]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99])
+def test_p_values_are_where_intervals_end_at_zero(confidence):
+    limits = (-100.0, 100.0)
+    value = np.array(20.0)
+    found = Estimate(value, np.array(30.0), np.array(0.6), 3, 300)
+
+    _, reached = interval(found._replace(value=-value), limits, 1 - p_value(found, limits))
+    _, high = interval(found._replace(value=-value), limits, confidence)
+
+    assert reached == pytest.approx(0, abs=1e-6)
+    assert (high < 0) == (p_value(found, limits) < 1 - confidence)
+
+
+def test_p_values_at_the_ends():
+    found = Estimate(np.array(5.0), np.array(1e-9), np.array(0.0), 3, 300)
+
+    assert p_value(found, (-100, 100)) == 0
+    assert p_value(found._replace(value=np.array(0.0)), (-100, 100)) == 1
+    without = found._replace(variance=np.array(0.0))
+    assert (p_value(without, (-100, 100)), p_value(without._replace(value=np.array(0.0)), (-100, 100))) == (0, 1)
+
+
+def test_holm_against_its_definition():
+    assert holm([]) == []
+    assert holm([0.03]) == [0.03]
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_holm_keeps_the_chance_of_a_false_difference_among_many():
+    rng = np.random.default_rng(4)
+    p = rng.random((2000, 22))  # Of 22 methods that are all like the reference.
+
+    assert np.mean([min(holm(row)) < 0.05 for row in p]) == pytest.approx(0.05, abs=0.012)
+    assert (p.min(1) < 0.05).mean() > 0.6
