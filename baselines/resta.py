@@ -20,10 +20,10 @@ from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, task
 class RESTAConfig(MethodConfig):
     """How much safety is added, to which model, and what is thinned out first."""
 
-    gamma: float = Field(1.0, ge=0)
-    """The weight of the safety vector. Public scripts around the authors' merging tool have 1.0, 0.5 and 0.3. What is
-    right depends on how far alignment moved the weights: 1.0 is for a short (un)alignment; where v is all of a longer
-    alignment, it doubles that."""
+    gamma: float = Field(0.5, ge=0)
+    """The weight of the safety vector. [choice] Public scripts around the authors' merging tool have 1.0, 0.5 and 0.3.
+    What is right depends on how far alignment moved the weights: 1.0 is for a short (un)alignment; where v is all of a
+    longer alignment, it doubles that."""
     apply: Literal["evaluated", "each"] = "evaluated"
     """`evaluated`: only the scored model has the safety vector, once, and the next stage starts without it. `each`: the
     literal reading, one addition after every task, handed on: stage t has t gamma v."""

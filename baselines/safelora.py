@@ -23,11 +23,12 @@ class SafeLoRAConfig(MethodConfig):
     all that the official code has; it scales with V, so that a light alignment shrinks the update and a heavy one
     blows it up. `exact`: V (V^T V)^+ V^T, the paper's projector onto V's columns; the identity where V has full row
     rank. `normalised`: V V^T / ||V||_F^2, which does not depend on V's scale and is `exact` where V has rank 1."""
-    select: Literal["number", "threshold"] = "number"
-    """Which adapters are projected: the `number` least aligned, or all whose cosine is at most `threshold`."""
-    number: int = Field(10, ge=0)
-    """Adapters (single matrices, not decoder blocks) projected under `number`, and all that tie with the last (official
-    code: 10). 0 is `seqft`."""
+    select: Literal["share", "threshold"] = "share"
+    """Which adapters are projected: the `share` least aligned, or all whose cosine is at most `threshold`."""
+    share: float = Field(10 / 224, ge=0, le=1)
+    """Of the adapters (single matrices, not decoder blocks), those projected under `share`, rounded, at least one, and
+    all that tie with the last. [choice] The official code has a number, 10, of the 224 matrices of a 7B model. 0 is
+    `seqft`."""
     threshold: float = Field(0.5, ge=-1, le=1)
     """The cosine under `threshold` (official code: 0.5). -1 is `seqft`; 1 projects every adapter whose layer alignment
     changed."""
@@ -50,12 +51,16 @@ class SafeLoRA(Method):
                     projected = project(v, factors.b.to(v), self.config.projector)
                     found.append((cosine(projected, factors), factors, projected.to(factors.b)))
             limit = self.config.threshold
-            if self.config.select == "number":
-                lowest = sorted(cos for cos, _, _ in found)[: self.config.number]
+            if self.config.select == "share":
+                lowest = sorted(cos for cos, _, _ in found)[: self._count(len(ctx.linear_layers))]
                 limit = lowest[-1] if lowest else -1.0
             for cos, factors, projected in found:
                 if cos <= limit:
                     factors.b.copy_(projected)
+
+    def _count(self, adapters: int) -> int:
+        """Return how many adapters the share is: at least one, unless it is 0."""
+        return max(1, round(self.config.share * adapters)) if self.config.share else 0
 
 
 def project(v: Tensor, b: Tensor, projector: str = "fast") -> Tensor:

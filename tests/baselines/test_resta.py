@@ -44,7 +44,7 @@ def test_added_to_the_unaligned_model_it_is_the_aligned_one(tmp_path: Path) -> N
     before, _, ctx = stage_with_unaligned(tmp_path)
     assert ctx.unaligned is not None
 
-    aligned = realigned(ctx.unaligned, ctx)
+    aligned = realigned(ctx.unaligned, ctx, gamma=1.0)
 
     assert all(torch.equal(aligned[name], tensor) for name, tensor in before.items())
 
@@ -120,7 +120,7 @@ def test_what_dare_drops_depends_on_seed_and_stage_alone(tmp_path: Path) -> None
     assert not torch.equal(first(ctx), first(replace(ctx, seed=1)))
 
 
-def test_bfloat16_weights_are_rounded_once(tmp_path: Path) -> None:
+def test_by_default_half_the_vector_is_added_and_bfloat16_weights_are_rounded_once(tmp_path: Path) -> None:
     before, after, ctx = stage_with_unaligned(tmp_path)
     assert ctx.unaligned is not None
     before, after, unaligned = (
@@ -128,5 +128,5 @@ def test_bfloat16_weights_are_rounded_once(tmp_path: Path) -> None:
     )
 
     for name, weight in RESTA().evaluated(after, replace(ctx, start=before, unaligned=unaligned)):
-        exact = after[name].double() + before[name].double() - unaligned[name].double()
+        exact = after[name].double() + 0.5 * (before[name].double() - unaligned[name].double())
         assert torch.equal(weight, exact.bfloat16())

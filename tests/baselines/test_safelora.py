@@ -49,15 +49,19 @@ def alignment(ctx: StageContext, name: str) -> Tensor:
     return ctx.start[f"{name}.weight"].double() - ctx.unaligned[f"{name}.weight"].double()
 
 
-def test_the_ten_least_aligned_adapters_are_projected(tmp_path: Path) -> None:
-    layers = edited(tmp_path)
+@pytest.mark.parametrize(("share", "count"), [(0.5, 10), (10 / 224, 1), (0.001, 1), (None, 1), (0.12, 3)])
+def test_a_share_of_the_adapters_the_least_aligned_are_projected(
+    tmp_path: Path, share: float | None, count: int
+) -> None:
+    layers = edited(tmp_path, **({} if share is None else {"share": share}))
+    assert len(layers) == 21
     _, ctx = trained_stage(tmp_path)
     expected = {name: official(alignment(ctx, name), a.double(), b.double()) for name, (a, b, _, _) in layers.items()}
     ranked = sorted(expected, key=lambda name: expected[name][1])
 
     for name, (a, b, new_a, new_b) in layers.items():
         assert torch.equal(a, new_a)
-        if name in ranked[:10]:
+        if name in ranked[:count]:
             torch.testing.assert_close(new_b.double(), expected[name][0], rtol=1e-5, atol=1e-6)
         else:
             assert torch.equal(b, new_b)
@@ -76,12 +80,12 @@ def test_the_threshold_projects_what_is_at_or_below_it(tmp_path: Path) -> None:
     assert len(projected) == 8
 
 
-@pytest.mark.parametrize("config", [{"number": 0}, {"select": "threshold", "threshold": -1}])
+@pytest.mark.parametrize("config", [{"share": 0}, {"select": "threshold", "threshold": -1}])
 def test_at_its_neutral_settings_no_adapter_changes(tmp_path: Path, config: dict[str, Any]) -> None:
     assert all(torch.equal(b, new_b) for _, b, _, new_b in edited(tmp_path, **config).values())
 
 
-@pytest.mark.parametrize("config", [{"number": 1000}, {"select": "threshold", "threshold": 1}])
+@pytest.mark.parametrize("config", [{"share": 1}, {"select": "threshold", "threshold": 1}])
 def test_saturated_every_adapter_changes(tmp_path: Path, config: dict[str, Any]) -> None:
     assert not any(torch.equal(b, new_b) for _, b, _, new_b in edited(tmp_path, **config).values())
 
@@ -96,7 +100,7 @@ def test_layers_that_alignment_left_alone_and_empty_adapters_are_not_ranked(tmp_
     was = {each.name: each.b.detach().clone() for each in (first, second, *others)}
     ctx = replace(ctx, unaligned={**ctx.unaligned, same: ctx.start[same]})
 
-    SafeLoRA(SafeLoRAConfig(number=3)).edit_adapter(model, ctx)
+    SafeLoRA(SafeLoRAConfig(share=3 / 21)).edit_adapter(model, ctx)
 
     changed = {each.name for each in (first, second, *others) if not torch.equal(each.b, was[each.name])}
     assert len(changed) == 3 and not changed & {first.name, second.name}
