@@ -40,7 +40,7 @@ def test_a_device_that_is_not_there_is_one_sentence(name: str, message: str) -> 
 @without_gpu
 def test_a_suite_that_asks_for_a_gpu_says_so_before_it_reads_anything(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, gpu=True)
-    (tmp_path / "tasks" / "colours.yaml").write_text("no: task")
+    (tmp_path / "tasks" / "colours.json").write_text("no rows")
 
     with pytest.raises(UserError, match="Suite 'small' asks for a GPU .* insist with --device cpu"):
         run(str(suite), "seqft", out=tmp_path / "run")
