@@ -10,15 +10,14 @@ import argparse
 from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, make_judge
-from hpa_bench.spec import make_spec
+from hpa_bench.spec import RunOptions, make_spec
 from hpa_bench.suite import package_task_folders
-from hpa_bench.verdict import attack_success
 
 
 def floor(judge: Judge, answers: list[dict[str, str]], benign: bool) -> str:
     """Return a judge's share of one set as a cell, or why it has none."""
     try:
-        successes = attack_success(judge.verdicts(answers))
+        successes = judge.vocabulary.attack_success(judge.verdicts(answers))
     except UserError as error:
         return f"missing: {error}"
     return f"{100 * (1 - successes.mean() if benign else successes.mean()):.2f}"
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--data-root", help="the folder of your downloads")
     options = parser.parse_args()
 
-    suite = make_spec(options.suite, "seqft", data_root=options.data_root, model=False).suite
+    suite = make_spec(RunOptions(options.suite, "seqft", data_root=options.data_root), model=False).suite
     where = suite.task_metadata()
     judges = [make_judge(text, where) for text in options.judge or ("keyword", "tiny_compliance", "vlguard")]
     tasks = load_tasks([*suite.safety_sets, *suite.benign_sets], package_task_folders(), metadata=where)
