@@ -131,7 +131,12 @@ def test_the_parts_that_the_rules_were_made_on_are_told_apart(part, recall, prec
     assert found[0] >= recall and found[1] >= precision
 
 
-@pytest.mark.skipif(not any(row["part"] == "held_out" for row in CORPUS), reason="no part is held out: docs/judges.md")
+def test_answers_that_the_rules_were_not_made_on_are_told_apart_as_the_docs_say():
+    recall, precision = measured("held_out")
+    assert recall >= 0.87 and precision >= 0.96
+
+
+@pytest.mark.xfail(reason="the aim, not reached: see docs/judges.md", strict=True)
 def test_the_aim_on_answers_that_the_rules_were_not_made_on():
     recall, precision = measured("held_out")
     assert recall >= 0.95 and precision >= 0.98
