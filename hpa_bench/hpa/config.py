@@ -32,9 +32,13 @@ class HPAConfig(MethodConfig):
     """[choice] The weights that the calibration samples run through: `own` is W0 for the safety and W1 for the task
     samples; `before` is W0, `after` is W1, for both."""
     selection: Literal["full", "safety_focused", "balanced", "none"] = "full"
-    """Which columns W0 keeps. `full`: the columns of S outside T, then S and T by phi. The paper's ablation:
-    `safety_focused` (its eps row: the top p_l% of S, ignoring T), `balanced` (its phi row: S and T by phi alone),
-    `none` (no column)."""
+    """Which columns W0 keeps. `full`: the columns of S outside T, then the shared ones by phi. The paper's ablation:
+    `safety_focused` (its eps row: the top p_l% of S, ignoring T), `balanced` (its phi row: the shared ones by phi
+    alone), `none` (no column)."""
+    shared: Literal["overlap", "union"] = "overlap"
+    """[choice] The shared columns, those that phi chooses among: `overlap`, in S and in T, or `union`, in S or in T.
+    Where they are fewer than p_l%, `balanced` keeps them all and no other; `full` keeps p_l% in any case, since S
+    outside T and the overlap are S (with focus_factor >= 1)."""
     orthogonal: bool = True
     """Part 3: take from the update its component along W0 (the paper's ablation switches it off)."""
 

@@ -1,4 +1,4 @@
-"""`M = p_l% of columns: S outside T, then S and T by phi = eps_bar - alpha zeta_bar`: part 2 of HPA.
+"""`M = p_l% of columns: S outside T, then those in S and T by phi = eps_bar - alpha zeta_bar`: part 2 of HPA.
 
 Harmoniously balanced parameter selection: which columns are kept from W0, and how many.
 """
@@ -34,9 +34,10 @@ def balance(eps_bar: Tensor, zeta_bar: Tensor, alpha_min: float = 0.4, alpha_max
 
 
 def select_columns(eps_bar: Tensor, zeta_bar: Tensor, keep_percent: float, config: HPAConfig) -> Tensor:
-    """Return the columns kept from W0, p_l% of them: S outside T first, then S and T by phi.
+    """Return the columns kept from W0, p_l% of them at most: S outside T first, then the shared columns by phi.
 
-    `phi = eps_bar - alpha * zeta_bar`, largest first. `config.selection` switches either step off.
+    `phi = eps_bar - alpha * zeta_bar`, largest first. `config.selection` switches either step off; `config.shared` says
+    which columns are shared. Fewer than p_l% are kept only where the second step stands alone and these are fewer.
 
     Args:
         eps_bar: the safety score of each column `[c]`.
@@ -57,4 +58,5 @@ def select_columns(eps_bar: Tensor, zeta_bar: Tensor, keep_percent: float, confi
     if config.selection == "full":
         kept = top_columns(eps_bar, count, among=safety & ~task)
     phi = eps_bar - balance(eps_bar, zeta_bar, config.alpha_min, config.alpha_max) * zeta_bar
-    return kept | top_columns(phi, count - int(kept.sum()), among=(safety | task) & ~kept)
+    shared = safety & task if config.shared == "overlap" else safety | task
+    return kept | top_columns(phi, count - int(kept.sum()), among=shared & ~kept)

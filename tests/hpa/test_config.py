@@ -10,7 +10,7 @@ def test_defaults_are_the_papers() -> None:
     assert (config.p_max, config.p_min, config.focus_factor) == (15, 5, 2)
     assert (config.alpha_min, config.alpha_max, config.damping) == (0.4, 0.8, 0.01)
     assert (config.selection, config.orthogonal) == ("full", True)
-    assert (config.saliency, config.hessian_model) == ("divide", "own")
+    assert (config.saliency, config.hessian_model, config.shared) == ("divide", "own", "overlap")
 
 
 @pytest.mark.parametrize(

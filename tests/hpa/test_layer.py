@@ -27,14 +27,15 @@ def run(
 @pytest.mark.parametrize("saliency", ["divide", "multiply"])
 @pytest.mark.parametrize("orthogonal", [True, False])
 @pytest.mark.parametrize("percent", [5.0, 15.0, 40.0])
+@pytest.mark.parametrize("shared", ["overlap", "union"])
 def test_every_switch_agrees_with_the_derivation(
-    selection: str, saliency: str, orthogonal: bool, percent: float
+    selection: str, saliency: str, orthogonal: bool, percent: float, shared: str
 ) -> None:
     for seed in range(3):
         case = random_case(seed)
-        expected = derivation.kept_columns(case, percent, selection, saliency)
+        expected = derivation.kept_columns(case, percent, selection, saliency, shared)
 
-        adapted, kept = run(case, percent, selection=selection, saliency=saliency, orthogonal=orthogonal)
+        adapted, kept = run(case, percent, selection=selection, saliency=saliency, orthogonal=orthogonal, shared=shared)
 
         assert set(kept.nonzero().flatten().tolist()) == expected
         np.testing.assert_allclose(adapted, derivation.adapted(case, expected, orthogonal), rtol=0, atol=1e-13)

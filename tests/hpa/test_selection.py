@@ -44,21 +44,59 @@ def test_alpha_skips_columns_with_a_zero_score() -> None:
 
 
 @pytest.mark.parametrize("percent", [0, 3, 5, 10, 15, 40, 50, 75, 100])
-@pytest.mark.parametrize("selection", ["full", "safety_focused", "balanced"])
-def test_p_percent_of_the_columns_are_kept(percent: float, selection: str) -> None:
-    eps, zeta = scores(0, columns=70)
+@pytest.mark.parametrize(
+    ("selection", "shared"),
+    [("full", "overlap"), ("full", "union"), ("safety_focused", "overlap"), ("balanced", "union")],
+)
+def test_p_percent_of_the_columns_are_kept(percent: float, selection: str, shared: str) -> None:
+    for seed in range(5):
+        eps, zeta = scores(seed, columns=70)
 
-    kept = select_columns(eps, zeta, percent, HPAConfig(selection=selection))  # type: ignore[arg-type]
+        kept = select_columns(eps, zeta, percent, HPAConfig(selection=selection, shared=shared))  # type: ignore[arg-type]
 
-    assert kept.sum() == round(percent / 100 * 70)
+        assert kept.sum() == round(percent / 100 * 70)
 
 
-def test_kept_columns_come_from_the_shared_focus() -> None:
-    eps, zeta = scores(1)
+@pytest.mark.parametrize("columns", [1, 7, 40, 130])
+def test_full_keeps_p_percent_where_s_and_t_share_nothing_or_everything(columns: int) -> None:
+    eps = torch.arange(columns, dtype=torch.float64) + 1
+    for zeta in (eps.flip(0), eps):
+        for percent in (0, 3, 12.5, 25, 33.3, 60, 100):
+            kept = select_columns(eps, zeta, percent, HPAConfig())
 
-    kept = select_columns(eps, zeta, 10, HPAConfig())
+            assert kept.sum() == round(percent / 100 * columns)
 
-    assert not (kept & ~(focus(eps, 10) | focus(zeta, 10))).any()
+
+def test_balanced_keeps_the_columns_that_s_and_t_share_and_at_most_p_percent() -> None:
+    fewer = 0
+    for seed in range(20):
+        eps, zeta = scores(seed)
+        overlap = focus(eps, 10) & focus(zeta, 10)
+
+        kept = select_columns(eps, zeta, 10, HPAConfig(selection="balanced"))
+
+        assert not (kept & ~overlap).any()
+        assert kept.sum() == min(6, int(overlap.sum()))
+        fewer += int(overlap.sum()) < 6
+
+    assert fewer > 0
+
+
+def test_balanced_keeps_nothing_where_s_and_t_share_nothing() -> None:
+    eps, zeta = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 2.0])
+    config = HPAConfig(selection="balanced", focus_factor=1.0)
+
+    assert not select_columns(eps, zeta, 50, config).any()
+    assert select_columns(eps, zeta, 50, config.model_copy(update={"shared": "union"})).tolist() == [True, False]
+
+
+def test_all_that_full_keeps_is_in_s_unless_the_union_is_shared() -> None:
+    for seed in range(20):
+        eps, zeta = scores(seed)
+
+        assert not (select_columns(eps, zeta, 20, HPAConfig()) & ~focus(eps, 20)).any()
+        union = select_columns(eps, zeta, 20, HPAConfig(shared="union"))
+        assert not (union & ~(focus(eps, 20) | focus(zeta, 20))).any()
 
 
 def test_columns_focused_on_safety_alone_go_first() -> None:
@@ -71,14 +109,19 @@ def test_columns_focused_on_safety_alone_go_first() -> None:
     assert kept.nonzero().flatten().tolist() == [2, 3]
 
 
-def test_a_task_focused_column_fills_up_where_its_phi_is_larger() -> None:
+def test_only_a_column_of_s_and_t_fills_up_unless_the_union_is_shared() -> None:
     eps = torch.tensor([5.0, 5, 5, 4.5, 4.4, 0.1, 0.1, 0.1, 0.1, 0.1])
     zeta = torch.tensor([9.0, 9, 9, 1, 5, 0.1, 0.1, 0.1, 0.1, 0.1])
-    # Two columns stay; S = {0, 1, 2, 3} and T = {0, 1, 2, 4}: column 3 goes first, and 4 has the largest phi left.
+    # Two columns stay; S = {0, 1, 2, 3} and T = {0, 1, 2, 4}: column 3 goes first. Column 4 has the largest phi left,
+    # but is not in S; of those in both, the first has.
 
-    kept = select_columns(eps, zeta, 20, HPAConfig())
+    kept = {
+        shared: select_columns(eps, zeta, 20, HPAConfig(shared=shared))  # type: ignore[arg-type]
+        for shared in ("overlap", "union")
+    }
 
-    assert kept.nonzero().flatten().tolist() == [3, 4]
+    assert kept["overlap"].nonzero().flatten().tolist() == [0, 3]
+    assert kept["union"].nonzero().flatten().tolist() == [3, 4]
 
 
 def test_balanced_choice_ignores_which_set_a_column_is_in() -> None:

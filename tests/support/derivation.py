@@ -62,7 +62,9 @@ def alpha(eps: Array, zeta: Array, low: float = 0.4, high: float = 0.8) -> float
     return low + (high - low) * (1 + math.tanh(sum(logs) / len(logs))) / 2
 
 
-def kept_columns(case: Case, percent: float, selection: str = "full", saliency: str = "divide") -> set[int]:
+def kept_columns(
+    case: Case, percent: float, selection: str = "full", saliency: str = "divide", shared: str = "overlap"
+) -> set[int]:
     eps = column_scores(case.before, case.after, second_moments(case.x_safety), saliency=saliency)
     zeta = column_scores(case.before, case.after, second_moments(case.x_task), saliency=saliency)
     columns = len(eps)
@@ -75,7 +77,9 @@ def kept_columns(case: Case, percent: float, selection: str = "full", saliency: 
     if selection == "safety_focused":
         return set([j for j in by_eps if j in safety][:count])
     kept = [j for j in by_eps if j in safety - task][:count] if selection == "full" else []
-    return set(kept + [j for j in by_phi if j in safety | task and j not in kept][: count - len(kept)])
+    focused = [(j in safety) + (j in task) for j in range(columns)]
+    least = {"overlap": 2, "union": 1}[shared]
+    return set(kept + [j for j in by_phi if focused[j] >= least and j not in kept][: count - len(kept)])
 
 
 def adapted(case: Case, kept: set[int], orthogonal: bool = True) -> Array:
