@@ -338,6 +338,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(suite: Path, finished: RunFolder
     assert resumed.stage(2).responses("colours") == finished.stage(2).responses("colours")
 
 
+@pytest.mark.slow
 def test_the_second_stage_starts_from_the_adapter_of_the_first(
     suite: Path, finished: RunFolder, killed: Path, tmp_path: Path
 ) -> None:

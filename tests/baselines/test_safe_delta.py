@@ -24,14 +24,13 @@ def test_no_budget_gives_the_safe_weights_and_no_update_changes_nothing() -> Non
     assert torch.equal(safe_delta(W, W, U, SafeDeltaConfig()), W)
 
 
-@pytest.mark.parametrize("s", [1e30, float("inf")])
-def test_an_endless_budget_takes_all_but_the_most_costly_15_percent(s: float) -> None:
-    mask = taken(s)
+def test_an_endless_budget_takes_all_but_the_most_costly_15_percent() -> None:
+    mask = taken(s=1e30)
 
     assert int(mask.sum()) == 24 * 32 - int(0.15 * 24 * 32)
     cost = U.diagonal() ** -2
     assert cost[mask.all(0)].max() <= cost[~mask.any(0)].min()
-    assert taken(s, never=0.0).all()
+    assert taken(s=1e30, never=0.0).all()
 
 
 def test_more_budget_never_takes_less_and_stays_within_it() -> None:

@@ -237,6 +237,7 @@ def test_a_run_goes_on_past_a_judge_that_is_down_and_judge_finishes_it(tmp_path:
     assert {row["metric"] for row in scores if row["judge"] == "openai-model=m"} >= {"asr", "masr", "over_refusal"}
 
 
+@pytest.mark.slow
 def test_judging_needs_no_torch(folder: RunFolder) -> None:
     import subprocess
     import sys
