@@ -43,7 +43,8 @@ class DERPPConfig(MethodConfig):
     beta: float = Field(0.5, ge=0)
     """Of the replayed cross entropy. Source: see `alpha`."""
     per_task: int = Field(200, ge=0)
-    """Samples kept of each task, all of a smaller one: as many as `replay` keeps, so that the two compare."""
+    """Samples kept of each task, all of a smaller one: as many as `replay` keeps, so that the two compare. 0 is
+    `seqft`."""
     top_k: int | None = Field(None, ge=1)
     """Store, and compare, the k largest logits of each answer token alone. None, as mammoth: the whole vocabulary,
     which for 32,000 words in bfloat16 is 64 kB a token."""
@@ -89,7 +90,7 @@ class DERPP(Method):
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Draw samples of the stage's tasks, store the merged model's logits, and leave the weights as they are."""
-        if not (self.config.alpha or self.config.beta):
+        if not self.config.per_task or not (self.config.alpha or self.config.beta):
             return ()
         load_into(ctx.model, after)
         ctx.model.eval()

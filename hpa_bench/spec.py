@@ -307,6 +307,8 @@ def engine_config(suite: Suite, name: str) -> EngineConfig:
     Raises:
         UserError: no such engine or option, or a value that does not fit.
     """
+    if name not in engines.names():
+        raise unknown("engine", name, engines.names(), "in evaluation.engines")
     options = suite.evaluation.engines.get(name, {})
     return parse(engines.get(name).Config, options, f"of engine {name!r} (evaluation.engines.{name})")
 

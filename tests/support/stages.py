@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hpa_bench.data.samples import Sample
-from hpa_bench.method import StageContext
+from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.prompts import training_batch
-from hpa_bench.models.weights import Merged
+from hpa_bench.models.weights import Checkpoint, Merged
+from hpa_bench.runner.edits import checked
 from tests.support.models import IMAGE_SIZE, WORDS, random_llava
 
 
@@ -97,3 +99,36 @@ def merged_stage(folder: Path, share: float = 0.01) -> tuple[dict[str, Tensor], 
     wrapped.save_pretrained(folder / "adapter")
     rounded = {name: tensor.bfloat16() for name, tensor in before.items()}
     return rounded, Merged(rounded, folder / "adapter"), replace(ctx, start=rounded, before=rounded)
+
+
+def two_stages(method: Method, folder: Path) -> dict[str, Tensor]:
+    """Take two stages by a method's hooks, with a step of training in each; return the weights that are scored last.
+
+    Raises:
+        UserError: an edit that the harness refuses, or what the method itself says.
+    """
+    before, after, ctx = random_stage(folder)
+    draw = torch.Generator().manual_seed(9)
+    unaligned = {name: tensor + 0.01 * torch.randn(tensor.shape, generator=draw) for name, tensor in before.items()}
+    ctx, weights = replace(ctx, unaligned=unaligned), after
+    save_file(before, folder / "model.safetensors")
+    forms = Checkpoint(folder, ctx.model)
+    method.start(ctx)
+    for stage in (1, 2):
+        ctx = replace(ctx, stage=stage, before=before)
+        samples = method.training_data(ctx.samples("a"), ctx)
+        model: Any = method.wrap(ctx.model, ctx)
+        batch = ctx.collate(samples[:2])
+        outputs = model(**batch)
+        terms = (method.penalty(model, batch, outputs), method.token_penalty(model, batch, outputs))
+        loss = sum((term for term in terms if term is not None), outputs.loss)
+        if loss.requires_grad:
+            loss.backward()
+        method.edit_adapter(model, ctx)
+        ctx = replace(ctx, model=model.unload())
+        edits = checked(method.adapt(before, after, ctx), forms, method.name, "adapt")
+        handed_on = {**after, **edits}
+        weights = handed_on | checked(method.evaluated(handed_on, ctx), forms, method.name, "evaluated")
+        method.load_state_dict(dict(method.state_dict()))
+        before = handed_on
+    return weights
