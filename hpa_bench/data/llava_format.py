@@ -284,7 +284,7 @@ def _exchanges(raw: Mapping[str, Any], images: int) -> list[tuple[str, list[str]
     if "conversations" not in raw:
         if not isinstance(raw.get("text"), str):
             raise UserError(f"it has neither `conversations` nor `text` (its keys: {_keys(raw)})")
-        answers = raw.get("answer", raw.get("answer_bbox", ""))
+        answers = raw["answer"] if "answer" in raw else str(raw.get("answer_bbox", ""))
         listed = answers if isinstance(answers, list) and answers else [answers]
         # Test questions of some projects begin with <image>, those of others leave it out.
         if (places := raw["text"].count(PLACEHOLDER)) not in (0, images):

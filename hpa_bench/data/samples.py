@@ -57,8 +57,10 @@ def content_hash(samples: Iterable[Sample]) -> str:
         texts = [sample.id, *(text for exchange in sample.exchanges for text in exchange)]
         parts = [text.encode() for text in texts]
         parts += content_fields(sample.images)
-        # Lengths keep one row's end from being read as another's beginning.
-        digest.update(repr([len(part) for part in parts]).encode())
+        # Lengths keep one row's end from being read as another's beginning, and the number of texts, where there may be
+        # more than three, a further exchange from being read as an image.
+        lengths = [len(part) for part in parts]
+        digest.update(repr((len(texts), lengths) if sample.further else lengths).encode())
         for part in parts:
             digest.update(part)
     return digest.hexdigest()

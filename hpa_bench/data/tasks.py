@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -137,6 +138,7 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
     empty = True
     try:
         docs = _docs(task, split)
+        _check_columns(docs, where)
         reader = ImageReader(task, docs)
         for index, doc in _rows(docs, where):
             if empty:  # The first row: what no row can be scored for, such as a missing Java, is `check_scoring`'s.
@@ -335,6 +337,31 @@ def _docs(task: Task, split: Split) -> Any:
             f"The {split} split that {_source(task)} names for task {task.task_name!r} is not in its data set: {error}."
         ) from error
     raise UserError(f"Task {task.task_name!r} ({_source(task)}) has no {split} split: set `{split}_split` in its YAML.")
+
+
+def _check_columns(docs: Any, where: str) -> None:
+    """Refuse a column that `datasets` has made JSON of.
+
+    Where a file has values of several types in a column that is text in the file before it, all of them become JSON,
+    so that the answer red is the answer "red", quotes included.
+
+    Raises:
+        UserError: there is such a column.
+    """
+    for name, feature in (getattr(docs, "features", None) or {}).items():
+        if getattr(feature, "dtype", None) == "string" and _is_json_of_several_types(docs[name]):
+            raise UserError(f"The column {name!r} {where} has values of several types: expected a text in every row.")
+
+
+def _is_json_of_several_types(values: Iterable[str | None]) -> bool:
+    kinds = set()
+    for value in values:
+        if value is not None:
+            try:
+                kinds.add(type(json.loads(value)))
+            except (ValueError, RecursionError):
+                return False
+    return str in kinds and len(kinds) > 1
 
 
 def _rows(docs: Iterable[Mapping[str, Any]], where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

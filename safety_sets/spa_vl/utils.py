@@ -42,7 +42,7 @@ def load(
 def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
     """Open the image of a row, which its parquet file holds."""
     name = f"row {doc['row']} in row group {doc['group']} of {doc['file']}"
-    cell = _images(doc["file"], doc["group"])[doc["row"]]
+    cell = _images(doc["file"], Path(doc["file"]).stat().st_mtime_ns, doc["group"])[doc["row"]]
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
         raise UserError(f"The image of {name} is missing: expected its bytes in the column 'image'.")
@@ -79,6 +79,8 @@ def _rows(files: Sequence[Path], part: str) -> Iterator[dict[str, Any]]:
         for group in range(file.num_row_groups):
             for row, record in enumerate(file.read_row_group(group, columns=list(COLUMNS[part])).to_pylist()):
                 question, answer = record["question"] or "", record.get("chosen") or ""
+                if not question.strip() and part == "test":
+                    raise UserError(f"The 'question' of row {number} of {path} is empty: expected a text.")
                 if question.strip() and (answer.strip() or part == "test"):
                     yield {
                         "id": f"{path.stem}/{number}",
@@ -93,8 +95,14 @@ def _rows(files: Sequence[Path], part: str) -> Iterator[dict[str, Any]]:
 
 
 @lru_cache(maxsize=4)
-def _images(file: str, group: int) -> list[Any]:
-    """Return the images of a row group as they are stored; neighbouring rows share it."""
+def _images(file: str, changed: int, group: int) -> list[Any]:
+    """Return the images of a row group as they are stored; neighbouring rows share it.
+
+    Args:
+        file: the parquet file.
+        changed: when it was last written, which tells it from one that took its place.
+        group: the row group.
+    """
     import pyarrow.parquet
 
     return pyarrow.parquet.ParquetFile(file).read_row_group(group, columns=["image"]).column("image").to_pylist()

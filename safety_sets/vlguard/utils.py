@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.data.downloads import folder_of, image_path, read_json
+from hpa_bench.data.texts import text_of
 from hpa_bench.errors import UserError
 from hpa_bench.safety_sets.shared import expect, field, splits, subfolder, turn
 
@@ -62,12 +63,12 @@ def _rows(folder: Path, part: str, subsets: Sequence[str]) -> Iterator[dict[str,
                 "id": name if len(subsets) == 1 else f"{name}/{subset}",
                 "question": turn(field(pair, key, str, where)),
                 "answer": field(pair, "response", str, where),
-                "category": _category(record),
+                "category": _category(record, where),
                 "images": [str(image_path(images, record.get("image"), where))],
             }
 
 
-def _category(record: Mapping[str, Any]) -> str | None:
+def _category(record: Mapping[str, Any], where: str) -> str | None:
     """Return what is harmful about an image; safe images have no category."""
-    names = [record.get("harmful_category"), record.get("harmful_subcategory")]
-    return "/".join(str(name) for name in names if name) or None
+    keys = [key for key in ("harmful_category", "harmful_subcategory") if record.get(key)]
+    return "/".join(text_of(record[key], f"The {key!r} of {where}") for key in keys) or None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.data.downloads import folder_of
+from hpa_bench.errors import UserError, shown
 from hpa_bench.safety_sets.shared import read_csv, splits, turn
 
 HOME = "github.com/paul-rottger/xstest"
@@ -34,7 +35,15 @@ def load(
 
 
 def _rows(path: Path, key: str, label: str) -> Iterator[dict[str, Any]]:
-    for row in read_csv(path, (key, "prompt", "type")):
+    for number, row in enumerate(read_csv(path, (key, "prompt", "type")), 1):
         # The earlier file has no label; the types of unsafe prompts say it too.
-        if label == ("unsafe" if row["type"].startswith("contrast_") else "safe"):
+        found = "unsafe" if row["type"].startswith("contrast_") else "safe"
+        if not row["type"] or row.get("label", found) != found:
+            raise UserError(
+                f"Row {number} of {path} has the type {shown(row['type'])} and the label {shown(row.get('label'))}:"
+                " expected those of the original file."
+            )
+        if not row["prompt"].strip():
+            raise UserError(f"The 'prompt' of row {number} of {path} is empty: expected a text.")
+        if label == found:
             yield {"id": row[key], "question": turn(row["prompt"], images=0), "answer": "", "category": row["type"]}

@@ -15,7 +15,7 @@ from hpa_bench.models.weights import load_into
 from hpa_bench.runner.training import Training, train
 from hpa_bench.suite import TrainingConfig
 from tests.support.models import random_llava
-from tests.support.stages import coloured_samples, random_stage
+from tests.support.stages import coloured_samples, random_stage, two_stages
 
 
 def second_stage(folder: Path, **config: Any) -> tuple[DERPP, StageContext, Mapping[str, Tensor]]:
@@ -157,3 +157,11 @@ def test_accumulating_eight_batches_of_one_is_one_batch_of_eight(tmp_path: Path)
     for a, b in zip(one, eight, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(one, plain, strict=True))
+
+
+def test_without_a_buffer_nothing_is_replayed(tmp_path: Path) -> None:
+    method = DERPP(DERPPConfig(per_task=0))
+
+    two_stages(method, tmp_path)
+
+    assert method.buffer == {}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hpa_bench.data.images import content_fields
 from hpa_bench.data.samples import Sample, content_hash
 
 
@@ -64,3 +65,12 @@ def test_the_task_and_what_reports_are_told_do_not_count() -> None:
     told = replace(sample(), task="other", about={"category": "fraud"})
 
     assert content_hash([told]) == content_hash([sample()])
+
+
+def test_a_further_exchange_is_no_image() -> None:
+    image = Image.new("L", (1, 2), 65)
+    one = Sample("a", "t", "<image> q", "r", [image])
+    other = Sample("a", "t", "<image> q", "r", [], further=[("L (1, 2)", "AA")])
+
+    assert [*content_fields([image])] == [b"L (1, 2)", b"AA"], "the same bytes"
+    assert content_hash([one]) != content_hash([other])

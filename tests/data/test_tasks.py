@@ -1,9 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from hpa_bench.data.samples import content_hash
-from hpa_bench.data.tasks import check_task, load_tasks, sample_id, training_samples
+from hpa_bench.data.samples import Sample, content_hash
+from hpa_bench.data.tasks import check_task, inspect_task, load_tasks, sample_id, training_samples
+from hpa_bench.data.texts import LONGEST
 from hpa_bench.errors import UserError
 from hpa_bench.suite import package_task_folders
 from tests.support.lmeval_tasks import row, rows, write_task
@@ -136,3 +138,48 @@ def test_content_hash_sees_every_part(tmp_path):
     assert whole != content_hash([second, first])
     for change in ({"id": "x"}, {"prompt": "x"}, {"target": "x"}, {"images": second.images}):
         assert content_hash([replace(first, **change), second]) != whole
+
+
+def test_a_null_is_no_word_of_a_prompt(tmp_path: Path) -> None:
+    asked = ["<image> what ?", None, "<image> None of these ?"]
+    found = [row(number, question=question, hint=None) for number, question in enumerate(asked)]
+    template = "{{question}}{% if hint %} {{hint}}{% endif %}"
+    folder = write_task(tmp_path, "colours", {"train": found, "test": found[:1]}, doc_to_text=template)
+
+    first, second, third = inspect_task(load(folder), "training")
+
+    assert isinstance(first, Sample) and isinstance(third, Sample)
+    assert "The prompt of sample 'r1' in the training split" in str(second) and "made of a null (of " in str(second)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"answer": {"a": 1}}, "The answer of sample"),
+        ({"category": ["a"]}, "The category of sample"),
+        ({"question": "x" * (LONGEST + 1)}, r"The prompt of sample 'r1' .* has 131,073 characters"),
+        ({"answer": "x" * (LONGEST + 1)}, r"The answer of sample 'r1' .* has 131,073 characters"),
+        ({"id": "x" * 2000}, r"The id of sample .* has 2,000 characters: expected 1,024"),
+        ({"cluster": "x" * 2000}, "The cluster of sample 'r1' .* has 2,000 characters"),
+    ],
+)
+def test_a_text_that_a_run_cannot_keep_is_named(change: dict[str, object], sentence: str, tmp_path: Path) -> None:
+    write_task(
+        tmp_path, "colours", {"train": [row(1, **change)], "test": [row(1, category="a")]}, doc_to_target="answer"
+    )
+
+    with pytest.raises(UserError, match=sentence) as caught:
+        check_task(load_tasks(["colours"], [tmp_path])["colours"], "training")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_column_that_became_json_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path, "colours", {"train": rows(1), "test": [row(1, answer='"red"'), row(2, answer="3")]})
+    write_task(tmp_path, "shades", {"train": rows(1), "test": [row(1, answer='"red"'), row(2, answer='"3"')]})
+    tasks = load_tasks(["colours", "shades"], [tmp_path])
+
+    assert len(check_task(tasks["shades"], "test")) == 2
+    with pytest.raises(
+        UserError, match="The column 'answer' in the test split of task 'colours' has values of several"
+    ):
+        check_task(tasks["colours"], "test")
