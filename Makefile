@@ -38,7 +38,7 @@ test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest tests/vllm
 
 # The s of safe_delta's code takes next to nothing at this scale; 1,000 was chosen on validation rows, seed 0, of 10 to 10,000.
-CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,scaled_update
+CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,relative_columns,scaled_update
 CLOSE := hpa,seqft,safe_delta:s=1000,model_tailor,$(CONTROLS)
 ABLATION := hpa:selection=safety_focused:orthogonal=false,hpa:selection=balanced:orthogonal=false
 ABLATION := $(ABLATION),hpa:orthogonal=false,hpa:selection=none

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpa_bench import Need, StageContext
-from hpa_bench.hpa import HPA, Layer
+from hpa_bench.hpa import HPA, Layer, top_columns
 
 
 class MagnitudeColumns(HPA):
@@ -20,6 +20,4 @@ class MagnitudeColumns(HPA):
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the `layer.count` columns with the largest update norm; equal norms rank by column index."""
-        norms = layer.update.square().sum(0, dtype=torch.float64)
-        largest = norms.argsort(descending=True, stable=True)[: layer.count]
-        return torch.zeros_like(norms, dtype=torch.bool).index_fill(0, largest, True)
+        return top_columns(layer.update.square().sum(0, dtype=torch.float64), layer.count)

@@ -30,6 +30,7 @@ NEUTRAL: dict[str, list[str]] = {
     "magnitude_columns": ["p_max=0", "p_min=0", "orthogonal=false"],
     "olora": ["lambda_1=0", "lambda_2=0"],
     "random_columns": ["p_max=0", "p_min=0", "orthogonal=false"],
+    "relative_columns": ["p_max=0", "p_min=0", "orthogonal=false"],
     "replay": ["per_task=0"],
     "resta": ["gamma=0"],
     "safe_delta": ["never=0", "s=1e30"],
