@@ -354,6 +354,7 @@ def test_the_second_stage_starts_from_the_adapter_of_the_first(
         assert (tensor.mean() > 8) == name.endswith(".a")
 
 
+@pytest.mark.slow
 def test_generation_uses_the_adapter_of_its_stage(suite: Path, finished: RunFolder, killed: Path) -> None:
     model, processor = load_model(str(suite.parent / "model"))
     ctx = replace(stage(suite.parent, rank=2, alpha=4), model=model, decoder=find_decoder(model))
