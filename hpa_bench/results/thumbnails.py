@@ -16,6 +16,8 @@ SIDE = 160
 """The longest side of a thumbnail, in pixels; smaller images keep their size."""
 BLURRED = 8
 """The longest side of a blurred one: nothing finer is left in the page that shows it, whatever its reader does."""
+KINDS = ("png", "jpeg")
+"""Formats that they are kept in, and no other is read: Pillow would start a program for some."""
 
 
 class WithImages(Protocol):
@@ -41,7 +43,7 @@ def blurred(image: str) -> str:
     from PIL import Image
 
     content = base64.b64decode(image.partition(",")[2])
-    return _encode(Image.open(io.BytesIO(content)), BLURRED)
+    return _encode(Image.open(io.BytesIO(content), formats=KINDS), BLURRED)
 
 
 def _encode(image: Image, side: int) -> str:
@@ -52,7 +54,7 @@ def _encode(image: Image, side: int) -> str:
     small.info = {}  # An EXIF block may hold a preview of the image, sharp.
     small.thumbnail((side, side), Resampling.BOX)
     encoded = []
-    for kind in ("png", "jpeg"):
+    for kind in KINDS:
         written = io.BytesIO()
         small.save(written, kind, quality=85)
         encoded.append(f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}")
