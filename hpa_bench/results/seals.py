@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from hpa_bench.errors import UserError
-from hpa_bench.files import write_json
+from hpa_bench.files import PARTIAL, write_json
 
 SEAL = "SEAL.json"
 """The seal of a folder, inside it."""
@@ -31,10 +31,12 @@ def seal_of(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Seal
 
     Args:
         folder: what paths are relative to.
-        files: by default every file below the folder, the seal itself aside.
+        files: by default every file below the folder; the seal itself is none of them, nor what a killed process was
+            writing.
     """
     if files is None:
-        files = (file for file in folder.rglob("*") if file.is_file() and file.name != SEAL)
+        found = (file for file in folder.rglob("*") if file.is_file() and file.name != SEAL)
+        files = [file for file in found if not file.name.endswith(PARTIAL)]
     return {str(file.relative_to(folder)): _sealed(file) for file in sorted(files)}
 
 

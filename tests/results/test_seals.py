@@ -35,6 +35,7 @@ def refused(check: Callable[[], object]) -> str:
 
 def test_a_seal_is_of_every_file_below_and_not_of_itself(folder: Path) -> None:
     seal(folder)
+    (folder / "sub" / "c.partial").write_text("of a killed process")
 
     found = seal_of(folder)
     assert list(found.items()) == [("b", sealed(b"")), ("sub/a", sealed(b"abc"))]

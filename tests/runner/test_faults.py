@@ -87,6 +87,11 @@ def last_responses(done: RunFolder) -> bytes:
     return (done.stage(2).path / "responses" / "colours.jsonl").read_bytes()
 
 
+def test_only_the_last_weights_are_kept(seqft: RunFolder) -> None:
+    assert [folder.parent.name for folder in seqft.path.glob("stage*/weights")] == ["stage2"]
+    assert not list(seqft.path.rglob("*.partial"))
+
+
 def test_a_run_whose_earlier_weights_are_gone_does_not_start_from_the_aligned_model(
     suite: str, seqft: RunFolder, tmp_path: Path
 ) -> None:

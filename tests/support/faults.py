@@ -161,7 +161,9 @@ VOLATILE = (".lock", "events.jsonl", "manifest.json", "cost.json", "DONE", "SEAL
 def contents(folder: Path) -> dict[str, bytes]:
     """Return what equal runs have alike: every file of a run but those of `VOLATILE`, by path in its folder."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in sorted(found.items()) if path.name not in VOLATILE}
+    read = {name: path.read_bytes() for name, path in sorted(found.items()) if path.name not in VOLATILE}
+    # peft writes the set of adapted layers in an order that is each process's own.
+    return {name: bytes(sorted(text)) if name.endswith("adapter_config.json") else text for name, text in read.items()}
 
 
 def _told(text: str, names: Sequence[str]) -> Found:
