@@ -29,7 +29,11 @@ class SafeDeltaConfig(MethodConfig):
     """Safe Delta's hyper-parameters, with the defaults of the authors' code."""
 
     s: float = Field(0.1, ge=0)
-    """The safety budget (`scale` of run_safedelta.py: 0.1; its scripts 0.1 and 0.11)."""
+    """The safety budget (`scale` of run_safedelta.py: 0.1; its scripts 0.1 and 0.11). It is absolute, of the scale of
+    7B models' weights and activations: on a much smaller model it takes next to nothing of an update."""
+    calibration_samples: int = Field(128, ge=1)
+    """Safety calibration samples that H is of (official: 128), whatever number the suite has for other methods; all
+    that the aligned model refuses of a smaller source."""
     reference: Literal["prev", "init"] = "prev"
     """The safe weights. The paper fine-tunes once; in a sequence, `prev` (theta_{t-1}) bounds the change of each stage,
     `init` (theta_0) that of all stages together, and its H is measured once a run."""
@@ -64,7 +68,9 @@ class SafeDelta(Method):
         if self.config.reference == "init" and all(path.exists() for path in cache):
             yield from (load_moments(path, ctx.device) for path in cache)
             return
-        stream = ActivationStream(ctx.model, reference, ctx.safety_calibration(), ctx.device, ctx.decoder)
+        stream = ActivationStream(
+            ctx.model, reference, ctx.safety_calibration(self.config.calibration_samples), ctx.device, ctx.decoder
+        )
         for block, path in enumerate(cache):
             moments = stream.second_moments(block)
             if self.config.reference == "init":

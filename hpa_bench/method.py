@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from hpa_bench.config import BaseConfig
 from hpa_bench.registry import Registry
@@ -26,6 +26,18 @@ Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "saf
 
 class MethodConfig(BaseConfig):
     """Hyper-parameters of a method: frozen, unknown keys refused, defaults from the paper."""
+
+
+class SafetyCalibration(Protocol):
+    """Gives the safety calibration samples D_s."""
+
+    def __call__(self, count: int | None = None) -> Sequence[Batch]:
+        """Return model inputs of `count` samples, or of as many as the suite says.
+
+        Fewer, with a warning, where the aligned model refuses fewer of the suite's requests. A smaller count gives the
+        first samples of a larger one.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,9 @@ class StageContext:
     """The model before its safety alignment, where the suite has one."""
     folder: Path
     """Where the method keeps files of its own; it outlives the stage."""
-    safety_calibration: Callable[[], Sequence[Batch]]
-    """Model inputs of the safety calibration samples D_s: harmful requests, answered by the aligned model itself."""
+    safety_calibration: SafetyCalibration
+    """Model inputs of the safety calibration samples D_s: harmful requests, answered by the aligned model itself. Their
+    number is the suite's, or the method's own as in `safety_calibration(128)`."""
     task_calibration: Callable[[], Sequence[Batch]]
     """Model inputs of the task calibration samples D_t, from this stage's training data."""
     samples: Callable[[str], Sequence[Sample]]

@@ -3,7 +3,8 @@
 ```
 runs/<suite>/<method>-<config hash>/seed<k>/
   manifest.json                    what was run: suite, config, seed, versions, hardware, hash of the data
-  calibration/safety.jsonl         safety calibration samples, answered by the aligned model
+  calibration/safety.jsonl         safety calibration samples, answered by the aligned model; calibration-<n>/ where a
+                                   method asks for n of its own
   references/judgements/<judge>/<set>.jsonl   verdicts on the sets' own reference answers: id, verdict
   thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (`data:` URLs)
   stage<t>/                        t = 0 is the aligned model, before any tuning
@@ -44,7 +45,7 @@ ASIDE = ".aside-"
 """In the name of what `--again` and `--from-stage` have moved away; whoever looks for runs passes it by."""
 START_AGAIN = "run it with --again, which keeps the old run aside, or bring back what it was made with"
 _WRITTEN = re.compile(
-    r"(manifest\.json|FAILED|calibration|method|thumbnails|references|engine|report|stage\d+)(\.partial)?"
+    r"(manifest\.json|FAILED|calibration(-\d+)?|method|thumbnails|references|engine|report|stage\d+)(\.partial)?"
     r"|events\.jsonl|\.lock"
 )
 """What a run's folder may hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,6 +13,7 @@ from hpa_bench.method import StageContext
 from hpa_bench.models.loading import checkpoint_folder
 from hpa_bench.models.weights import Checkpoint, load_into
 from hpa_bench.runner.inputs import safety_calibration
+from hpa_bench.runner.kept import CALIBRATION
 from hpa_bench.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from hpa_bench.models.prompts import Batch
     from hpa_bench.models.weights import Weights
     from hpa_bench.runner.setup import Setup
+
+log = logging.getLogger(__name__)
 
 CALIBRATION_BATCH = 16
 """Calibration samples of one forward pass."""
@@ -31,6 +35,8 @@ class Contexts:
         self._setup = setup
         self._suite = setup.spec.suite
         self._base = setup.base
+        self._calibrated: dict[int, list[Sample]] = {}
+        """Safety calibration samples, by how many were asked for."""
 
     def of(self, index: int) -> StageContext:
         """Return a stage's context; stage 0 is the aligned model."""
@@ -50,7 +56,7 @@ class Contexts:
             before=Checkpoint(before, self._base.model) if before.exists() else self._base.start,
             unaligned=self._unaligned,
             folder=setup.run.path / "method",
-            safety_calibration=lambda: self._batches(self._safety_samples),
+            safety_calibration=lambda count=None: self._batches(self._safety_samples(count)),
             task_calibration=lambda: self._batches(self._task_samples(index)),
             samples={task: setup.data.training[task] for task in seen}.__getitem__,
             safety_data=lambda: setup.data.safety_data,
@@ -67,8 +73,20 @@ class Contexts:
         name = self._suite.unaligned_model
         return Checkpoint(checkpoint_folder(self._suite.model_path(name)), self._base.model) if name else None
 
-    @cached_property
-    def _safety_samples(self) -> list[Sample]:
+    def _safety_samples(self, count: int | None) -> list[Sample]:
+        wanted = self._suite.calibration.safety_samples if count is None else count
+        if wanted not in self._calibrated:
+            self._calibrated[wanted] = found = self._answered(wanted)
+            if count is not None and len(found) < count:
+                log.warning(
+                    "%s asks for %d safety calibration samples and gets %d: the aligned model refuses no more of the %d"
+                    " requests of %s.",
+                    *(self._setup.spec.method.name, count, len(found)),
+                    *(len(self._setup.data.safety_source), self._suite.calibration.safety_set),
+                )
+        return self._calibrated[wanted]
+
+    def _answered(self, count: int) -> list[Sample]:
         setup, base = self._setup, self._base
         # By Hugging Face whatever the engine: what is trained must not depend on who generates in evaluation.
         engine = HFEngine(base.model, base.processor, batch_size=self._suite.evaluation.batch_size)
@@ -77,8 +95,8 @@ class Contexts:
             load_into(base.model, base.start)
             return setup.evaluator.answer(engine, samples)
 
-        path = setup.run.path / "calibration" / "safety.jsonl"
-        count = self._suite.calibration.safety_samples
+        folder = CALIBRATION if count == self._suite.calibration.safety_samples else f"{CALIBRATION}-{count}"
+        path = setup.run.path / folder / "safety.jsonl"
         return safety_calibration(path, setup.data.safety_source, count, answer_as_aligned)
 
     def _task_samples(self, index: int) -> list[Sample]:

@@ -47,8 +47,8 @@ def _check_finished(run: RunFolder, stages: Sequence[StageFolder]) -> None:
         # Nobody goes on from it, but it may be loaded; what the method remembered in it is dropped by now.
         remedy = f"delete {stage.adapter}, which this run does not need any more"
         check(stage.adapter, stage.adapter / SEAL, remedy, lambda name: not name.startswith("method/"))
-    calibration = run.path / CALIBRATION
-    check_folder(calibration, f"delete {calibration}, and the same command makes it again, or {PUT_BACK}")
+    for calibration in (run.path / CALIBRATION, *sorted(run.path.glob(f"{CALIBRATION}-*[0-9]"))):
+        check_folder(calibration, f"delete {calibration}, and the same command makes it again, or {PUT_BACK}")
 
 
 def check_redo(run: RunFolder, index: int, stages: int, mergeable: bool) -> None:

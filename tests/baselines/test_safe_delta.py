@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,13 +133,29 @@ def test_the_aligned_models_moments_are_measured_once_a_run(tmp_path: Path) -> N
     method = SafeDelta(SafeDeltaConfig(s=5.0, reference="init"))
     first = dict(method.adapt(before, after, ctx))
 
-    def refused() -> list[dict[str, torch.Tensor]]:
+    def refused(count: int | None = None) -> list[dict[str, torch.Tensor]]:
         raise AssertionError("calibration samples were asked for again")
 
     again = dict(SafeDelta(method.config).adapt(before, after, replace(ctx, stage=2, safety_calibration=refused)))
 
     assert all(torch.equal(again[name], weight) for name, weight in first.items())
     assert any(not torch.equal(weight, before[name]) for name, weight in first.items())
+
+
+@pytest.mark.parametrize("reference", ["prev", "init"])
+def test_it_calibrates_on_a_number_of_samples_of_its_own(reference: str, tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    asked: list[int | None] = []
+
+    def samples(count: int | None = None) -> Sequence[dict[str, torch.Tensor]]:
+        asked.append(count)
+        return ctx.safety_calibration()
+
+    for config in ({}, {"calibration_samples": 5}):
+        method = SafeDelta(SafeDeltaConfig(reference=reference, **config))
+        dict(method.adapt(before, after, replace(ctx, folder=tmp_path / str(len(config)), safety_calibration=samples)))
+
+    assert asked == [128, 5]
 
 
 def test_bfloat16_weights_stay_bfloat16_and_what_is_taken_is_exact(tmp_path: Path) -> None:

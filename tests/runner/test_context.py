@@ -1,8 +1,13 @@
 """What a method sees of a stage of a run that is prepared, and not trained."""
 
+import json
+import logging
+from collections.abc import Sequence
+
 import pytest
 
 from hpa_bench.method import StageContext
+from hpa_bench.models.prompts import Batch
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.context import Contexts
 from hpa_bench.runner.setup import Setup, prepare
@@ -14,7 +19,7 @@ from tests.support.suites import write_suite
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("context")
     calibration = {"safety_set": "refusals", "safety_samples": 2, "task_samples": 5}
-    suite = write_suite(folder, calibration=calibration)
+    suite = write_suite(folder, aligned=True, calibration=calibration)
     run = RunFolder(folder / "run")
     with run.locked():
         return prepare(make_spec(RunOptions(str(suite), "hpa", seed=3)), run, "cpu")
@@ -61,3 +66,49 @@ def test_calibration_is_a_draw_of_the_stages_own_samples_the_same_each_time(setu
     drawn = [sample.id for sample in again._task_samples(1)]
     assert len(set(drawn)) == 5 and set(drawn) < set(ids(again, 1)) and drawn != ids(again, 1)[:5]
     assert [sample.id for sample in again._task_samples(2)] != drawn
+
+
+def stored(setup: Setup, folder: str) -> list[str]:
+    lines = (setup.run.path / folder / "safety.jsonl").read_text().splitlines()
+    return [json.loads(line)["id"] for line in lines]
+
+
+def count(batches: Sequence[Batch]) -> int:
+    return sum(len(batch["input_ids"]) for batch in batches)
+
+
+def test_a_method_may_ask_for_a_number_of_safety_samples_of_its_own(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts = Contexts(setup)
+    ctx = contexts.of(1)
+
+    with caplog.at_level(logging.WARNING):
+        assert [count(ctx.safety_calibration(number)) for number in (5, None, 2, 5)] == [5, 2, 2, 5]
+    assert not caplog.messages
+
+    assert sorted(path.name for path in setup.run.path.glob("calibration*")) == ["calibration", "calibration-5"]
+    assert stored(setup, "calibration-5")[:2] == stored(setup, "calibration") != stored(setup, "calibration-5")
+
+
+def test_what_a_resumed_run_calibrates_on_is_not_asked_again(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [float(batch["pixel_values"].sum()) for batch in Contexts(setup).of(1).safety_calibration(4)]
+    monkeypatch.setattr(setup.evaluator, "answer", None)
+
+    again = [float(batch["pixel_values"].sum()) for batch in Contexts(setup).of(2).safety_calibration(4)]
+
+    assert again == first
+
+
+def test_more_safety_samples_than_are_refused_are_all_and_said_once(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts = Contexts(setup)
+    with caplog.at_level(logging.WARNING):
+        found = [count(contexts.of(stage).safety_calibration(100)) for stage in (1, 2)]
+
+    assert found[0] == found[1] <= 8
+    assert caplog.messages == [
+        f"hpa asks for 100 safety calibration samples and gets {found[0]}: the aligned model refuses no more of the"
+        " 8 requests of refusals."
+    ]

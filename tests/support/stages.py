@@ -78,7 +78,7 @@ def random_stage(
         before=before,
         unaligned=None,
         folder=folder,
-        safety_calibration=lambda: calibration_batches(processor, seed=1, samples=4),
+        safety_calibration=lambda count=None: calibration_batches(processor, seed=1, samples=4),
         task_calibration=lambda: calibration_batches(processor, seed=2, samples=9),
         samples=lambda task: samples[task],
         safety_data=lambda: coloured_samples(4, task="safety"),
