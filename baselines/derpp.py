@@ -8,6 +8,8 @@ autoregressive model, logits are those of the answer tokens, averaged over a sam
 Where mammoth differs: it fills a buffer of a fixed size while a task is trained, with the logits of that moment; here
 k samples of each task enter once it is over, with the merged model's logits. It draws a batch without replacement; here
 every sample is drawn on its own, so that one batch of 8 is 8 accumulated batches of 1.
+
+Safety samples, where asked for, stand in the buffer from the start, with the logits of theta_0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,20 +20,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hpa_bench import (
-    IGNORED,
-    Batch,
-    Method,
-    MethodConfig,
-    Sample,
-    StageContext,
-    Weights,
-    load_into,
-    model_inputs,
-)
+from hpa_bench import IGNORED, Batch, Method, MethodConfig, Need, Sample, StageContext, Weights, load_into
+from hpa_bench.baselines.shared.answers import answer_logits
+from hpa_bench.baselines.shared.safety_data import first_safety_samples
 
 BUFFER_BATCH = 16
 """Samples of one forward pass when the buffer is filled."""
+
+SAFETY = "safety data"
+"""Stands for a task in the buffer; no task has a space in its name."""
 
 
 class DERPPConfig(MethodConfig):
@@ -48,6 +45,10 @@ class DERPPConfig(MethodConfig):
     top_k: int | None = Field(None, ge=1)
     """Store, and compare, the k largest logits of each answer token alone. None, as mammoth: the whole vocabulary,
     which for 32,000 words in bfloat16 is 64 kB a token."""
+    safety_samples: int = Field(0, ge=0)
+    """Also keep so many samples of the suite's safety data, with the aligned model's logits, and draw them as the rest
+    of the buffer, from the first stage on. This method then knows data that continual learning on tasks alone does not
+    have: report it apart, as DER++ + safety."""
 
 
 class DERPP(Method):
@@ -61,6 +62,17 @@ class DERPP(Method):
         self.buffer: dict[str, Tensor] = {}
         """By `<task>/<row>/<kind>`: `logits` `[answer tokens, V or k]` and, of the k largest, their `words` int64."""
         self._kept: list[str] = []
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Nothing, or safety data where the buffer holds some of it."""
+        return frozenset({"safety_data"} if self.config.safety_samples else ())
+
+    def start(self, ctx: StageContext) -> None:
+        """Store the aligned model's logits of safety samples, where asked for."""
+        if self.config.alpha or self.config.beta:
+            safety = first_safety_samples(ctx, self.config.safety_samples, self.name, "safety_samples")
+            self._store(SAFETY, safety, torch.arange(len(safety)), ctx.start, ctx)
 
     def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
         """Return the samples as they are; the buffer is read in `penalty`."""
@@ -78,13 +90,13 @@ class DERPP(Method):
         first, second = ([self._kept[index] for index in column] for column in draws.T.tolist())
         penalty = torch.zeros((), device=self._ctx.device)
         if alpha:
-            z, _, share = _answer_logits(model, self._ctx.collate(self._samples(first)))
+            z, _, share = answer_logits(model, self._ctx.collate(self._samples(first)))
             stored = torch.cat([self.buffer[f"{key}/logits"] for key in first]).to(z.device)
             if f"{first[0]}/words" in self.buffer:
                 z = z.gather(1, torch.cat([self.buffer[f"{key}/words"] for key in first]).to(z.device))
             penalty = penalty + alpha * (share * (z.float() - stored.float()).square().mean(1)).sum()
         if beta:
-            z, answers, share = _answer_logits(model, self._ctx.collate(self._samples(second)))
+            z, answers, share = answer_logits(model, self._ctx.collate(self._samples(second)))
             penalty = penalty + beta * (share * cross_entropy(z.float(), answers, reduction="none")).sum()
         return penalty
 
@@ -92,22 +104,28 @@ class DERPP(Method):
         """Draw samples of the stage's tasks, store the merged model's logits, and leave the weights as they are."""
         if not self.config.per_task or not (self.config.alpha or self.config.beta):
             return ()
-        load_into(ctx.model, after)
-        ctx.model.eval()
         for task in ctx.tasks:
             samples = ctx.samples(task)
             rows = torch.randperm(len(samples), generator=ctx.generator(f"{self.name}/{task}"))[: self.config.per_task]
-            for some in rows.split(BUFFER_BATCH):
-                inputs = ctx.collate([samples[row] for row in some.tolist()])
-                with torch.no_grad():
-                    logits, _, _ = _answer_logits(ctx.model, inputs)
-                lengths = (inputs["labels"] != IGNORED).sum(1).tolist()
-                for row, z in zip(some.tolist(), logits.cpu().split(lengths), strict=True):
-                    key = f"{task}/{row}"
-                    if self.config.top_k is not None and self.config.top_k < z.shape[1]:
-                        z, self.buffer[f"{key}/words"] = z.topk(self.config.top_k)
-                    self.buffer[f"{key}/logits"] = z.clone()
+            self._store(task, samples, rows, after, ctx)
         return ()
+
+    def _store(self, task: str, samples: Sequence[Sample], rows: Tensor, weights: Weights, ctx: StageContext) -> None:
+        """Put rows of a task's samples into the buffer, with the logits of a model with these weights."""
+        if not len(rows):
+            return
+        load_into(ctx.model, weights)
+        ctx.model.eval()
+        for some in rows.split(BUFFER_BATCH):
+            inputs = ctx.collate([samples[row] for row in some.tolist()])
+            with torch.no_grad():
+                logits, _, _ = answer_logits(ctx.model, inputs)
+            lengths = (inputs["labels"] != IGNORED).sum(1).tolist()
+            for row, z in zip(some.tolist(), logits.cpu().split(lengths), strict=True):
+                key = f"{task}/{row}"
+                if self.config.top_k is not None and self.config.top_k < z.shape[1]:
+                    z, self.buffer[f"{key}/words"] = z.topk(self.config.top_k)
+                self.buffer[f"{key}/logits"] = z.clone()
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the stored logits by task and row; the samples themselves are the suite's."""
@@ -118,16 +136,7 @@ class DERPP(Method):
         self.buffer = dict(state)
 
     def _samples(self, keys: Sequence[str]) -> list[Sample]:
-        return [self._ctx.samples(task)[int(row)] for task, _, row in (key.rpartition("/") for key in keys)]
+        return [self._samples_of(task)[int(row)] for task, _, row in (key.rpartition("/") for key in keys)]
 
-
-def _answer_logits(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the logits `[n, V]` that predict the n answer tokens of a batch, the tokens `[n]`, and their shares `[n]`.
-
-    A token's share is 1 / (tokens of its answer x samples of the batch): shares add to 1.
-    """
-    following = inputs["labels"][:, 1:]
-    places = following != IGNORED
-    logits = model(**model_inputs(inputs)).logits[:, :-1]
-    shares = places / places.sum(1, keepdim=True) / len(places)
-    return logits[places], following[places], shares[places]
+    def _samples_of(self, task: str) -> Sequence[Sample]:
+        return self._ctx.safety_data() if task == SAFETY else self._ctx.samples(task)

@@ -13,7 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import Method, MethodConfig, Need, Sample, StageContext, UserError, Weights
+from hpa_bench import Method, MethodConfig, Need, Sample, StageContext, Weights
+from hpa_bench.baselines.shared.safety_data import first_safety_samples
 
 
 class ReplayConfig(MethodConfig):
@@ -48,7 +49,8 @@ class Replay(Method):
     def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
         """Return the stage's samples, then what is kept of earlier tasks, then safety samples."""
         earlier = [ctx.samples(task)[row] for task in sorted(self.kept) for row in self.kept[task].tolist()]
-        return [*samples, *earlier, *self._safety_samples(ctx)]
+        safety = first_safety_samples(ctx, self.config.replay_safety, self.name, "replay_safety")
+        return [*samples, *earlier, *safety]
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:
         """Draw what is kept of the stage's tasks, and leave the weights as they are."""
@@ -57,19 +59,6 @@ class Replay(Method):
             kept = self.config.per_task if self.config.ratio is None else round(self.config.ratio * count)
             self.kept[task] = torch.randperm(count, generator=ctx.generator(f"{self.name}/{task}"))[:kept]
         return ()
-
-    def _safety_samples(self, ctx: StageContext) -> Sequence[Sample]:
-        count = self.config.replay_safety
-        if not count:
-            return ()
-        # The harness gives them in a random order of the run's own, so the first are a random draw.
-        samples = ctx.safety_data()[:count]
-        if len(samples) < count:
-            raise UserError(
-                f"replay_safety={count} of method {self.name!r} is more than the suite's safety data holds:"
-                f" expected at most {len(samples)}."
-            )
-        return samples
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the indices by task; the samples themselves are the suite's."""

@@ -54,7 +54,7 @@ NOT_NEUTRAL = {
 """Why a method has no such settings."""
 
 SMALL: dict[str, list[str]] = {
-    "derpp": ["per_task=4"],
+    "derpp": ["per_task=4", "safety_samples=2"],
     "ewc": ["anchor_safety=true"],
     "moelora": ["experts=2"],
     "replay": ["per_task=4", "replay_safety=2"],

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hpa_bench.baselines.derpp import DERPP, DERPPConfig
 from hpa_bench.data.samples import Sample
+from hpa_bench.errors import UserError
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
 from hpa_bench.models.weights import load_into
@@ -126,6 +127,68 @@ def test_the_first_stage_has_no_penalty(tmp_path: Path) -> None:
 
     assert method.training_data(samples, ctx) == samples
     assert method.penalty(ctx.model, ctx.collate(samples), None) is None
+
+
+def with_safety(folder: Path, **config: Any) -> tuple[DERPP, StageContext]:
+    """Return the method after `start`, at the door of stage 1, its state taken up as by a resumed run."""
+    before, _, ctx = random_stage(folder)
+    first = DERPP(DERPPConfig(safety_samples=3, **config))
+    load_into(ctx.model, {name: 0.9 * tensor for name, tensor in before.items()})
+    first.start(replace(ctx, stage=0, tasks=()))
+    method = DERPP(DERPPConfig(safety_samples=3, **config))
+    method.load_state_dict(dict(first.state_dict()))
+    method.training_data(ctx.samples("a"), ctx)
+    return method, ctx
+
+
+def test_safety_samples_stand_in_the_buffer_with_the_aligned_models_logits(tmp_path: Path) -> None:
+    method, ctx = with_safety(tmp_path)
+    load_into(ctx.model, ctx.start)
+
+    assert sorted(method.buffer) == [f"safety data/{row}/logits" for row in range(3)]
+    for row in range(3):
+        expected, _ = answer_logits(ctx.model, ctx, ctx.safety_data()[row])
+        torch.testing.assert_close(method.buffer[f"safety data/{row}/logits"].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_safety_samples_are_drawn_from_the_first_stage_on_and_with_the_rest(tmp_path: Path) -> None:
+    method, ctx = with_safety(tmp_path, alpha=1.0, beta=0.0, per_task=5)
+    batch = ctx.collate(ctx.samples("a"))
+    load_into(ctx.model, ctx.start)
+    same = method.penalty(ctx.model, batch, None)
+    after = {name: 1.05 * tensor for name, tensor in ctx.start.items()}
+    load_into(ctx.model, after)
+    apart = method.penalty(ctx.model, batch, None)
+
+    assert same is not None and apart is not None
+    assert same.item() < 1e-8 < 1e-3 < apart.item()
+
+    method.adapt(ctx.before, after, ctx)
+    seen: list[str] = []
+    samples = {"a": coloured_samples(8), "b": coloured_samples(8, "b")}.__getitem__
+    method.training_data((), replace(ctx, stage=2, tasks=("b",), samples=samples, collate=lambda some: note(some)))
+
+    def note(some: list[Sample]) -> Mapping[str, Tensor]:
+        seen.extend(sample.id for sample in some)
+        return ctx.collate(some)
+
+    for _ in range(20):
+        method.penalty(ctx.model, batch, None)
+    kept = {int(key.split("/")[1]) for key in method.buffer if key.startswith("a/")}
+    assert set(seen) == {f"safety/{row}" for row in range(3)} | {f"a/{row}" for row in kept} and len(kept) == 5
+    assert sum(name.startswith("safety") for name in seen) / len(seen) == pytest.approx(3 / 8, abs=0.15)
+
+
+def test_safety_samples_must_be_asked_for_and_be_there(tmp_path: Path) -> None:
+    _, _, ctx = random_stage(tmp_path)
+    assert not DERPP().needs and DERPP(DERPPConfig(safety_samples=1)).needs == {"safety_data"}
+    none, off = DERPP(), DERPP(DERPPConfig(alpha=0, beta=0, safety_samples=2))
+    none.start(ctx)
+    off.start(ctx)
+    assert not none.state_dict() and not off.state_dict()
+
+    with pytest.raises(UserError, match=r"safety_samples=5 of method 'derpp' is more .* expected at most 4\."):
+        DERPP(DERPPConfig(safety_samples=5)).start(ctx)
 
 
 def trained(folder: Path, method: Method, ctx: StageContext, **config: Any) -> list[Tensor]:
