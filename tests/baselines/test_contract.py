@@ -61,8 +61,14 @@ SMALL: dict[str, list[str]] = {
 }
 """Settings under which a method does all its work on three small tasks, where its defaults do not."""
 
-LIKE_ANOTHER = {"seqft", "joint", "zero_shot", "l2", "random_columns", "magnitude_columns", "scaled_update"}
-"""Methods that hold on a GPU what another one does too: seqft and l2 what olora does, HPA's controls what hpa does."""
+LIKE_ANOTHER = {
+    *("seqft", "joint", "zero_shot", "sppft", "wise_ft"),
+    *("l2", "olora", "sefe"),
+    *("random_columns", "magnitude_columns", "relative_columns", "scaled_update"),
+    *("safe_delta", "magmax", "safelora"),
+}
+"""Methods that hold on a GPU no more than another one: than any; than `ewc`; than `hpa`; than `model_tailor`, `ties` and
+`resta`."""
 
 COPIES = {"ewc": 4}
 """How often a GPU must hold the model in 16 bits where twice is not enough. EWC's F has 32 bits a weight."""
