@@ -67,7 +67,7 @@ LIKE_ANOTHER = {
     *("random_columns", "magnitude_columns", "relative_columns", "scaled_update"),
     *("safe_delta", "magmax", "safelora"),
 }
-"""Methods that hold on a GPU no more than another one: than any; than `ewc`; than `hpa`; than `model_tailor`, `ties` and
+"""Methods that hold no more on a GPU than another one: than any; than `ewc`; than `hpa`; than `model_tailor`, `ties`,
 `resta`."""
 
 COPIES = {"ewc": 4}
