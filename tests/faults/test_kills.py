@@ -27,7 +27,7 @@ from tests.support.suites import write_suite
 
 pytestmark = pytest.mark.faults
 
-POINTS = 48
+POINTS = 40
 SHARES = 4
 """Tests that the points of `run` are dealt out to, so that several processes share them."""
 
@@ -117,7 +117,7 @@ def test_judge(options: list[str], unbroken: Unbroken, note: Note, tmp_path: Pat
     judged = Path(shutil.copytree(before, tmp_path / "judged"))
     points = killed(judge(judged, *options), judged, None)
     assert points > 10
-    for point in range(1, points + 1, 2):
+    for point in range(1, points + 1, 8):
         out = Path(shutil.copytree(before, tmp_path / "run"))
         assert killed(judge(out, *options), out, point) == -signal.SIGKILL
         found = outcome(judge(out, *options), [], lambda _, out=out: same(out, judged))
