@@ -148,5 +148,5 @@ def test_where_vllm_cannot_start_all_its_processes_end(tmp_path: Path) -> None:
         client.start()
 
     assert client.processes == [] and set(psutil.Process().children()) <= set(before)
-    assert "No module named 'vllm'" in (tmp_path / "engine" / "vllm-0.log").read_text()
-    assert (tmp_path / "engine" / "vllm-1.log").exists()
+    logs = [(tmp_path / "engine" / f"vllm-{index}.log").read_text() for index in (0, 1)]
+    assert any("No module named 'vllm'" in log for log in logs), "the one that is not first may have been ended before"
