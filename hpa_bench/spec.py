@@ -266,7 +266,7 @@ def choose_numerics(options: RunOptions) -> None:
         UserError: there is no such suite, or a setting is no `key=value`.
     """
     values, _ = read_suite(options.suite)
-    pin(str(override(values, parse_settings(list(options.settings))).get("numerics")))
+    pin(str(parse_settings(list(options.settings)).get("numerics", values.get("numerics"))))
 
 
 def _divided(

@@ -14,6 +14,8 @@ digits on processors of several makers (Intel's oneMKL developer guide, "Conditi
 VARIABLES = (*PORTABLE, "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
 """Environment variables that choose the kernels of torch and of its libraries."""
 CPU_INFO = Path("/proc/cpuinfo")
+# Vector instructions and those of half precision and of matrices: kernels are chosen by them.
+_INSTRUCTION_SET = re.compile(r"sse4_2|f16c|fma|avx.*|amx.*|asimd.*|sve.*|bf16|i8mm|fphp")
 
 
 def pin(numerics: str) -> None:
@@ -36,7 +38,7 @@ def doubts(device: str) -> str | None:
         why = f"it runs on {device}, and portable numerics are of CPUs"
     elif platform.machine().lower() not in ("x86_64", "amd64"):
         why = f"this processor is of the kind {platform.machine()}, and portable numerics are of x86-64"
-    elif (flags := _flags()) and "avx2" not in flags:
+    elif (sets := cpu()[1]) is not None and "avx2" not in sets:
         why = "this processor has no AVX2"
     elif any(os.environ.get(name) != value for name, value in PORTABLE.items()):
         variables = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
@@ -46,10 +48,19 @@ def doubts(device: str) -> str | None:
     return f"The digits of this run may differ from those of other machines: {why}."
 
 
-def _flags() -> list[str]:
-    """Return the instruction sets of the processor; empty where the system does not say."""
-    try:
-        found = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    except OSError:
-        return []
-    return found[1].split() if found else []
+def cpu(info: str | None = None) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return the model of a processor and those of its instruction sets that kernels are chosen by; None unknown.
+
+    Args:
+        info: the text of /proc/cpuinfo, as x86 and ARM write it; by default this machine's, empty where it has none.
+    """
+    if info is None:
+        info = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.exists() else ""
+    values: dict[str, str] = {}
+    for line in info.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            values.setdefault(name.strip(), value.strip())
+    flags = values.get("flags", values.get("Features"))
+    found = None if flags is None else tuple(sorted(filter(_INSTRUCTION_SET.fullmatch, flags.split())))
+    return values.get("model name") or None, found

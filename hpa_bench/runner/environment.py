@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from hpa_bench.machine.numerics import CPU_INFO, VARIABLES
+from hpa_bench.machine.numerics import VARIABLES, cpu
 from hpa_bench.machine.processes import processes
 from hpa_bench.results.manifest import Environment, Hardware, Numerics
 
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
 DRIVER = Path("/proc/driver/nvidia/version")
-# Vector instructions and those of half precision and of matrices: kernels are chosen by them.
-_INSTRUCTION_SET = re.compile(r"sse4_2|f16c|fma|avx.*|amx.*|asimd.*|sve.*|bf16|i8mm|fphp")
 
 
 def environment(device: str) -> Environment:
@@ -30,7 +28,7 @@ def environment(device: str) -> Environment:
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         git_commit=_git_commit(),
         hardware=_hardware(device),
-        numerics=_numerics(device),
+        numerics=numerics(device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -48,7 +46,7 @@ def _hardware(device: str) -> Hardware:
     import torch
 
     on_gpu = device.startswith("cuda")
-    model, instruction_sets = cpu(_text(CPU_INFO))
+    model, instruction_sets = cpu()
     return Hardware(
         device=torch.cuda.get_device_name() if on_gpu else "cpu",
         driver=driver(_text(DRIVER)) if on_gpu else None,
@@ -61,7 +59,8 @@ def _hardware(device: str) -> Hardware:
     )
 
 
-def _numerics(device: str) -> Numerics:
+def numerics(device: str) -> Numerics:
+    """Return what decides how numbers are rounded here, on a torch device."""
     import torch
 
     return Numerics(
@@ -72,22 +71,6 @@ def _numerics(device: str) -> Numerics:
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
-
-
-def cpu(info: str) -> tuple[str | None, tuple[str, ...] | None]:
-    """Return the model of a processor and those of its instruction sets that kernels are chosen by; None unknown.
-
-    Args:
-        info: the text of /proc/cpuinfo, as x86 and ARM write it; empty where a system has none.
-    """
-    values: dict[str, str] = {}
-    for line in info.splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            values.setdefault(name.strip(), value.strip())
-    flags = values.get("flags", values.get("Features"))
-    found = None if flags is None else tuple(sorted(filter(_INSTRUCTION_SET.fullmatch, flags.split())))
-    return values.get("model name") or None, found
 
 
 def driver(text: str) -> str | None:

@@ -27,7 +27,7 @@ from hpa_bench.models.loading import checkpoint_folder, load_model
 from hpa_bench.models.prompts import check_template, tokenizer_of, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.runner.environment import environment
+from hpa_bench.runner.environment import numerics
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.inputs import RunData
 from hpa_bench.runner.kept import redo
@@ -170,7 +170,7 @@ def _odd_numerics(spec: RunSpec, run: RunFolder, device: str) -> list[str]:
     if not is_main():
         return []
     doubt = doubts(device) if spec.suite.numerics == "portable" else None
-    began, now = run.manifest.numerics.said(), environment(device).numerics.said()
+    began, now = run.manifest.numerics.said(), numerics(device).said()
     changed = {key: (began.get(key), now.get(key)) for key in {**began, **now} if began.get(key) != now.get(key)}
     return [
         *([doubt] if doubt else []),

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.machine import numerics
-from hpa_bench.machine.numerics import PORTABLE, VARIABLES, doubts, pin
+from hpa_bench.machine.numerics import PORTABLE, VARIABLES, cpu, doubts, pin
+
+X86 = """processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) @ 2.20GHz: fast
+flags\t\t: fpu avx2 sse2 sse4_2 avx512f fma amx_tile f16c xavx avx
+
+processor\t: 1
+model name\t: another
+flags\t\t: avx
+"""
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve2 i8mm bf16 aes fphp asimdhp\n"
 
 SSE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 """Variables that make a processor's libraries choose other kernels, as an older processor's would."""
@@ -72,6 +83,25 @@ def test_digits_are_in_doubt_on_other_machines(
         monkeypatch.setenv(name, value)
 
     assert doubts(device) == f"The digits of this run may differ from those of other machines: {why}."
+
+
+def test_an_x86_processor_by_its_first_core() -> None:
+    model, sets = cpu(X86)
+
+    assert model == "Intel(R) Xeon(R) @ 2.20GHz: fast"
+    assert sets == ("amx_tile", "avx", "avx2", "avx512f", "f16c", "fma", "sse4_2")
+
+
+def test_an_arm_processor_has_features_and_no_model() -> None:
+    assert cpu(ARM) == (None, ("asimd", "asimdhp", "bf16", "fphp", "i8mm", "sve2"))
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [("", (None, None)), ("model name\t:\n", (None, None)), ("flags : fpu\n", (None, ())), ("no colon", (None, None))],
+)
+def test_what_is_not_told_is_unknown(info: str, expected: tuple[object, object]) -> None:
+    assert cpu(info) == expected
 
 
 @pytest.mark.slow
