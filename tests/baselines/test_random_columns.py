@@ -2,22 +2,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from hpa_bench.baselines.random_columns import RandomColumns, RandomColumnsConfig
 from hpa_bench.hpa import HPA, HPAConfig, Layer, keep_percent_at
 from hpa_bench.method import StageContext
-from tests.support.stages import random_stage
+from tests.support.stages import kept_columns, random_stage, without_calibration
 
 PLAIN = {"p_max": 40.0, "p_min": 20.0, "orthogonal": False}
-
-
-def no_calibration() -> list[dict[str, Tensor]]:
-    raise AssertionError("calibration samples were asked for")
-
-
-def kept(adapted: Tensor, before: Tensor) -> Tensor:
-    return (adapted == before).all(0)
 
 
 def test_matching_columns_keeps_as_many_columns_as_hpa_and_needs_no_calibration(tmp_path: Path) -> None:
@@ -25,14 +16,17 @@ def test_matching_columns_keeps_as_many_columns_as_hpa_and_needs_no_calibration(
     hpa = dict(HPA(HPAConfig(**PLAIN)).adapt(before, after, ctx))
     control = RandomColumns(RandomColumnsConfig(**PLAIN))
     assert not control.needs
-    blind = replace(ctx, safety_calibration=no_calibration, task_calibration=no_calibration)
+    blind = without_calibration(ctx)
 
     adapted = dict(control.adapt(before, after, blind))
 
     assert list(adapted) == list(hpa)
     for name, weight in adapted.items():
-        assert kept(weight, before[name]).sum() == kept(hpa[name], before[name]).sum() > 0
-    assert any(not torch.equal(kept(adapted[name], before[name]), kept(hpa[name], before[name])) for name in hpa)
+        assert kept_columns(weight, before[name]).sum() == kept_columns(hpa[name], before[name]).sum() > 0
+    assert any(
+        not torch.equal(kept_columns(adapted[name], before[name]), kept_columns(hpa[name], before[name]))
+        for name in hpa
+    )
 
 
 def test_matching_the_norm_reverts_as_much_of_the_update_as_hpa_to_within_one_column(tmp_path: Path) -> None:
@@ -45,7 +39,7 @@ def test_matching_the_norm_reverts_as_much_of_the_update_as_hpa_to_within_one_co
 
     for name, weight in adapted.items():
         norms = (after[name] - before[name]).double().square().sum(0)
-        ours, hpas = (norms[kept(each, before[name])] for each in (weight, hpa[name]))
+        ours, hpas = (norms[kept_columns(each, before[name])] for each in (weight, hpa[name]))
         assert ours.sum() >= hpas.sum() * (1 - 1e-9)
         assert ours.sum() - ours.max() < hpas.sum()
 
@@ -57,7 +51,7 @@ def test_the_columns_depend_on_seed_stage_and_layer_alone(tmp_path: Path) -> Non
     def columns(ctx: StageContext, layer: int = 0) -> list[bool]:
         name = ctx.layers[0][layer]
         weight = dict(RandomColumns(RandomColumnsConfig(**PLAIN)).adapt(before, after, ctx))[f"{name}.weight"]
-        return kept(weight, before[f"{name}.weight"]).tolist()
+        return kept_columns(weight, before[f"{name}.weight"]).tolist()
 
     assert columns(ctx) == columns(ctx)
     others = [columns(replace(ctx, seed=1)), columns(replace(ctx, stage=2)), columns(ctx, layer=1)]

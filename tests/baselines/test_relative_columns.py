@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,17 +6,9 @@ from torch import Tensor
 
 from hpa_bench.baselines.relative_columns import RelativeColumns
 from hpa_bench.hpa import HPA, HPAConfig, Layer
-from tests.support.stages import random_stage
+from tests.support.stages import kept_columns, random_stage, without_calibration
 
 PLAIN = {"p_max": 40.0, "p_min": 20.0, "orthogonal": False}
-
-
-def no_calibration() -> list[dict[str, Tensor]]:
-    raise AssertionError("calibration samples were asked for")
-
-
-def kept(adapted: Tensor, before: Tensor) -> Tensor:
-    return (adapted == before).all(0)
 
 
 def test_the_columns_that_changed_most_for_their_size_are_kept_as_many_as_hpa_keeps(tmp_path: Path) -> None:
@@ -26,14 +17,14 @@ def test_the_columns_that_changed_most_for_their_size_are_kept_as_many_as_hpa_ke
     control = RelativeColumns(HPAConfig(**PLAIN))
     assert not control.needs
 
-    blind = replace(ctx, safety_calibration=no_calibration, task_calibration=no_calibration)
+    blind = without_calibration(ctx)
     adapted = dict(control.adapt(before, after, blind))
 
     assert list(adapted) == list(hpa)
     for name, weight in adapted.items():
-        columns = kept(weight, before[name])
+        columns = kept_columns(weight, before[name])
         ratios = (after[name] - before[name]).double().norm(dim=0) / before[name].double().norm(dim=0)
-        assert columns.sum() == kept(hpa[name], before[name]).sum() > 0
+        assert columns.sum() == kept_columns(hpa[name], before[name]).sum() > 0
         assert ratios[columns].min() > ratios[~columns].max()
         assert torch.equal(weight[:, ~columns], after[name][:, ~columns])
 

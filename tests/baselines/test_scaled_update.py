@@ -1,17 +1,11 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from hpa_bench.baselines.scaled_update import ScaledUpdate
 from hpa_bench.hpa import HPA, HPAConfig
-from tests.support.stages import random_stage
-
-
-def no_calibration() -> list[dict[str, Tensor]]:
-    raise AssertionError("calibration samples were asked for")
+from tests.support.stages import random_stage, without_calibration
 
 
 @pytest.mark.parametrize("orthogonal", [True, False])
@@ -20,7 +14,7 @@ def test_the_update_of_each_block_shrinks_by_its_keep_rate(tmp_path: Path, ortho
     method = ScaledUpdate(HPAConfig(p_max=60, p_min=30, orthogonal=orthogonal))
     assert not method.needs
 
-    blind = replace(ctx, safety_calibration=no_calibration, task_calibration=no_calibration)
+    blind = without_calibration(ctx)
     adapted = dict(method.adapt(before, after, blind))
 
     assert len(adapted) == 3 * 7

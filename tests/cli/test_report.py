@@ -10,23 +10,10 @@ from typer.testing import CliRunner
 
 from hpa_bench import run
 from hpa_bench.cli import app, main
-from hpa_bench.results.manifest import FORMAT, MANIFEST, Manifest
+from hpa_bench.results.manifest import MANIFEST
 from hpa_bench.runner.events import Event, Generated, Observer, RunStarted, StageStarted, TrainStep
+from tests.support.run_folders import toy_manifest
 from tests.support.suites import write_suite
-
-RUN = Manifest(
-    format=FORMAT,
-    suite="toy",
-    method="seqft",
-    config={},
-    seed=0,
-    harmful_ratio=0.0,
-    tasks=["ad"],
-    stages=[["ad"]],
-    safety_sets=[],
-    benign_sets=[],
-    judges=[],
-)
 
 
 @pytest.fixture
@@ -53,7 +40,7 @@ def test_a_folder_without_a_run(report: Callable[..., str], tmp_path: Path) -> N
 
 
 def test_one_bad_folder_among_good_ones(report: Callable[..., str], tmp_path: Path) -> None:
-    RUN.write(tmp_path / "good" / MANIFEST)
+    toy_manifest().write(tmp_path / "good" / MANIFEST)
 
     assert report(tmp_path / "good", tmp_path / "bad").startswith(f"Error: No run in {tmp_path / 'bad'}: ")
 

@@ -7,25 +7,13 @@ import numpy as np
 import pytest
 
 from hpa_bench.metrics import continual_metrics
-from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare, measures_of, samples_of
 from hpa_bench.results.stage_data import StageData
 from hpa_bench.results.statistics import wilson
 from hpa_bench.verdict import COMPLIANCE, HARM, REFUSALS, Vocabulary
+from tests.support.run_folders import toy_manifest
 
-MANIFEST = Manifest(
-    format=FORMAT,
-    suite="toy",
-    method="seqft",
-    config={},
-    seed=0,
-    harmful_ratio=0.0,
-    tasks=["ad"],
-    stages=[["ad"]],
-    safety_sets=["harm"],
-    benign_sets=["fine"],
-    judges=["judge"],
-)
+MANIFEST = toy_manifest(safety_sets=["harm"], benign_sets=["fine"], judges=["judge"])
 AD, FIN = (Series(name, "task", "", "accuracy") for name in ("ad", "fin"))
 HARMED = Series("harm", "safety", "judge", "asr")
 

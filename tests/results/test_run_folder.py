@@ -3,20 +3,13 @@ import json
 import multiprocessing
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic, read_jsonl, write_json, write_jsonl
-from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.results.run_folder import RunFolder, find_runs
-
-
-def manifest(**values: Any) -> Manifest:
-    about: dict[str, Any] = {"format": FORMAT, "suite": "toy", "method": "hpa", "config": {}, "seed": 0}
-    about |= {"harmful_ratio": 0.0, "tasks": ["a"], "stages": [["a"]]}
-    return Manifest(**{**about, "safety_sets": [], "benign_sets": [], "judges": [], **values})
+from tests.support.run_folders import toy_manifest
 
 
 def test_atomic_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:
@@ -93,20 +86,20 @@ def test_whoever_asks_hears_whether_a_run_is_live_and_disturbs_nobody(tmp_path: 
 
 def test_a_folder_of_another_configuration_is_refused_by_key(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(manifest(config={"p_max": 15.0}, versions={"torch": "a"}))
+    run.claim(toy_manifest(config={"p_max": 15.0}, versions={"torch": "a"}))
 
-    run.claim(manifest(config={"p_max": 15.0}, versions={"torch": "b"}))
+    run.claim(toy_manifest(config={"p_max": 15.0}, versions={"torch": "b"}))
     with pytest.raises(UserError, match=r"another configuration: config\.p_max is 15\.0 there and 20\.0 here"):
-        run.claim(manifest(config={"p_max": 20.0}, versions={"torch": "a"}))
+        run.claim(toy_manifest(config={"p_max": 20.0}, versions={"torch": "a"}))
 
-    assert run.manifest == manifest(config={"p_max": 15.0}, versions={"torch": "a"})
+    assert run.manifest == toy_manifest(config={"p_max": 15.0}, versions={"torch": "a"})
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
 
     with pytest.raises(UserError, match=r"not empty and holds no manifest\.json \(it has 'thesis\.tex'\)"):
-        RunFolder(tmp_path).claim(manifest())
+        RunFolder(tmp_path).claim(toy_manifest())
 
 
 def test_costs_of_a_resumed_stage_add_up(tmp_path: Path) -> None:
@@ -132,22 +125,22 @@ def test_find_runs_names_the_folder_without_one(tmp_path: Path) -> None:
 
 def test_failure_of_a_run_that_left_nothing_is_recorded_until_the_run_begins(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.record_failure(manifest(), "no data")
+    run.record_failure(toy_manifest(), "no data")
 
     assert [folder.path for folder in find_runs([tmp_path])] == [run.path]
     assert (run.path / "FAILED").read_text() == "no data"
     assert run.manifest.planned
-    run.claim(manifest(seed=1, data={"a": "0"}))
-    assert run.manifest == manifest(seed=1, data={"a": "0"})
+    run.claim(toy_manifest(seed=1, data={"a": "0"}))
+    assert run.manifest == toy_manifest(seed=1, data={"a": "0"})
 
 
 def test_failure_that_a_run_recorded_itself_stays(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.claim(manifest())
+    run.claim(toy_manifest())
     with pytest.raises(RuntimeError), run.recording_failure():
         raise RuntimeError("the reason")
 
-    run.record_failure(manifest(), "its last line")
+    run.record_failure(toy_manifest(), "its last line")
 
     assert (run.path / "FAILED").read_text() == "RuntimeError: the reason"
-    assert run.manifest == manifest()
+    assert run.manifest == toy_manifest()

@@ -7,23 +7,11 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_jsonl
-from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.results.run_folder import StageFolder
 from hpa_bench.results.stage_data import read_stage
+from tests.support.run_folders import toy_manifest
 
-MANIFEST = Manifest(
-    format=FORMAT,
-    suite="toy",
-    method="seqft",
-    config={},
-    seed=0,
-    harmful_ratio=0.0,
-    tasks=["ad"],
-    stages=[["ad"]],
-    safety_sets=["harm"],
-    benign_sets=["fine"],
-    judges=["keyword"],
-)
+MANIFEST = toy_manifest(safety_sets=["harm"], benign_sets=["fine"], judges=["keyword"])
 
 
 def response(name: str, score: float | None = None, text: str = "a cat", **about: str) -> dict[str, Any]:

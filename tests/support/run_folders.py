@@ -23,6 +23,13 @@ BENIGN = ["toy_benign"]
 JUDGES = ["keyword", "toy_compliance"]
 
 
+def toy_manifest(**values: Any) -> Manifest:
+    """Return the least manifest of a run with one task and no other set, some of its fields replaced."""
+    about = {"format": FORMAT, "suite": "toy", "method": "seqft", "config": {}, "seed": 0, "harmful_ratio": 0.0}
+    about |= {"tasks": ["ad"], "stages": [["ad"]], "safety_sets": [], "benign_sets": [], "judges": []}
+    return Manifest(**{**about, **values})
+
+
 def write_run(
     root: Path,
     method: str = "hpa",

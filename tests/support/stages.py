@@ -21,6 +21,20 @@ from hpa_bench.runner.edits import checked
 from tests.support.models import IMAGE_SIZE, WORDS, random_llava
 
 
+def without_calibration(ctx: StageContext) -> StageContext:
+    """Return a stage in which a method that asks for calibration samples fails."""
+
+    def asked(*_: Any) -> list[dict[str, Tensor]]:
+        raise AssertionError("calibration samples were asked for")
+
+    return replace(ctx, safety_calibration=asked, task_calibration=asked)
+
+
+def kept_columns(adapted: Tensor, before: Tensor) -> Tensor:
+    """Return which columns of a weight are as they were before the stage, bool `[c]`."""
+    return (adapted == before).all(0)
+
+
 def calibration_batches(
     processor: Any, seed: int = 0, samples: int = 6, batch_size: int = 3, padding_side: str = "left"
 ) -> list[dict[str, Tensor]]:
