@@ -1,7 +1,9 @@
 import json
+import statistics
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 import hpa_bench
 from hpa_bench.data.samples import content_hash
@@ -81,3 +83,18 @@ def test_the_aligned_checkpoint_was_made_from_the_unaligned_one_and_todays_rows(
     assert manifest["model"] == "hpa_bench/suites/tiny/unaligned"
     logged = json.loads((Path(__file__).parents[2] / "scripts" / "make_tiny_model.json").read_text())["aligned"]
     assert manifest == {key: value for key, value in logged.items() if key != "validation"}
+
+
+def test_the_safety_vector_is_as_large_as_the_docs_say():
+    """docs/methods/weight-edits.md: 9 to 22% of a linear layer's norm, median 14, and 21% of the embeddings'."""
+    aligned, unaligned = (load_file(FOLDER / name / "model.safetensors") for name in ("aligned", "unaligned"))
+    shares = {
+        name: 100 * float((weight - unaligned[name]).norm() / weight.norm())
+        for name, weight in aligned.items()
+        if "language_model" in name and weight.ndim == 2
+    }
+    embeddings = next(name for name in shares if "embed_tokens" in name)
+    assert round(shares[embeddings]) == 21
+    linear = [share for name, share in shares.items() if "proj" in name]
+    assert len(linear) == 28
+    assert [round(share) for share in (min(linear), statistics.median(linear), max(linear))] == [9, 14, 22]
