@@ -61,15 +61,6 @@ SMALL: dict[str, list[str]] = {
 }
 """Settings under which a method does all its work on three small tasks, where its defaults do not."""
 
-LIKE_ANOTHER = {
-    *("seqft", "joint", "zero_shot", "sppft", "wise_ft"),
-    *("l2", "olora", "sefe"),
-    *("random_columns", "magnitude_columns", "relative_columns", "scaled_update"),
-    *("safe_delta", "magmax", "safelora"),
-}
-"""Methods that hold no more on a GPU than another one: than any; than `ewc`; than `hpa`; than `model_tailor`, `ties`,
-`resta`."""
-
 COPIES = {"ewc": 4}
 """How often a GPU must hold the model in 16 bits where twice is not enough. EWC's F has 32 bits a weight."""
 
@@ -219,7 +210,7 @@ def test_in_bfloat16_a_method_trains_edits_and_hands_on_bfloat16(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL} - LIKE_ANOTHER))
+@pytest.mark.parametrize("name", sorted({*NEUTRAL, *NOT_NEUTRAL}))
 def test_a_gpu_that_holds_the_model_twice_is_enough(
     name: str, deep_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
