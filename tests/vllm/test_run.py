@@ -4,6 +4,7 @@ import logging
 
 import hpa_bench
 from hpa_bench.engines.vllm_client import VLLMClient
+from hpa_bench.results.seals import SEAL
 from tests.support.real_vllm import needs_vllm
 
 pytestmark = needs_vllm
@@ -13,6 +14,7 @@ SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=64", "training.epochs=1
 def stored(run):
     """Return every response, verdict and score of a run."""
     files = [*run.path.glob("stage*/responses/*"), *run.path.glob("stage*/judgements/*/*")]
+    files = [file for file in files if file.name != SEAL]
     files += run.path.glob("stage*/scores.json")
     return {str(file.relative_to(run.path)): file.read_text() for file in files}
 
