@@ -248,7 +248,7 @@ class Process:
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpa_bench.engines.vllm_server", str(theirs.fileno())],
+                [sys.executable, "-m", "hpa_bench.engines.vllm_server", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -151,8 +151,8 @@ def _sampling(prompt: Prompt, logprobs: int | None = None) -> Any:
     )
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with_parent(parent: int) -> None:
+    """End this process and its group once its parent is another than the one that started it, which may be by now."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -163,8 +163,8 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve calls until the parent hangs up."""
-    _end_with_parent()
+    """Serve calls on the socket of the first argument until the parent, the second argument, hangs up or ends."""
+    _end_with_parent(int(sys.argv[2]))
     served = _Served()
     with Connection(int(sys.argv[1])) as connection:
         while True:

@@ -1,5 +1,9 @@
 """What the process that holds vLLM does before vLLM does anything."""
 
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,3 +47,15 @@ def test_a_prompt_without_images_has_no_empty_list_of_them() -> None:
         "prompt_token_ids": [1],
         "multi_modal_data": {"image": [image]},
     }
+
+
+def test_a_server_whose_parent_ended_before_it_began_ends():
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-m", "hpa_bench.engines.vllm_server", str(theirs.fileno()), str(ended.pid)]
+        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+
+        assert server.wait(60) == -signal.SIGKILL

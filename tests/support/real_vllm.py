@@ -110,7 +110,7 @@ def members(group: int) -> list[int]:
     return found
 
 
-def gone(group: int, seconds: float = 20) -> bool:
+def gone(group: int, seconds: float = 60) -> bool:
     """Return whether a process group is empty, or becomes so in time."""
     until = time.monotonic() + seconds
     while members(group) and time.monotonic() < until:
