@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, Self
 from unittest import mock
 
@@ -18,7 +19,7 @@ import torch._dynamo  # it takes down torch's functions when it is first importe
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
 CORE = torch.device("lazy", 0)
@@ -117,6 +118,10 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.gpu = gpu
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and a wrapper for that case would cost as much as an operation
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.ops.prim.device.default:
             return CORE
@@ -129,22 +134,22 @@ class _Operations(TorchDispatchMode):
 
 def _computed(gpu: SimulatedGPU, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Return what an operation returns, computed on the CPU, on the GPU if that is where it belongs."""
-    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
-    flat, form = tree_flatten((args, kwargs))
-    ours = [value for value in flat if isinstance(value, _OnGPU)]
+    ours: list[_OnGPU] = []
+    others: list[Tensor] = []
+
+    plain_args = [_plain(value, ours, others) for value in args]
+    plain_kwargs = {name: _plain(value, ours, others) for name, value in kwargs.items() if name != "pin_memory"}
     device = kwargs.get("device")
     result_is_ours = bool(ours) if device is None else torch.device(device).type in ("cuda", "lazy")
     if not ours and not result_is_ours:
-        return function(*args, **kwargs)
+        return function(*plain_args, **plain_kwargs)
     if ours and function not in MOVES:
-        _refuse_others(function, flat)
-    plain_args, plain_kwargs = tree_unflatten(
-        [value.values if isinstance(value, _OnGPU) else value for value in flat], form
-    )
+        _refuse_others(function, others)
     if device is not None:
         plain_kwargs["device"] = torch.device("cpu")
     result = function(*plain_args, **plain_kwargs)
-    if written := _written(function, args, kwargs):
+    if places := _written(function):
+        written = [kwargs[name] if name in kwargs else args[place] for place, name in places]
         return written[0] if isinstance(result, Tensor) else type(result)(written)
     if not result_is_ours:
         return result
@@ -155,27 +160,37 @@ def _computed(gpu: SimulatedGPU, function: Any, args: Any, kwargs: dict[str, Any
             return value
         return known[id(value)] if id(value) in known else _OnGPU(value, gpu)
 
-    return tree_map(wrapped, result)
+    return wrapped(result) if isinstance(result, Tensor) else tree_map(wrapped, result)
 
 
-def _refuse_others(function: Any, values: list[Any]) -> None:
-    for value in values:
-        if isinstance(value, Tensor) and not isinstance(value, _OnGPU) and value.dim() > 0:
+def _plain(value: Any, ours: list[_OnGPU], others: list[Tensor]) -> Any:
+    """Return an argument as the CPU takes it, and note its tensors; no closure, whose cycle would keep them."""
+    if isinstance(value, _OnGPU):
+        ours.append(value)
+        return value.values
+    if isinstance(value, Tensor):
+        others.append(value)
+    elif isinstance(value, (list, tuple)):
+        return type(value)([_plain(item, ours, others) for item in value])
+    return value
+
+
+def _refuse_others(function: Any, others: list[Tensor]) -> None:
+    for value in others:
+        if value.dim() > 0:
             raise RuntimeError(
                 f"Expected all tensors to be on the same device: {function} got {CUDA} and {value.device}"
                 f" {tuple(value.shape)}"
             )
 
 
-def _written(function: Any, args: Any, kwargs: Any) -> list[Any]:
-    """Return the arguments that an operation writes into, which are what it returns."""
-    if not function._schema.returns:
-        return []
-    arguments = enumerate(function._schema.arguments)
+@cache
+def _written(function: Any) -> list[tuple[int, str]]:
+    """Return the places and names of the arguments that an operation writes into, which are what it returns."""
     return [
-        kwargs[argument.name] if argument.name in kwargs else args[place]
-        for place, argument in arguments
-        if argument.alias_info is not None and argument.alias_info.is_write
+        (place, argument.name)
+        for place, argument in enumerate(function._schema.arguments)
+        if function._schema.returns and argument.alias_info is not None and argument.alias_info.is_write
     ]
 
 
@@ -188,8 +203,8 @@ class _Devices(TorchFunctionMode):
         if function is torch.tensor and isinstance(args[0], (list, tuple)):
             # It reads the numbers behind every mode's back.
             args = (tree_map(lambda value: value.tolist() if isinstance(value, _OnGPU) else value, args[0]), *args[1:])
-        args = tuple(_for_core(value) for value in args)
-        return function(*args, **{name: _for_core(value) for name, value in (kwargs or {}).items()})
+        args = [_for_core(value) for value in args]
+        return function(*args, **{name: _for_core(value) for name, value in kwargs.items()} if kwargs else {})
 
 
 def _for_core(value: Any) -> Any:
