@@ -28,11 +28,12 @@ def pin(numerics: str) -> None:
         os.environ.update(PORTABLE)
 
 
-def doubts(device: str) -> str | None:
+def doubts(device: str, products: bool) -> str | None:
     """Return why a portable run may have other digits here than elsewhere, in one sentence; None where it may not.
 
     Args:
         device: the torch device that the run takes.
+        products: whether torch's matrix products are oneDNN's (`hpa_bench.machine.products`).
     """
     if device != "cpu":
         why = f"it runs on {device}, and portable numerics are of CPUs"
@@ -43,6 +44,8 @@ def doubts(device: str) -> str | None:
     elif any(os.environ.get(name) != value for name, value in PORTABLE.items()):
         variables = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
         why = f"torch was loaded before its kernels could be chosen; set {variables} before Python starts"
+    elif not products:
+        why = "this torch is without oneDNN, or its products are summed in another order than is expected"
     else:
         return None
     return f"The digits of this run may differ from those of other machines: {why}."

@@ -64,6 +64,8 @@ class Numerics(_Part):
     """The instruction set that torch's own kernels take, such as AVX2."""
     variables: dict[str, str] = {}
     """Environment variables that choose kernels, where they are set."""
+    products: str | None = None
+    """What computes matrix products, where it is not torch's own choice."""
 
 
 class Environment(_Part):

@@ -63,6 +63,9 @@ def numerics(device: str) -> Numerics:
     """Return what decides how numbers are rounded here, on a torch device."""
     import torch
 
+    from hpa_bench.machine import products
+
+    chosen = {"products": "oneDNN"} if products.in_force() else {}
     return Numerics(
         device=torch.device(device).type,
         threads=torch.get_num_threads() if device == "cpu" else None,
@@ -70,6 +73,7 @@ def numerics(device: str) -> Numerics:
         transformers=version("transformers"),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        **chosen,
     )
 
 

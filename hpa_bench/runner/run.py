@@ -13,6 +13,7 @@ import torch
 from hpa_bench.engines.sharded import ShardedEngine
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic, write_json, write_jsonl
+from hpa_bench.machine import products
 from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
@@ -84,7 +85,11 @@ def execute(
     listening = [*observers, *registered()]
     run = RunFolder(folder)
     first = is_main()
-    with together(device, run.note_failure) as device, run.locked() if first else nullcontext():
+    with (
+        together(device, run.note_failure) as device,
+        run.locked() if first else nullcontext(),
+        products.chosen(spec.suite.numerics, device),
+    ):
         if first and from_stage is not None:
             check_redo(run, from_stage, len(spec.stages), spec.method.mergeable)
         elif first:

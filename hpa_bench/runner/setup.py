@@ -17,6 +17,7 @@ from hpa_bench.engines.choice import choose
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
 from hpa_bench.judges.base import Judge, make_judge
+from hpa_bench.machine import products
 from hpa_bench.machine.disk import check_space, largest_file, peak_bytes
 from hpa_bench.machine.numerics import doubts
 from hpa_bench.machine.processes import is_main, processes
@@ -169,7 +170,7 @@ def _odd_numerics(spec: RunSpec, run: RunFolder, device: str) -> list[str]:
     """Return why the digits of this run may be no other machine's, or not those of its own first stages."""
     if not is_main():
         return []
-    doubt = doubts(device) if spec.suite.numerics == "portable" else None
+    doubt = doubts(device, products.in_force()) if spec.suite.numerics == "portable" else None
     began, now = run.manifest.numerics.said(), numerics(device).said()
     changed = {key: (began.get(key), now.get(key)) for key in {**began, **now} if began.get(key) != now.get(key)}
     return [

@@ -53,14 +53,17 @@ def test_digits_are_in_doubt_where_torch_was_loaded_before(monkeypatch: pytest.M
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(numerics, "CPU_INFO", Path("no such file"))
 
-    assert str(doubts("cpu")).endswith(
+    assert str(doubts("cpu", True)).endswith(
         "torch was loaded before its kernels could be chosen; set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2"
         " MKL_CBWR=COMPATIBLE before Python starts."
     )
 
     for name, value in PORTABLE.items():
         monkeypatch.setenv(name, value)
-    assert doubts("cpu") is None
+    assert doubts("cpu", True) is None
+    assert str(doubts("cpu", False)).endswith(
+        "this torch is without oneDNN, or its products are summed in another order than is expected."
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_digits_are_in_doubt_on_other_machines(
     for name, value in PORTABLE.items():
         monkeypatch.setenv(name, value)
 
-    assert doubts(device) == f"The digits of this run may differ from those of other machines: {why}."
+    assert doubts(device, True) == f"The digits of this run may differ from those of other machines: {why}."
 
 
 def test_an_x86_processor_by_its_first_core() -> None:
@@ -119,6 +122,7 @@ def test_weights_are_equal_bit_for_bit_whatever_kernels_a_processor_would_choose
     said = json.loads((tmp_path / "varied" / "manifest.json").read_text())["numerics"]
     assert said["cpu_capability"] == "AVX2" and said["threads"] == 1
     assert PORTABLE.items() <= said["variables"].items()
+    assert said["products"] == "oneDNN"
 
 
 def weights(folder: Path, kind: str, variables: dict[str, str]) -> str:
