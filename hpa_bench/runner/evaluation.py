@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
@@ -137,7 +138,7 @@ class EngineLM(LM):
         pretrained: an engine, or the checkpoint's folder or hub name.
         batch_size: for a checkpoint, requests generated at a time.
         max_batch_size: ignored; lm-eval hands it to every model.
-        device: for a checkpoint, a torch device.
+        device: for a checkpoint, a torch device; lm-eval names a GPU unless told otherwise, and without one it is cpu.
         on_progress: called with the number of finished requests and of all.
     """
 
@@ -155,6 +156,7 @@ class EngineLM(LM):
         if isinstance(pretrained, str):
             from hpa_bench.engines.hf import HFEngine
 
+            device = "cpu" if device.startswith("cuda") and not torch.cuda.is_available() else device
             pretrained = HFEngine.open(pretrained, device=device, dtype="float32", batch_size=int(batch_size))
         self.engine = pretrained
         self._on_progress = on_progress
