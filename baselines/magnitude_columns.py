@@ -5,11 +5,10 @@ It needs no Hessian and no data.
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from hpa_bench import Need, StageContext
-from hpa_bench.hpa import HPA, Layer, top_columns
+from hpa_bench.hpa import HPA, Layer, largest_columns
 
 
 class MagnitudeColumns(HPA):
@@ -20,4 +19,4 @@ class MagnitudeColumns(HPA):
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the `layer.count` columns with the largest update norm; equal norms rank by column index."""
-        return top_columns(layer.update.square().sum(0, dtype=torch.float64), layer.count)
+        return largest_columns(layer.update, layer.count)

@@ -17,6 +17,7 @@ class ScaledUpdate(HPA):
 
     name: ClassVar[str] = "scaled_update"
     needs: frozenset[Need] = frozenset()
+    keeps_columns: ClassVar[bool] = False
 
     def edit(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the weight with the scaled update, `[r, c]` in the dtype of W0."""

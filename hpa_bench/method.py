@@ -113,6 +113,9 @@ class Method:
     mergeable: ClassVar[bool] = True
     """False: the weights stay theta_0's, and what `wrap` adds is carried on in `state_dict` and generated with, by
     Hugging Face alone. `wrap` must then put the carried state back, and what it returns has `unload()`."""
+    keeps_columns: ClassVar[bool] = False
+    """Whether `adapt` gives whole columns of a layer back as `before` has them: a report then says how far these are
+    the columns of the largest update."""
 
     def __init__(self, config: MethodConfig | None = None) -> None:
         self.config: Any = config if config is not None else self.Config()

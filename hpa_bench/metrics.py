@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -37,14 +38,21 @@ class Metric:
     text: str
     """What it means, for the report."""
     unit: str = "%"
-    """"%" from 0 to 100, "points" from -100 to 100, "" from -1 to 1."""
+    """"%" from 0 to 100, "points" from -100 to 100, "" from -1 to 1, "nats"."""
     never_negative: bool = False
+    unlimited: bool = False
+    """Whether it can be as large as it will."""
 
     @property
     def limits(self) -> tuple[float, float]:
         """The least and the greatest value that it can have."""
-        most = 1.0 if self.unit == "" else 100.0
+        most = inf if self.unlimited else 1.0 if self.unit == "" else 100.0
         return (0.0 if self.unit == "%" or self.never_negative else -most), most
+
+    @property
+    def digits(self) -> int:
+        """Digits behind the point, where it is shown."""
+        return {"": 2, "nats": 3}.get(self.unit, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,9 @@ def bwt_over_t(matrix: Floats) -> Floats:
 
 @continual("MFT", "higher")
 def mft(matrix: Floats) -> Floats:
-    """Mean fine-tune accuracy: the accuracy of each task right after it was learned."""
+    """Mean fine-tune accuracy: the accuracy of each task right after it was learned (the diagonal of the accuracy
+    matrix).
+    """
     return _mean(_learned(matrix))
 
 
@@ -275,8 +285,43 @@ METRICS |= {
             kinds=("benign",),
             told_by=lambda judge: not judge.reads_harm,
         ),
+        Metric(
+            "update_kept",
+            "Update kept",
+            "",
+            "What is left of an update: the norm of the scored weights minus those before the stage, over that of the"
+            " trained weights minus those before the stage (Frobenius, over all weights together); the mean over"
+            " stages. 100 where a method edits nothing; more where the edit adds to the update.",
+            unlimited=True,
+        ),
+        Metric(
+            "update_kl",
+            "KL of the edit, nats",
+            "",
+            "What the edit changes of the answers just learned: the Kullback-Leibler divergence of the scored model’s"
+            " next token from the trained model’s, in nats per answer token, on calibration samples of the stage’s task"
+            " with their answers given; the mean over stages. 0 where a method edits nothing.",
+            unit="nats",
+            never_negative=True,
+            unlimited=True,
+        ),
+        Metric(
+            "column_overlap",
+            "Columns of the largest update",
+            "",
+            "Of the columns that a method keeps as they were before the stage, the share that are among as many columns"
+            " with the largest update, which magnitude_columns would keep; over all layers and stages.",
+        ),
+        Metric(
+            "chance_overlap",
+            "Expected by chance",
+            "",
+            "That share for as many columns drawn blindly.",
+        ),
     )
 }
+UPDATE = ("update_kept", "update_kl")
+"""What the edit of a stage leaves of its update; of runs whose stages train a task each."""
 
 
 def _last(matrix: Floats) -> Floats:

@@ -6,7 +6,7 @@ Part 1 is `partition`, part 2 `selection`, part 3 `adjustment`; `method` runs th
 from hpa_bench.hpa.adjustment import orthogonal_update
 from hpa_bench.hpa.config import HPAConfig
 from hpa_bench.hpa.method import HPA, Layer, adapt_layer
-from hpa_bench.hpa.partition import damped_cholesky, top_columns
+from hpa_bench.hpa.partition import damped_cholesky, largest_columns, top_columns
 from hpa_bench.hpa.selection import keep_percent_at
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "adapt_layer",
     "damped_cholesky",
     "keep_percent_at",
+    "largest_columns",
     "orthogonal_update",
     "top_columns",
 ]

@@ -92,6 +92,7 @@ class HPA(Method):
     name: ClassVar[str] = "hpa"
     Config: ClassVar[type[MethodConfig]] = HPAConfig
     needs: frozenset[Need] = frozenset({"safety_calibration", "task_calibration"})
+    keeps_columns: ClassVar[bool] = True
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:
         """Return the columns of a layer that are kept from W0, bool `[c]`."""

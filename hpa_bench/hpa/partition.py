@@ -120,6 +120,14 @@ def top_columns(scores: Tensor, count: int, among: Tensor | None = None) -> Tens
     return top & allowed
 
 
+def largest_columns(update: Tensor, count: int) -> Tensor:
+    """Return the mask `[c]` of the `count` columns of an update `[r, c]` with the largest norm.
+
+    Equal norms rank by column index.
+    """
+    return top_columns(update.square().sum(0, dtype=torch.float64), count)
+
+
 def focus(scores: Tensor, keep_percent: float, focus_factor: float = 2.0) -> Tensor:
     """Return the mask `[c]` of the top k% columns, k = focus_factor * p_l: S by eps_bar, T by zeta_bar."""
     return top_columns(scores, column_count(focus_factor * keep_percent, len(scores)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hpa_bench.metrics import continual_names
+from hpa_bench.metrics import UPDATE, continual_names
 from hpa_bench.report.conditions import Condition
 from hpa_bench.results.agreement import VERSUS
 from hpa_bench.results.measures import ALL, Series
+from hpa_bench.results.update import update_series
 
 
 def plane(condition: Condition) -> tuple[Series, Series]:
@@ -24,6 +25,17 @@ def headline(condition: Condition) -> list[Series]:
         columns += [Series(ALL, "safety", judge, metric) for metric in ("masr", "dasr")]
         columns += [Series(ALL, "safety", able, "complied") for able in condition.compliance_judges[:1]]
     return columns + ([Series(ALL, "benign", judge, "over_refusal")] if condition.benign_sets else [])
+
+
+def update_columns() -> list[Series]:
+    """What edits leave of the updates, of the trained model's answers, and of the accuracy on tasks just learned."""
+    return [*(update_series(metric) for metric in UPDATE), Series(ALL, "task", "", "mft")]
+
+
+def overlap_columns(condition: Condition) -> list[Series]:
+    """How far the columns that methods keep are those of the largest update: in all, and block by block."""
+    measured = {key.series for run in condition.runs for key in run.measures if key.series.metric == "column_overlap"}
+    return sorted(measured, key=lambda series: (series.set != ALL, len(series.set), series.set))
 
 
 def safety_columns(condition: Condition, judge: str) -> list[Series]:

@@ -35,6 +35,9 @@ _IRRELEVANT = {
 }
 
 
+_MODEL = "suite_config.model"
+
+
 class Condition:
     """What makes runs comparable: suite, order, data and training recipe."""
 
@@ -54,6 +57,11 @@ class Condition:
         self.harmful_ratio = manifest.harmful_ratio
         self.judges = list(dict.fromkeys(judge for run in runs for judge in run.judges))
         self._check_samples(runs)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What its runs have in common, and what sets it apart from others, under dotted names."""
+        return _condition(self.groups[0].runs[0].manifest)
 
     @property
     def runs(self) -> list[Run]:
@@ -119,19 +127,22 @@ class Condition:
             for name, ids in run.data[0].ids.items():
                 if ids != first.data[0].ids[name] or ours.get(name) != theirs.get(name):
                     raise UserError(
-                        f"{first.path} and {run.path} were tested on different samples of {name!r}"
+                        f"{first.folder.path} and {run.folder.path} were tested on different samples of {name!r}"
                         f" ({len(first.data[0].ids[name])} and {len(ids)}): report them separately."
                     )
 
 
 def conditions(runs: Sequence[Run]) -> list[Condition]:
     """Sort runs into conditions, titled by what sets them apart."""
-    parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
+    parts = [(_condition(same[0].manifest), same) for same in alike(runs, lambda run: _condition(run.manifest))]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
     first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], len(part[1])))
     parts.sort(key=lambda part: (part[0] != first, part[0]["tasks"] != first["tasks"], part[0]["harmful_ratio"]))
     names = dict.fromkeys(name for key, _ in parts for name in key)
     varying = [name for name in names if any(key.get(name) != first.get(name) for key, _ in parts)]
+    digests = {(key.get(_MODEL), key.get("model_digest")) for key, _ in parts}
+    if len({model for model, _ in digests}) == len(digests):
+        varying = [name for name in varying if name != "model_digest"]  # The folder's name says it, in words.
     usual = _parts(first, varying)
     found = []
     for key, members in parts:
@@ -142,26 +153,25 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
     return found
 
 
-def condition_key(manifest: Manifest) -> dict[str, Any]:
-    """Return what must be equal for runs to be comparable, under dotted names."""
+def _condition(manifest: Manifest) -> dict[str, Any]:
     names = ("suite", "harmful_ratio", "tasks", "safety_sets", "benign_sets", "training", "suite_config")
     said = manifest.said()
-    found = (
-        {"suite_config.version": 1}
-        | flat({name: said[name] for name in names if name in said})
-        | flat({"numerics": manifest.numerics.said()})
-    )
+    found = flat({name: said[name] for name in names if name in said}) | flat({"numerics": manifest.numerics.said()})
+    if manifest.model_digest:
+        found["model_digest"] = manifest.model_digest
     return {name: value for name, value in found.items() if name not in _IRRELEVANT}
 
 
 def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
-    parts, short = [f"{key['suite']} version {key['suite_config.version']}"], short_names(key["tasks"])
+    parts, short = [str(key["suite"])], short_names(key["tasks"])
     for name in varying:
         if name == "harmful_ratio":
             parts.append(f"{100 * key[name]:g}% harmful data" if key[name] else "original data")
         elif name == "tasks":
             parts.append("order " + ", ".join(short[task] for task in key[name]))
-        elif name not in ("suite", "suite_config.version"):
+        elif name == "model_digest":
+            parts.append(f"checkpoint {str(key.get(name))[:8]}")
+        elif name != "suite":
             plain = name.removeprefix("suite_config.").removeprefix("numerics.").removeprefix("variables.")
             if plain == name or plain not in key:  # What stands twice in a manifest is told once.
                 parts.append(f"{plain} {key.get(name)}")

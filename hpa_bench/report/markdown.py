@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
-from hpa_bench.report.columns import headline, plane
+from hpa_bench.report.columns import headline, plane, update_columns
 from hpa_bench.report.conditions import Condition
 from hpa_bench.results.measures import Cell
 
@@ -19,19 +19,23 @@ _MARKED = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}
 def main_table(condition: Condition) -> str:
     """Return a condition's main table with its costs; below it, what the marks mean and why numbers are missing."""
     rows = tables.main(condition)
-    metrics = [tables.title(series) + ARROWS[METRICS[series.metric].better] for series in headline(condition)]
+    columns = [*headline(condition), *update_columns()]
+    metrics = [tables.title(series) + ARROWS[METRICS[series.metric].better] for series in columns]
     head = ["method", "seeds", *metrics, *tables.COSTS.values()]
     lines = [
         [
             f"`{row.group.label}`",
             row.group.seeds,
             *(_cell(cell, mark) for cell, mark in zip(row.cells, row.marks, strict=True)),
+            *(
+                _cell(cell, digits=METRICS[series.metric].digits)
+                for cell, series in zip(row.left, update_columns(), strict=True)
+            ),
             *row.costs,
         ]
         for row in rows
     ]
     notes = [f"{condition.title}: percent, mean over seeds, {tables.intervals(condition)}. {tables.MARKS}"]
-    notes.append(tables.code(condition))
     notes += [f"`{row.group.label}`: missing: {html.escape(row.group.missing)}." for row in rows if row.group.missing]
     return _table(head, lines) + "\n" + "\n\n".join(notes) + "\n"
 
@@ -48,11 +52,12 @@ def across_table(conditions: Sequence[Condition]) -> str:
     return _table(["method", *columns], lines) + f"\n{note}\n"
 
 
-def _cell(cell: tables.Found, mark: str) -> str:
+def _cell(cell: tables.Found, mark: str = "", digits: int = 1) -> str:
     if not isinstance(cell, Cell):
-        return "–" if cell == "-" else "missing"
-    interval = f"[{tables.number(cell.low)}, {tables.number(cell.high)}]"
-    return f"{_MARKED[mark].format(tables.number(cell.value))} {interval}"
+        return "–" if cell == "-" or cell.startswith("undefined") else "missing"
+    value = _MARKED[mark].format(tables.number(cell.value, digits))
+    interval = f" [{tables.number(cell.low, digits)}, {tables.number(cell.high, digits)}]"
+    return value + interval if cell.has_interval else value
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

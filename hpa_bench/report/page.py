@@ -17,12 +17,22 @@ from hpa_bench.metrics import METRICS
 from hpa_bench.names import short_names
 from hpa_bench.redact import clean
 from hpa_bench.report import figures, markdown, tables, trust
-from hpa_bench.report.columns import continual_columns, headline, plane, safety_columns, verdict_columns
+from hpa_bench.report.columns import (
+    continual_columns,
+    headline,
+    plane,
+    safety_columns,
+    update_columns,
+    verdict_columns,
+)
 from hpa_bench.report.conditions import Condition, conditions
 from hpa_bench.report.definitions import PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import Group
+from hpa_bench.report.overlap import overlap_figure, overlap_table
+from hpa_bench.report.plasticity import match, plasticity_figure, plasticity_rows
 from hpa_bench.report.ranking import shown_groups
+from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
 from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import Run
@@ -64,6 +74,8 @@ def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool) -> Pat
         parts=[_part(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)],
         show_unsafe=show_unsafe,
         across=_across(found) if len(found) > 1 else None,
+        kernel_sets=[_kernel_sets(sets) for sets in kernel_sets(found)],
+        checkpoints=[_checkpoints(one) for one in checkpoints(found)],
         marks=tables.MARKS,
         versions=tables.VERSIONS,
         metrics=METRICS,
@@ -97,6 +109,7 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
         "seeds": tables.seeds,
         "stages": tables.stages,
         "differences": tables.differences,
+        "plasticity": plasticity_rows,
         "costs": tables.costs,
         "runs": tables.runs,
         "calibration": trust.calibration,
@@ -108,6 +121,8 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
             tables.write_csv(folder / f"{name}.csv", rows)
     if len(found) > 1:
         tables.write_csv(folder / "conditions.csv", tables.conditions(found))
+    if rows := kernel_rows(found):
+        tables.write_csv(folder / "kernel_sets.csv", rows)
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
     tables.write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
     pages = {f"{prefix}main": markdown.main_table(part) for part, prefix in zip(found, prefixes, strict=True)}
@@ -126,6 +141,35 @@ def _across(found: Sequence[Condition]) -> dict[str, Any]:
     return {"rows": rows, "heads": heads}
 
 
+def _kernel_sets(sets: KernelSets) -> dict[str, Any]:
+    rows = [
+        (
+            one.label,
+            tables.title(one.series),
+            [
+                tables.shown(cell, signed=True, differs=bool(sign))
+                for cell, sign in zip(one.cells, one.signs, strict=True)
+            ],
+        )
+        for one in sets.conclusions
+        if not one.agrees
+    ]
+    return {"titles": [sets.first.title, sets.second.short], "count": len(sets.conclusions), "rows": rows}
+
+
+def _checkpoints(found: Checkpoints) -> dict[str, Any]:
+    return {
+        "names": found.names,
+        "head": [_head(series) for series in found.columns],
+        "rows": [(label, [tables.shown(cell) for cells in row for cell in cells]) for label, row in found.rows],
+        "agreement": [
+            (tables.title(series), tables.number(one[0], 2), one[1])
+            for series, one in zip(found.columns, found.agreement, strict=True)
+            if one
+        ],
+    }
+
+
 def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) -> dict[str, Any]:
     runs = tables.runs(condition)
     return {
@@ -137,6 +181,7 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "unfinished": [run for run in runs if run["missing"]],
         "harmful": _harmful(condition),
         "main": _main(condition),
+        "calibrated": _calibrated(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "continual": _table(condition, continual_columns()),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
@@ -155,6 +200,8 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "matrices": [_matrix(condition, group) for group in condition.main if any(run.stages for run in group.runs)],
         "costs": _costs(condition),
         "examples": examples(condition, show_unsafe),
+        "plasticity": _plasticity(condition, folder, prefix),
+        "overlap": overlap_table(condition),
         "figures": _figures(condition, folder, prefix),
     }
 
@@ -169,6 +216,12 @@ def _harmful(condition: Condition) -> str:
     return f"{100 * condition.harmful_ratio:g}% of each task’s training samples{count}"
 
 
+def _calibrated(condition: Condition) -> str:
+    """Return on how many calibration samples a stage's KL was measured; empty where it was not."""
+    counts = sorted({found.samples for run in condition.runs for found in run.updates if found and found.samples})
+    return f" ({' or '.join(map(str, counts))} calibration samples a stage)" if counts else ""
+
+
 def _main(condition: Condition) -> dict[str, Any]:
     rows = [
         {
@@ -176,20 +229,27 @@ def _main(condition: Condition) -> dict[str, Any]:
             "seeds": row.group.seeds,
             "missing": row.missing,
             "cells": [tables.shown(cell, mark=mark) for cell, mark in zip(row.cells, row.marks, strict=True)],
+            "left": [_shown(cell, series) for cell, series in zip(row.left, update_columns(), strict=True)],
             "costs": row.costs,
         }
         for row in tables.main(condition)
     ]
     heads = _table(condition, headline(condition))["head"]
-    return {"head": heads, "rows": rows, "costs": list(tables.COSTS.values())}
+    left = [_head(series) for series in update_columns()]
+    return {"head": heads, "left": left, "rows": rows, "costs": list(tables.COSTS.values())}
+
+
+def _shown(cell: tables.Found, series: Series) -> dict[str, Any]:
+    return tables.shown(cell, digits=METRICS[series.metric].digits)
 
 
 def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -> dict[str, Any]:
     """Return a method's settings, each with its differences to the default, and the sweep over its keep rate."""
     default, *others = condition.settings[method]
     changed = [key for key in default.config if any(key in group.changed(default) for group in others)]
+    columns = [*headline(condition), *update_columns()]
     rows: list[tuple[str, Group, list[dict[str, Any]]]] = [
-        (tables.setting({key: default.config[key] for key in changed}), default, [{}] * len(headline(condition)))
+        (tables.setting({key: default.config[key] for key in changed}), default, [])
     ]
     rows += [
         (tables.setting(group.changed(default)), group, cells)
@@ -199,7 +259,7 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
     return {
         "method": method,
         "rows": [
-            (label, group.seeds, [tables.shown(group.final(series)) for series in headline(condition)], differences)
+            (label, group.seeds, [_shown(group.final(series), series) for series in columns], differences)
             for label, group, differences in rows
         ],
         "figure": figures.save(figure, folder, f"{prefix}keep-rate-{_slug(method)}") if figure else "",
@@ -212,6 +272,33 @@ def _differences(condition: Condition, groups: Sequence[Group], other: Group) ->
         (group.label, [tables.shown(one.cell, signed=True, differs=one.differs) for one in row])
         for group, row in zip(groups, rows, strict=True)
     ]
+
+
+def _plasticity(condition: Condition, folder: Path, prefix: str) -> dict[str, Any] | None:
+    """Return the swept methods at equal accuracy on tasks just learned; None where nothing was swept."""
+    found = match(condition)
+    if not found:
+        return None
+    rows = [
+        (
+            row.sweep.label,
+            len(row.sweep.groups),
+            len(row.sweep.seeds),
+            [tables.shown(cell) for cell in row.cells],
+            [
+                {} if row.sweep is found.reference else tables.shown(cell, signed=True, differs=differs)
+                for cell, differs in zip(row.differences, row.differs, strict=True)
+            ],
+        )
+        for row in found.rows
+    ]
+    return {
+        "level": tables.number(found.level),
+        "head": [_head(series) for series in found.columns],
+        "reference": found.reference.label,
+        "rows": rows,
+        "figure": figures.save(plasticity_figure(found), folder, f"{prefix}matched-plasticity"),
+    }
 
 
 def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
@@ -249,14 +336,13 @@ def _setting(condition: Condition) -> list[tuple[str, str]]:
     manifests = [run.manifest for run in condition.runs]
     first = manifests[0]
     lines = [
-        ("Suite", first.suite_title),
+        ("Suite", first.suite),
         ("Tasks, in training order", ", ".join(condition.tasks)),
         ("Safety sets", ", ".join(condition.safety_sets) or "none"),
         ("Benign sets", ", ".join(condition.benign_sets) or "none"),
         ("Judges", ", ".join(condition.judges) or "none"),
         ("Harmful training data", f"{100 * first.harmful_ratio:g}% of each task's samples"),
     ]
-    lines += [("Commit", commit) for commit in dict.fromkeys(manifest.code for manifest in manifests)]
     known = {
         "Training": [manifest.training for manifest in manifests],
         "Versions": [manifest.versions for manifest in manifests],
@@ -347,7 +433,7 @@ def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
         if any(run.stages for run in group.runs):
             name = f"{prefix}accuracy-matrix-{_slug(group.label)}"
             figures.save(figures.accuracy_matrix(group, condition), folder, name)
-    drawn = figures.page_figures(condition)
+    drawn = figures.page_figures(condition) | {"column-overlap": overlap_figure(condition)}
     return {name: figures.save(figure, folder, f"{prefix}{name}") if figure else "" for name, figure in drawn.items()}
 
 

@@ -7,14 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpa_bench.metrics import METRICS
+from hpa_bench.metrics import METRICS, UPDATE
 from hpa_bench.redact import csv_cell
-from hpa_bench.report.columns import continual_columns, headline, per_sample, plane, safety_columns, verdict_columns
+from hpa_bench.report.columns import (
+    continual_columns,
+    headline,
+    overlap_columns,
+    per_sample,
+    plane,
+    safety_columns,
+    update_columns,
+    verdict_columns,
+)
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import Group
 from hpa_bench.report.ranking import LEVEL, best_and_second, corrected, ranked
 from hpa_bench.results.manifest import UNKNOWN
 from hpa_bench.results.measures import ALL, Cell, Key, Series
+from hpa_bench.results.update import of_stage, update_series
 
 Row = dict[str, Any]
 Found = Cell | str
@@ -43,6 +53,8 @@ class MainRow(NamedTuple):
     group: Group
     cells: list[Found]
     marks: list[str]
+    left: list[Found]
+    """What edits leave of updates (see `update_columns`)."""
     costs: list[str]
 
     @property
@@ -86,6 +98,7 @@ def main(condition: Condition) -> list[MainRow]:
             group,
             [group.final(series) for series in columns],
             [marked.get(group.label, "") for marked in marks],
+            [group.final(series) for series in update_columns()],
             [amount(name, spent[group.label].get(name)) for name in COSTS],
         )
         for group in condition.main
@@ -145,12 +158,6 @@ def intervals(condition: Condition) -> str:
     return f"95% intervals over seeds and test samples{alone}"
 
 
-def code(condition: Condition) -> str:
-    """Return which commits the runs of a condition were made from, for captions."""
-    commits = dict.fromkeys(run.manifest.code for run in condition.runs)
-    return f"Made from commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
-
-
 def shown(
     cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digits: int = 1, differs: bool = False
 ) -> dict[str, Any]:
@@ -160,14 +167,20 @@ def shown(
         return {"text": "–" if undefined else cell, "about": "" if cell == "-" else cell, "absent": True}
     return {
         "text": number(cell.value, digits, signed),
-        "interval": f"[{number(cell.low, digits)}, {number(cell.high, digits)}]",
+        "interval": f"[{number(cell.low, digits)}, {number(cell.high, digits)}]" if cell.has_interval else "",
         "sd": "" if cell.sd is None else f"sd {number(cell.sd, digits)}",
-        "about": f"n = {cell.n} samples, "
-        + (f"{cell.seeds} seeds" if cell.seeds > 1 else "1 seed: interval over test samples only"),
+        "about": _about(cell),
         "differs": differs,
         "mark": mark,
         "rank": f"#{rank}" if rank else "",
     }
+
+
+def _about(cell: Cell) -> str:
+    if not cell.n:  # A number of the weights, or of the trained model's own answers.
+        return f"{cell.seeds} seeds: interval over seeds only" if cell.seeds > 1 else "1 seed"
+    seeds = f"{cell.seeds} seeds" if cell.seeds > 1 else "1 seed: interval over test samples only"
+    return f"n = {cell.n} samples, {seeds}"
 
 
 def title(series: Series) -> str:
@@ -193,7 +206,7 @@ def seeds(condition: Condition) -> list[Row]:
     return [
         {"condition": condition.title, "method": group.label, "seed": run.seed}
         | column._asdict()
-        | {"n": measure.n, "value": round(measure.value, 4) + 0.0}
+        | {"n": measure.n or "", "value": round(measure.value, 4) + 0.0}
         for group in condition.groups
         for run in group.runs
         for column in columns
@@ -211,7 +224,9 @@ def _result_columns(condition: Condition) -> list[Series]:
         for name in condition.safety_sets
         for share in verdict_columns(condition, name, judge)
     ]
-    return list(dict.fromkeys([*continual_columns(), *aggregates, *per_sample(condition), *shares]))
+    kept = overlap_columns(condition)
+    updates = [*update_columns(), *kept, *(series._replace(metric="chance_overlap") for series in kept)]
+    return list(dict.fromkeys([*continual_columns(), *updates, *aggregates, *per_sample(condition), *shares]))
 
 
 def stages(condition: Condition) -> list[Row]:
@@ -227,8 +242,13 @@ def stages(condition: Condition) -> list[Row]:
         | values(group.cell(stage, series), group)
         for group in condition.groups
         for stage in range(group.last + 1)
-        for series in [*averages, *per_sample(condition)]
+        for series in [*averages, *per_sample(condition), *_updates_of(group, stage)]
     ]
+
+
+def _updates_of(group: Group, stage: int) -> list[Series]:
+    trained = group.runs[0].curriculum[stage - 1] if stage else []
+    return [update_series(metric, of_stage(trained)) for metric in UPDATE] if trained else []
 
 
 def contrasts(condition: Condition, groups: Sequence[Group], other: Group) -> list[list[Contrast]]:
@@ -303,7 +323,7 @@ def runs(condition: Condition) -> list[Row]:
             "seed": run.seed,
             "stages": f"{max(len(run.stages) - 1, 0)} of {run.last}",
             "started": run.manifest.started or UNKNOWN,
-            "git_commit": run.manifest.code,
+            "git_commit": (run.manifest.git_commit or UNKNOWN)[:12],
             **{name: run.manifest.versions.get(name, UNKNOWN) for name in VERSIONS},
             "cpu": run.manifest.hardware.cpu or UNKNOWN,
             "missing": run.missing,
@@ -332,11 +352,12 @@ def values(cell: Found, group: Group) -> Row:
     blank: Row = {"seeds": 0, "n": "", "value": "", "low": "", "high": "", "sd": "", "missing": ""}
     if isinstance(cell, str):
         return blank | {"missing": "not defined" if cell == "-" else cell}
-    numbers = {name: round(getattr(cell, name), 4) + 0.0 for name in ("value", "low", "high")}
+    names = ("value", "low", "high") if cell.has_interval else ("value",)
+    numbers = {name: round(getattr(cell, name), 4) + 0.0 for name in names}
     left_out = len(group.runs) - cell.seeds
     return (
         blank
-        | {"seeds": cell.seeds, "n": cell.n, "sd": "" if cell.sd is None else round(cell.sd, 4)}
+        | {"seeds": cell.seeds, "n": cell.n or "", "sd": "" if cell.sd is None else round(cell.sd, 4)}
         | {"missing": f"missing: {left_out} of {len(group.runs)} seeds" if left_out else ""}
         | numbers
     )

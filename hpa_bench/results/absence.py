@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpa_bench.metrics import continual_names, defined_metrics
+from hpa_bench.metrics import UPDATE, continual_names, defined_metrics
 from hpa_bench.results.agreement import VERSUS
 from hpa_bench.results.measures import ALL, Key, Series
 from hpa_bench.results.runs import Run
@@ -15,11 +15,17 @@ def absence(run: Run, key: Key) -> str:
         "-" where it does not exist, "undefined: reason" where these data do not define it, or "missing: reason".
     """
     stage, (name, kind, judge, metric) = key
-    undefined = metric in continual_names() and metric not in defined_metrics(run.curriculum, run.tasks)
+    defined = defined_metrics(run.curriculum, run.tasks)
+    if metric in UPDATE and "mft" not in defined:
+        return "undefined: no stage trains one task alone"
+    undefined = metric in continual_names() and metric not in defined
     if stage > run.last or undefined:
         return "-"
     if stage >= len(run.stages):
         return f"missing: {run.missing}"
+    if metric in UPDATE:
+        measured = all(run.updates)
+        return "undefined: training changed no weight" if measured else "missing: not measured"
     sets = [name.partition("/")[0]] if name != ALL else _sets(run, kind)
     for one in judge.split(VERSUS) if judge else ():
         # A change since stage 0 lacks stage 0's verdicts as well.
@@ -37,8 +43,8 @@ def uncalibrated(run: Run, series: Series) -> str:
     for name in [series.set] if series.set != ALL else _sets(run, series.kind):
         if not run.stages or not any(row.get("target") for row in run.stages[0].responses(name)):
             return "no reference answers"
-        if not run.source.references.is_judged(series.judge, name):
-            reason = run.source.references.missing_judgement(series.judge, name)
+        if not run.folder.references.is_judged(series.judge, name):
+            reason = run.folder.references.missing_judgement(series.judge, name)
             return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
     return "-"
 

@@ -63,6 +63,11 @@ class Cell(NamedTuple):
     sd: float | None = None
     p: float | None = None
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether it has one: a number of one seed that no sample stands behind has none."""
+        return self.n > 0 or self.seeds > 1
+
 
 def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[str, Vocabulary]) -> dict[Series, Floats]:
     """Return per-sample values in percent, [stages, n], for every set, judge and metric."""

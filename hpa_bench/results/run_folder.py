@@ -9,6 +9,7 @@ runs/<suite>/<method>-<config hash>/seed<k>/
   thumbnails/<set>.jsonl           small copies of the images of a few samples: id, images (`data:` URLs)
   stage<t>/                        t = 0 is the aligned model, before any tuning
     adapter/  weights/  state/     what a later step or stage needs
+    update.json                    what the method's edit left of what training changed
     responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
     judgements/<judge>/<set>.jsonl one row a sample: id, verdict; or <set>.MISSING, one sentence
     judgements/<judge>/can_say.json  of a judge that was added later: the verdicts that it can give
@@ -124,6 +125,7 @@ class StageFolder(Judged):
         self.weights = path / "weights"
         self.state = path / "state"
         self.trainer = path / f"trainer{PARTIAL}"
+        self.update_file = path / "update.json"
 
     def drop_weights(self) -> None:
         """Remove what only the next stage needed."""
@@ -154,6 +156,11 @@ class StageFolder(Judged):
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a task or safety set (see `hpa_bench.runner.evaluation.Response`)."""
         return read_jsonl(self.path / "responses" / f"{name}.jsonl", ("id", "target", "response", "score"))
+
+    @property
+    def update(self) -> dict[str, Any] | None:
+        """What is left of the stage's update (see `hpa_bench.results.update`); None where it was not measured."""
+        return read_object(self.update_file) if self.update_file.exists() else None
 
     @property
     def cost(self) -> dict[str, Any]:

@@ -19,10 +19,10 @@ PUT_BACK = "put it back as it was, or start again with --no-resume"
 def seal_of_stage(run: RunFolder, stage: StageFolder) -> Mapping[str, Sealed]:
     """Return the seal of what later stages and reports read of a finished stage, by path in the run folder.
 
-    That is the manifest, the stage's responses and costs, and the method's own files. Weights, state, thumbnails,
-    calibration samples and verdicts, which may be judged again, have seals of their own.
+    That is the manifest, the stage's responses, costs and record of its update, and the method's own files. Weights,
+    state, thumbnails, calibration samples and verdicts, which may be judged again, have seals of their own.
     """
-    files = [run.path / MANIFEST, stage.path / "corpus.json", stage.path / "cost.json"]
+    files = [run.path / MANIFEST, stage.path / "corpus.json", stage.path / "cost.json", stage.update_file]
     for folder in (stage.path / "responses", run.path / METHOD):
         files += folder.rglob("*")
     return seal_of(run.path, [file for file in files if file.is_file()])

@@ -57,7 +57,7 @@ class Contexts:
             unaligned=self._unaligned,
             folder=setup.run.path / "method",
             safety_calibration=lambda count=None: self._batches(self._safety_samples(count)),
-            task_calibration=lambda: self._batches(self._task_samples(index)),
+            task_calibration=lambda: self.task_batches(index),
             samples={task: setup.data.training[task] for task in seen}.__getitem__,
             safety_data=lambda: setup.data.safety_data,
             collate=self._batch,
@@ -67,6 +67,10 @@ class Contexts:
         """Return the training samples of a stage's tasks, in the order of its tasks."""
         tasks = self._setup.stages[index - 1] if index else ()
         return [sample for task in tasks for sample in self._setup.data.training[task]]
+
+    def task_batches(self, index: int, count: int | None = None) -> list[Batch]:
+        """Return model inputs of a stage's task calibration samples, or of the first `count` of them."""
+        return self._batches(self._task_samples(index)[:count])
 
     @cached_property
     def _unaligned(self) -> Weights | None:

@@ -33,9 +33,10 @@ def check_kept(run: RunFolder) -> None:
     _check_finished(run, stages)
     if stages and not any(path.exists() for path in (begun.trainer, begun.adapter, begun.state)):
         check_method(run, stages[-1])  # A stage at work may have changed them since.
-    # The adapter is no longer needed, nor whole, once the state is there.
     for folder in (begun.weights, begun.state) if begun.state.exists() else (begun.adapter,):
         check_folder(folder, f"delete {folder}, and the same command makes it again")
+    if begun.state.exists():
+        _check_adapter(begun, "what is left of the stage's update is then not measured")
 
 
 def _check_finished(run: RunFolder, stages: Sequence[StageFolder]) -> None:
@@ -44,11 +45,15 @@ def _check_finished(run: RunFolder, stages: Sequence[StageFolder]) -> None:
     for stage in stages:
         for folder in (stage.weights, stage.state):
             check_folder(folder, PUT_BACK)
-        # Nobody goes on from it, but it may be loaded; what the method remembered in it is dropped by now.
-        remedy = f"delete {stage.adapter}, which this run does not need any more"
-        check(stage.adapter, stage.adapter / SEAL, remedy, lambda name: not name.startswith("method/"))
+        _check_adapter(stage, "this run does not need it any more")  # But it may be loaded.
     for calibration in (run.path / CALIBRATION, *sorted(run.path.glob(f"{CALIBRATION}-*[0-9]"))):
         check_folder(calibration, f"delete {calibration}, and the same command makes it again, or {PUT_BACK}")
+
+
+def _check_adapter(stage: StageFolder, without: str) -> None:
+    """Check a trained adapter, but for what the method remembered in it, which is dropped once its state is there."""
+    remedy = f"delete {stage.adapter}, {without}"
+    check(stage.adapter, stage.adapter / SEAL, remedy, lambda name: not name.startswith("method/"))
 
 
 def check_redo(run: RunFolder, index: int, stages: int, mergeable: bool) -> None:

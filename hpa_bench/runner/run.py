@@ -47,6 +47,7 @@ from hpa_bench.runner.kept import check_kept, check_redo, check_there
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
+from hpa_bench.runner.update import note_update
 from hpa_bench.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -175,11 +176,7 @@ class _Stages:
         with costs.timed("start"):
             self._method.start(context)
             save_state(self._method, stage.state)
-        with atomic(self._run.path / "thumbnails") as partial:
-            partial.mkdir()
-            for name, rows in self._setup.data.thumbnails.items():
-                write_jsonl(partial / f"{name}.jsonl", rows)
-            seal(partial)
+        _keep_thumbnails(self._setup)
 
     def _train(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
         training = Training(
@@ -243,8 +240,13 @@ class _Stages:
         engine = self._setup.engine
         with costs.timed("load"):
             weights = Checkpoint(stage.weights, self._model) if stage.weights.exists() else self._setup.base.start
-            changes = self._method.evaluated(weights, context)
-            engine.load(weights, checked(changes, weights, self._method.name, "evaluated"))
+            changes = checked(self._method.evaluated(weights, context), weights, self._method.name, "evaluated")
+        if is_main() and context.stage:
+            with costs.timed("measure"):
+                scored = overlaid(changes, weights)
+                note_update(stage, self._method, scored, context, self._contexts.task_batches, self._events.warn)
+        with costs.timed("load"):
+            engine.load(weights, changes)
         shortage = explained_shortage(f"the responses of {stage.path.name}", "lower evaluation.batch_size")
         with costs.timed("generate"), self._carried_on(context), shortage:
             answered = self._setup.evaluator.evaluate(
@@ -299,6 +301,14 @@ class _Stages:
             yield
         finally:
             wrapped.unload()
+
+
+def _keep_thumbnails(setup: Setup) -> None:
+    with atomic(setup.run.path / "thumbnails") as partial:
+        partial.mkdir()
+        for name, rows in setup.data.thumbnails.items():
+            write_jsonl(partial / f"{name}.jsonl", rows)
+        seal(partial)
 
 
 @contextmanager

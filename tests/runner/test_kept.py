@@ -100,7 +100,7 @@ def test_the_last_adapter_is_whole_but_for_what_the_method_remembered_in_it(run:
     check_kept(run)
 
     file.write_text("torn!")
-    assert refused(run).endswith(f"delete {adapter}, which this run does not need any more.")
+    assert refused(run).endswith(f"delete {adapter}, this run does not need it any more.")
 
 
 @pytest.mark.parametrize("begun", ["trainer", "adapter"])
@@ -133,11 +133,14 @@ def test_of_a_begun_stage_the_adapter_is_made_again(run: RunFolder) -> None:
     assert refused(run).endswith(f"delete {adapter}, and the same command makes it again.")
 
 
-def test_once_the_state_is_there_the_adapter_need_not_be_whole(run: RunFolder) -> None:
+def test_once_the_state_is_there_the_adapter_may_be_gone_but_not_torn(run: RunFolder) -> None:
     stage = run.stage(2)
-    put_sealed(stage.adapter).write_text("torn")
     put_sealed(stage.state)
     check_kept(run)
+    put_sealed(stage.adapter).write_text("torn")
+    without = "what is left of the stage's update is then not measured."
+    assert refused(run).endswith(f"delete {stage.adapter}, {without}")
+    put_sealed(stage.adapter)
 
     put_sealed(stage.weights).write_text("torn")
     assert refused(run).endswith(f"delete {stage.weights}, and the same command makes it again.")

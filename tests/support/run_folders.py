@@ -11,7 +11,7 @@ import numpy as np
 from PIL.Image import Image
 
 from hpa_bench.data.samples import Sample
-from hpa_bench.files import write_jsonl
+from hpa_bench.files import write_json, write_jsonl
 from hpa_bench.results.manifest import FORMAT, MANIFEST, Manifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.thumbnails import thumbnail_rows
@@ -47,6 +47,7 @@ def write_run(
     response: str | None = None,
     forget: float = 0.25,
     unsafe: float = 0.2,
+    learn: float = 0.92,
     shuffle: bool = False,
     categories: bool = False,
     manifest: Mapping[str, Any] | None = None,
@@ -79,7 +80,7 @@ def write_run(
     Manifest(**about).write(folder.path / MANIFEST)
     last = len(curriculum) if finished is None else finished
     for stage in range(last + 1):
-        _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle, categories)
+        _write_stage(folder, stage, about, n, response, forget, unsafe, shuffle, categories, learn)
     return folder
 
 
@@ -99,6 +100,23 @@ def write_references(run: RunFolder, judge: str, name: str, verdicts: Sequence[s
     write_jsonl(run.path / "references" / "judgements" / judge / f"{name}.jsonl", judged)
 
 
+def write_updates(
+    run: RunFolder, kept: float | None = 0.8, kl: float = 0.1, common: Sequence[int] = (), columns: int = 20
+) -> None:
+    """Give every stage the record of its update; of a method that keeps columns, 4 of one layer a block.
+
+    Args:
+        run: the run.
+        kept: what is left of the update, a fraction.
+        kl: nats per answer token.
+        common: by block, how many of the 4 are among the largest.
+        columns: of each layer.
+    """
+    blocks = [{f"layers.{i}.q_proj": {"columns": columns, "kept": 4, "common": n}} for i, n in enumerate(common)]
+    for stage in run.finished_stages()[1:]:
+        write_json(stage.update_file, {"kept": kept, "kl": kl, "samples": 32, "tokens": 64, "blocks": blocks})
+
+
 def write_thumbnails(run: RunFolder, image: Image) -> None:
     """Give the first 16 samples of every set the same image."""
     for name in [*run.manifest.tasks, *run.manifest.safety_sets, *run.manifest.benign_sets]:
@@ -116,6 +134,7 @@ def _write_stage(
     unsafe: float,
     shuffle: bool,
     categories: bool,
+    learn: float,
 ) -> None:
     target = folder.stage(stage)
     who = [0] if stage == 0 else [1, about["seed"], sum(about["method"].encode()), len(str(about["config"]))]
@@ -127,7 +146,7 @@ def _write_stage(
         chance = 0.3
         if name in trained:
             age = len(trained) - 1 - trained.index(name) if len(about["stages"]) > 1 else 0
-            chance = 0.92 - forget * age / max(1, len(about["tasks"]) - 1)
+            chance = learn - forget * age / max(1, len(about["tasks"]) - 1)
         hit = 0.7 * ease + 0.3 * rng.random(n) < (chance if task else 0.03 + unsafe * stage / 3)
         graded = task and "caption" in name
         scores = [round(float(rng.integers(0, 4) / 3), 4) if graded and not yes else float(yes) for yes in hit]

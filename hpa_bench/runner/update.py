@@ -1,0 +1,134 @@
+"""Measure what a stage's edit leaves of what training changed: norms, KL on the new task, kept columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from hpa_bench.files import write_json
+from hpa_bench.hpa.partition import largest_columns, update
+from hpa_bench.models.prompts import IGNORED, Batch, model_inputs
+from hpa_bench.models.weights import Merged, load_into, unrounded
+from hpa_bench.results.update import Columns, StageUpdate
+
+if TYPE_CHECKING:
+    from hpa_bench.method import Method, StageContext
+    from hpa_bench.models.weights import Weights
+    from hpa_bench.results.run_folder import StageFolder
+
+SAMPLES = 32
+"""Calibration samples that KL is taken over, the first of the stage's."""
+
+
+def note_update(
+    stage: StageFolder,
+    method: Method,
+    scored: Weights,
+    ctx: StageContext,
+    batches: Callable[[int, int], Sequence[Batch]],
+    warn: Callable[[str], None],
+) -> None:
+    """Write what a method's edit left of a stage's update; an adapter that is never merged is not edited.
+
+    Args:
+        stage: the stage's folder, with the trained adapter; without it nothing is measured.
+        method: the method.
+        scored: W^.
+        ctx: the stage.
+        batches: gives model inputs of so many task calibration samples of a stage.
+        warn: is told what goes wrong without ending the run.
+    """
+    found = StageUpdate(kept=1.0, kl=0.0)
+    if method.mergeable:
+        if not stage.adapter.exists():
+            stage.update_file.unlink(missing_ok=True)
+            warn(f"{stage.adapter} is gone: what is left of the stage's update is not measured.")
+            return
+        after = Merged(ctx.before, stage.adapter)
+        found = measure_update(after, scored, ctx, lambda: batches(ctx.stage, SAMPLES), method.keeps_columns)
+    write_json(stage.update_file, found.model_dump(exclude_defaults=True))
+
+
+def measure_update(
+    after: Weights, edited: Weights, ctx: StageContext, batches: Callable[[], Sequence[Batch]], columns: bool = False
+) -> StageUpdate:
+    """Return what is left of a stage's update.
+
+    Args:
+        after: W1, after training, merged.
+        edited: W^, as it is scored.
+        ctx: the stage, with W0; its model object is left with other weights.
+        batches: gives model inputs of calibration samples of the stage's task, with labels.
+        columns: whether the method gives whole columns back; then it is counted which.
+    """
+    before = ctx.before
+    moved = trained = 0.0
+    same = True
+    for name in edited:
+        w0, w1, w = (weights[name].to(ctx.device) for weights in (before, after, edited))
+        same = same and torch.equal(w, w1)
+        moved += _squares(w, w0)
+        trained += _squares(w1, w0)
+    kept = (moved / trained) ** 0.5 if trained else None
+    if same:
+        return StageUpdate(kept=kept, kl=0.0)
+    given = batches()
+    kl, tokens = answer_kl(ctx.model, after, edited, given)
+    blocks = [{name: _columns(f"{name}.weight", after, edited, ctx) for name in block} for block in ctx.layers]
+    return StageUpdate(
+        kept=kept,
+        kl=kl,
+        samples=sum(len(batch["labels"]) for batch in given),
+        tokens=tokens,
+        blocks=blocks if columns else [],
+    )
+
+
+def answer_kl(model: nn.Module, after: Weights, edited: Weights, batches: Sequence[Batch]) -> tuple[float, int]:
+    """Return KL(W1 || W^) of the next token, in nats per answer token, and the number of answer tokens.
+
+    The answers are teacher-forced. The model is left with W^ in it.
+
+    Args:
+        model: what the weights are of.
+        after: W1.
+        edited: W^.
+        batches: model inputs with labels.
+    """
+    load_into(model, after)
+    # On the CPU: of a large vocabulary, a batch of them is as large as the model's activations.
+    trained = [_log_probabilities(model, batch).cpu() for batch in batches]
+    load_into(model, edited)
+    nats, tokens = 0.0, 0
+    for batch, p in zip(batches, trained, strict=True):
+        q = _log_probabilities(model, batch)
+        p = p.to(q.device)
+        nats += float((p.exp() * (p - q)).sum(dtype=torch.float64))
+        tokens += len(p)
+    return max(0.0, nats / tokens), tokens
+
+
+@torch.no_grad()
+def _log_probabilities(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the log-probabilities of the tokens that answers hold, `[answer tokens, vocabulary]` in float32."""
+    training = model.training
+    model.eval()
+    logits = model(**model_inputs(batch), use_cache=False).logits[:, :-1]
+    model.train(training)
+    return logits[batch["labels"][:, 1:] != IGNORED].float().log_softmax(-1)
+
+
+def _squares(one: Tensor, other: Tensor) -> float:
+    return float(update(other, one).square().sum(dtype=torch.float64))
+
+
+def _columns(name: str, after: Weights, edited: Weights, ctx: StageContext) -> Columns:
+    """Return how many columns of a layer are as before though training changed them, and how many of the largest."""
+    w0, w1, w = (tensor.to(ctx.device) for tensor in (ctx.before[name], unrounded(after, name), edited[name]))
+    changed = update(w0, w1)
+    kept = (w == w0).all(0) & (changed != 0).any(0)
+    common = kept & largest_columns(changed, int(kept.sum()))
+    return Columns(columns=w0.shape[1], kept=int(kept.sum()), common=int(common.sum()))
