@@ -106,6 +106,8 @@ class Suite(BaseConfig):
 
     name: Name
     """What the folder of its runs and its reports are called."""
+    version: int = Field(1, ge=1)
+    """Raised whenever results with it stop being comparable with earlier ones; reports print it beside the name."""
     description: str = ""
     """What it is, for whoever reads the file."""
     model: str | None

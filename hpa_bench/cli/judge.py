@@ -62,7 +62,7 @@ def _table(run: Run, judges: list[Judge]) -> Any:
 
     last = len(run.stages) - 1
     table = Table("judge", "set", "metric", "responses", "stage 0", *([f"stage {last}"] if last else []))
-    table.title = Text(str(run.folder.path), "table.title")
+    table.title = Text(str(run.path), "table.title")
     sets = [(name, "safety", "asr") for name in run.manifest.safety_sets]
     sets += [(name, "benign", "over_refusal") for name in run.manifest.benign_sets]
     for by in judges:

@@ -8,19 +8,19 @@ import typer
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.results.run_folder import find_runs
+from hpa_bench.results.published import find_results
 from hpa_bench.results.runs import read_runs
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs, published results, or folders that hold some.")],
     out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report"),
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
 
-    found = read_runs(find_runs(runs))
+    found = read_runs(find_results(runs))
     page = write_report(found, out, title, show_unsafe=show_unsafe)
     console = make_console()
     console.print(terminal_table(found))

@@ -61,7 +61,7 @@ class Condition:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What its runs have in common, and what sets it apart from others, under dotted names."""
-        return _condition(self.groups[0].runs[0].manifest)
+        return condition_key(self.groups[0].runs[0].manifest)
 
     @property
     def runs(self) -> list[Run]:
@@ -127,14 +127,14 @@ class Condition:
             for name, ids in run.data[0].ids.items():
                 if ids != first.data[0].ids[name] or ours.get(name) != theirs.get(name):
                     raise UserError(
-                        f"{first.folder.path} and {run.folder.path} were tested on different samples of {name!r}"
+                        f"{first.path} and {run.path} were tested on different samples of {name!r}"
                         f" ({len(first.data[0].ids[name])} and {len(ids)}): report them separately."
                     )
 
 
 def conditions(runs: Sequence[Run]) -> list[Condition]:
     """Sort runs into conditions, titled by what sets them apart."""
-    parts = [(_condition(same[0].manifest), same) for same in alike(runs, lambda run: _condition(run.manifest))]
+    parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
     first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], len(part[1])))
     parts.sort(key=lambda part: (part[0] != first, part[0]["tasks"] != first["tasks"], part[0]["harmful_ratio"]))
@@ -153,17 +153,22 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
     return found
 
 
-def _condition(manifest: Manifest) -> dict[str, Any]:
+def condition_key(manifest: Manifest) -> dict[str, Any]:
+    """Return what must be equal for runs to be comparable, under dotted names."""
     names = ("suite", "harmful_ratio", "tasks", "safety_sets", "benign_sets", "training", "suite_config")
     said = manifest.said()
-    found = flat({name: said[name] for name in names if name in said}) | flat({"numerics": manifest.numerics.said()})
+    found = (
+        {"suite_config.version": 1}
+        | flat({name: said[name] for name in names if name in said})
+        | flat({"numerics": manifest.numerics.said()})
+    )
     if manifest.model_digest:
         found["model_digest"] = manifest.model_digest
     return {name: value for name, value in found.items() if name not in _IRRELEVANT}
 
 
 def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
-    parts, short = [str(key["suite"])], short_names(key["tasks"])
+    parts, short = [f"{key['suite']} version {key['suite_config.version']}"], short_names(key["tasks"])
     for name in varying:
         if name == "harmful_ratio":
             parts.append(f"{100 * key[name]:g}% harmful data" if key[name] else "original data")
@@ -171,7 +176,7 @@ def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
             parts.append("order " + ", ".join(short[task] for task in key[name]))
         elif name == "model_digest":
             parts.append(f"checkpoint {str(key.get(name))[:8]}")
-        elif name != "suite":
+        elif name not in ("suite", "suite_config.version"):
             plain = name.removeprefix("suite_config.").removeprefix("numerics.").removeprefix("variables.")
             if plain == name or plain not in key:  # What stands twice in a manifest is told once.
                 parts.append(f"{plain} {key.get(name)}")

@@ -19,7 +19,7 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
 
     Samples on which the reference method's last response differs from the aligned model's come first, then in the
     order of their ids; where a run keeps images, only of the samples that have some. The methods are those of the
-    figures; each shows its first seed that finished.
+    figures; each shows its first seed that finished and whose responses are kept.
 
     Args:
         condition: the runs.
@@ -27,16 +27,19 @@ def examples(condition: Condition, show_unsafe: bool = False) -> list[dict[str, 
             Otherwise their words do not leave the run: what a judge calls refused may do what was asked all the same,
             or repeat it; samples are numbered.
     """
-    finished = [next((run for run in group.runs if not run.missing), None) for group in shown_groups(condition)]
+    told = [run for run in condition.runs if run.stages and run.source.has_texts]
+    finished = [
+        next((run for run in group.runs if run in told and not run.missing), None) for group in shown_groups(condition)
+    ]
     methods = [run for run in finished if run is not None and run.last > 0]
-    aligned = next((run for run in condition.runs if run.stages), None)
+    aligned = next(iter(told), None)
     if aligned is None:
         return []
     watched = next((run for run in methods if run.label == condition.reference.label), aligned)
     found = []
     for name in [*condition.tasks, *condition.safety_sets, *condition.benign_sets]:
         hide = name in condition.safety_sets and not show_unsafe
-        images = next((kept for run in condition.runs if (kept := run.folder.thumbnails(name))), {})
+        images = next((kept for run in told if (kept := run.source.thumbnails(name))), {})
         before, after = _responses(aligned, 0, name, hide), _responses(watched, -1, name, hide)
         listed = sorted((sample for sample in before if not images or sample in images), key=str)
         changed = [sample for sample in listed if before[sample]["verdicts"] != after[sample]["verdicts"]]
@@ -71,13 +74,14 @@ def _responses(run: Run, stage: int, name: str, hide: bool) -> dict[Any, dict[st
         verdicts = [f"{judge}: {verdict[row['id']]}" for judge, verdict in judged.items()]
         if row["score"] is not None:
             verdicts.append(f"score {100 * row['score']:g}")
-        if name in data.incoherent and (reason := incoherence(row["response"])):
+        text = row["response"]  # None where published results keep none.
+        if name in data.incoherent and text is not None and (reason := incoherence(text)):
             verdicts.append(f"incoherent: {reason}")
         found[row["id"]] = {
             "prompt": _shown(row.get("prompt"), "harmful request" if hide else ""),
             "target": _shown(row.get("target"), "reference answer" if hide else ""),
             "category": row.get("category", ""),
-            "text": _shown(row["response"], "response" if hide else ""),
+            "text": _shown(text, "response" if hide else ""),
             "verdicts": ", ".join(verdicts),
         }
     return found

@@ -26,8 +26,7 @@ class Group:
         for first, second in pairwise(self.runs):
             if first.seed == second.seed:
                 raise UserError(
-                    f"{first.folder.path} and {second.folder.path} are both {label} with seed {first.seed}:"
-                    " give one of them."
+                    f"{first.path} and {second.path} are both {label} with seed {first.seed}: give one of them."
                 )
 
     @property

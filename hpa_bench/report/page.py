@@ -336,13 +336,14 @@ def _setting(condition: Condition) -> list[tuple[str, str]]:
     manifests = [run.manifest for run in condition.runs]
     first = manifests[0]
     lines = [
-        ("Suite", first.suite),
+        ("Suite", first.suite_title),
         ("Tasks, in training order", ", ".join(condition.tasks)),
         ("Safety sets", ", ".join(condition.safety_sets) or "none"),
         ("Benign sets", ", ".join(condition.benign_sets) or "none"),
         ("Judges", ", ".join(condition.judges) or "none"),
         ("Harmful training data", f"{100 * first.harmful_ratio:g}% of each task's samples"),
     ]
+    lines += [("Commit", commit) for commit in dict.fromkeys(manifest.code for manifest in manifests)]
     known = {
         "Training": [manifest.training for manifest in manifests],
         "Versions": [manifest.versions for manifest in manifests],

@@ -158,6 +158,12 @@ def intervals(condition: Condition) -> str:
     return f"95% intervals over seeds and test samples{alone}"
 
 
+def code(condition: Condition) -> str:
+    """Return which commits the runs of a condition were made from, for captions."""
+    commits = dict.fromkeys(run.manifest.code for run in condition.runs)
+    return f"Made from commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
+
+
 def shown(
     cell: Found, signed: bool = False, mark: str = "", rank: int = 0, digits: int = 1, differs: bool = False
 ) -> dict[str, Any]:
@@ -323,7 +329,7 @@ def runs(condition: Condition) -> list[Row]:
             "seed": run.seed,
             "stages": f"{max(len(run.stages) - 1, 0)} of {run.last}",
             "started": run.manifest.started or UNKNOWN,
-            "git_commit": (run.manifest.git_commit or UNKNOWN)[:12],
+            "git_commit": run.manifest.code,
             **{name: run.manifest.versions.get(name, UNKNOWN) for name in VERSIONS},
             "cpu": run.manifest.hardware.cpu or UNKNOWN,
             "missing": run.missing,

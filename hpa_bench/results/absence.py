@@ -43,8 +43,8 @@ def uncalibrated(run: Run, series: Series) -> str:
     for name in [series.set] if series.set != ALL else _sets(run, series.kind):
         if not run.stages or not any(row.get("target") for row in run.stages[0].responses(name)):
             return "no reference answers"
-        if not run.folder.references.is_judged(series.judge, name):
-            reason = run.folder.references.missing_judgement(series.judge, name)
+        if not run.source.references.is_judged(series.judge, name):
+            reason = run.source.references.missing_judgement(series.judge, name)
             return f"missing: {reason or f'reference answers not judged by {series.judge}'}"
     return "-"
 

@@ -74,7 +74,9 @@ class Environment(_Part):
     versions: dict[str, str] = {}
     """Of Python and of the packages that decide results."""
     git_commit: str | None = None
-    """Of the package's checkout, where it has one."""
+    """The last that changed the code of the package's checkout, where it has one."""
+    uncommitted: bool | None = None
+    """Whether the checkout's code was another than that commit's."""
     hardware: Hardware = Hardware()
     numerics: Numerics = Numerics()
     started: str | None = None
@@ -90,9 +92,13 @@ class Record(Environment):
         """Write the record as JSON."""
         write_json(path, self.said())
 
+    def compared(self) -> dict[str, Any]:
+        """Return what two records are compared by."""
+        return self.said()
+
     def difference(self, other: Self) -> str:
         """Return the first part of the identity in which another differs, in words; empty where it is the same."""
-        mine, theirs = self.said(), other.said()
+        mine, theirs = self.compared(), other.compared()
         for key in self.IDENTITY:
             if key in SOURCES and mine.get(key) is None:
                 continue  # Of an older version, which did not note it.
@@ -177,6 +183,25 @@ class Manifest(Record):
     """SHA-256 of the weights that the run starts from."""
     plugins: dict[str, str] = {}
     """SHA-256 of the source of each plugin, by its name."""
+
+    def compared(self) -> dict[str, Any]:
+        """Return what the file says, and of a suite that says no version, 1."""
+        return self.said() | {"suite_config": {"version": 1} | self.suite_config}
+
+    @property
+    def suite_version(self) -> int:
+        """The version of the suite."""
+        return int(self.suite_config.get("version", 1))
+
+    @property
+    def suite_title(self) -> str:
+        """The suite with its version, as reports name it."""
+        return f"{self.suite} version {self.suite_version}"
+
+    @property
+    def code(self) -> str:
+        """The commit of the code, as reports show it."""
+        return (self.git_commit or UNKNOWN)[:12] + (" with uncommitted changes" if self.uncommitted else "")
 
     def changed_source(self, other: Self) -> str:
         """Return what has changed in the model's files or in a plugin since this was written, in words; else ""."""

@@ -1,4 +1,4 @@
-"""Results of runs, read from their run directories and nothing else."""
+"""Results of runs, read from their run directories, or from what was published of them, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.errors import UserError
 from hpa_bench.metrics import Floats
 from hpa_bench.results import agreement
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Key, Measure, Series, combine, measures_of, samples_of
-from hpa_bench.results.run_folder import FAILED, RunFolder, StageFolder, find_runs
+from hpa_bench.results.published import find_results
+from hpa_bench.results.run_folder import RunFolder, StageFolder
+from hpa_bench.results.source import FolderSource, Source, read_stages
 from hpa_bench.results.stage_data import StageData, read_stage
 from hpa_bench.results.update import StageUpdate, read_update, update_measures
 from hpa_bench.results.vocabularies import judges_of, vocabularies
-from hpa_bench.results.whole import check_results
 from hpa_bench.verdict import Vocabulary
 
 if TYPE_CHECKING:
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 class Run:
     """One run's results; `label` is its method, with the changed config."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.manifest = folder.manifest
+    def __init__(self, source: RunFolder | Source) -> None:
+        self.source: Source = FolderSource(source) if isinstance(source, RunFolder) else source
+        self.path = self.source.path
+        self.manifest = self.source.manifest
         self.tasks = self.manifest.tasks
         self.curriculum = self.manifest.stages
         self.seed = self.manifest.seed
-        self._live = folder.is_live  # Before the stages are looked for: it may end meanwhile.
-        self.stages = folder.finished_stages()
-        check_results(folder, self.stages)
+        self.stages = self.source.stages
         self.judges = judges_of(self.stages, self.manifest)
         self.label = _label(self.manifest)
 
@@ -49,12 +48,10 @@ class Run:
         """Why the run is not complete; empty where it is."""
         if len(self.stages) > self.last:
             return ""
-        if self._live:
-            done = len(self.stages) - 1
-            return f"in progress, {f'stage {done} of {self.last}' if self.stages else 'no stage'} finished"
-        failed = self.folder.path / FAILED
-        why = ": " + " ".join(failed.read_text(encoding="utf-8", errors="replace").split()) if failed.exists() else ""
         done = len(self.stages) - 1
+        if self.source.is_live:
+            return f"in progress, {f'stage {done} of {self.last}' if self.stages else 'no stage'} finished"
+        why = f": {self.source.failure}" if self.source.failure else ""
         return (f"stopped after stage {done} of {self.last}" if self.stages else "no stage finished") + why
 
     def trained(self, stage: int) -> int:
@@ -68,15 +65,7 @@ class Run:
         Raises:
             UserError: a stage was tested on other samples than stage 0.
         """
-        data = [read_stage(stage, self.manifest) for stage in self.stages]
-        for stage, later in zip(self.stages[1:], data[1:], strict=True):
-            for name, ids in later.ids.items():
-                if ids != data[0].ids[name]:
-                    odd = sorted(set(ids) ^ set(data[0].ids[name]), key=str)[0]
-                    lacks, has = ("it", "stage 0") if odd not in ids else ("stage 0", "it")
-                    path = stage.path / "responses" / f"{name}.jsonl"
-                    raise UserError(f"{path} does not match stage 0: {lacks} lacks the id {odd!r}, which {has} has.")
-        return data
+        return read_stages(self.source)
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:
@@ -114,7 +103,7 @@ class Run:
         """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
         sets = [*self.manifest.safety_sets, *self.manifest.benign_sets]
         pairs = [(judge, name) for judge in self.judges for name in sets]
-        found = {pair: given for pair in pairs if (given := self.folder.references.judgements(*pair))}
+        found = {pair: given for pair in pairs if (given := self.source.references.judgements(*pair))}
         return agreement.on_references(found, self.manifest, self.vocabularies) if found else {}
 
     def measure(self, key: Key) -> Measure | None:
@@ -139,9 +128,9 @@ def stage_scores(stage: StageFolder, manifest: Manifest) -> list[dict[str, Any]]
     ]
 
 
-def read_runs(folders: Iterable[RunFolder]) -> list[Run]:
+def read_runs(sources: Iterable[RunFolder | Source]) -> list[Run]:
     """Read runs and give those of one method with different configs different labels."""
-    runs = [Run(folder) for folder in folders]
+    runs = [Run(source) for source in sources]
     variants = alike(runs, lambda run: (run.manifest.method, run.manifest.config))
     # Setting a default explicitly changes nothing: the shortest label of one config is its label.
     labels = [min((run.label for run in variant), key=len) for variant in variants]
@@ -174,17 +163,18 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     """Return the results of every run at or below one or several folders.
 
     Args:
-        paths: run folders, or folders above them.
+        paths: run folders, published results, or folders above them.
 
     Returns:
         One row per run, stage, set, judge and metric, measured numbers only (a stage that a run did not reach has no
-        rows; `missing` says why on every row of such a run). Columns: suite, order (tasks, comma-separated),
-        harmful_ratio, method, label (method with its changed config), seed, run (folder), missing, stage, set ("all"
-        for what averages over sets), kind (task, safety, benign, update), judge, metric, value, n, low, high. Values
-        are in percent with 95% intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats; those of
-        updates have no interval. ap, bwt and the other continual metrics stand at the last stage. Of the metrics of
-        `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement` and `kappa` have a pair as
-        judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set ("set/category").
+        rows; `missing` says why on every row of such a run). Columns: suite, version, order (tasks, comma-separated),
+        harmful_ratio, method, label (method with its changed config), seed, run (its folder or file), missing, stage,
+        set ("all" for what averages over sets), kind (task, safety, benign, update), judge, metric, value, n, low,
+        high. Values are in percent with 95% intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats;
+        those of updates have no interval. ap, bwt and the other continual metrics stand at the last stage. Of the
+        metrics of `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement` and `kappa`
+        have a pair as judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set
+        ("set/category").
 
     Raises:
         UserError: a folder holds no run, or a run's stages do not fit together.
@@ -192,14 +182,20 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     from pandas import DataFrame
 
     listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    columns = "suite order harmful_ratio method label seed run missing stage set kind judge metric value n low high"
+    columns = (
+        "suite version order harmful_ratio method label seed run missing stage set kind judge metric value n low high"
+    )
     rows = []
-    for run in read_runs(find_runs(Path(path) for path in listed)):
+    for run in read_runs(find_results(Path(path) for path in listed)):
         manifest = run.manifest
-        about: dict[str, Any] = {"suite": manifest.suite, "order": ",".join(run.tasks)}
+        about: dict[str, Any] = {
+            "suite": manifest.suite,
+            "version": manifest.suite_version,
+            "order": ",".join(run.tasks),
+        }
         about |= {"harmful_ratio": manifest.harmful_ratio}
         about |= {"method": manifest.method, "label": run.label, "seed": run.seed}
-        about |= {"run": str(run.folder.path), "missing": run.missing}
+        about |= {"run": str(run.path), "missing": run.missing}
         for key, measure in (run.measures | run.details).items():
             cell = combine(key, [measure])
             low, high = (cell.low, cell.high) if cell.has_interval else (None, None)

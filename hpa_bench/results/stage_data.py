@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -47,9 +49,8 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
         if twice is not None:
             raise UserError(f"{where} has two responses with the id {twice!r}.")
         data.ids[name] = ids
-        if any("cluster" in row for row in rows):
-            names = [row.get("cluster", f"alone/{row['id']}") for row in rows]
-            data.clusters[name] = np.unique(names, return_inverse=True)[1]
+        if (clusters := clusters_of(rows)) is not None:
+            data.clusters[name] = clusters
         if name in manifest.tasks:
             unscored = next((row["id"] for row in rows if row["score"] is None), None)
             if unscored is not None:
@@ -68,3 +69,11 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
                 raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")
             data.verdicts[judge, name] = [verdicts[sample] for sample in ids]
     return data
+
+
+def clusters_of(rows: Sequence[Mapping[str, Any]]) -> Ints | None:
+    """Return the cluster of each sample, those without one alone; None where no sample has one."""
+    if all(row.get("cluster") is None for row in rows):
+        return None
+    names = [f"alone/{row['id']}" if row.get("cluster") is None else row["cluster"] for row in rows]
+    return np.unique(names, return_inverse=True)[1]

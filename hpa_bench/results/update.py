@@ -13,7 +13,7 @@ from hpa_bench.results.measures import ALL, Key, Measure, Series
 
 if TYPE_CHECKING:
     from hpa_bench.results.manifest import Manifest
-    from hpa_bench.results.run_folder import StageFolder
+    from hpa_bench.results.source import StageSource
 
 KIND = "update"
 """The kind of series that these numbers are; their sets are a stage's tasks, or decoder blocks."""
@@ -63,7 +63,7 @@ def of_block(block: int) -> str:
     return f"block {block}"
 
 
-def read_update(stage: StageFolder) -> StageUpdate | None:
+def read_update(stage: StageSource) -> StageUpdate | None:
     """Return the record of a stage; None where it was not measured, as by an older version."""
     found = stage.update
     return None if found is None else StageUpdate(**found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpa_bench.results.manifest import Manifest
-from hpa_bench.results.run_folder import StageFolder
+from hpa_bench.results.source import StageSource
 from hpa_bench.results.stage_data import StageData
 from hpa_bench.verdict import COMPLIANCE, HARM, REFUSALS, Vocabulary
 
@@ -19,12 +19,12 @@ BEFORE_DECLARED = {
 """This package's judges at the time of manifests of format 1, which do not say what their judges can."""
 
 
-def judges_of(stages: Sequence[StageFolder], manifest: Manifest) -> list[str]:
+def judges_of(stages: Sequence[StageSource], manifest: Manifest) -> list[str]:
     """Return the judges of the manifest, the first being the one of the main table, then those added later."""
     return list(dict.fromkeys([*manifest.judges, *(judge for stage in stages for judge in stage.judges())]))
 
 
-def vocabularies(stages: Sequence[StageFolder], data: Sequence[StageData], manifest: Manifest) -> dict[str, Vocabulary]:
+def vocabularies(stages: Sequence[StageSource], data: Sequence[StageData], manifest: Manifest) -> dict[str, Vocabulary]:
     """Return what each judge of a run can say, in the order of `judges_of`.
 
     That is what stands beside its verdicts, where it was added later, else what the manifest says; in folders that have
@@ -38,7 +38,7 @@ def vocabularies(stages: Sequence[StageFolder], data: Sequence[StageData], manif
     return {judge: _vocabulary(judge, stages, data, manifest) for judge in judges_of(stages, manifest)}
 
 
-def _vocabulary(judge: str, stages: Sequence[StageFolder], data: Sequence[StageData], manifest: Manifest) -> Vocabulary:
+def _vocabulary(judge: str, stages: Sequence[StageSource], data: Sequence[StageData], manifest: Manifest) -> Vocabulary:
     declared = next(filter(None, (stage.can_say(judge) for stage in stages)), None) or manifest.verdicts.get(judge)
     if declared:
         return Vocabulary.read(declared)

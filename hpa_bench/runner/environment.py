@@ -15,6 +15,9 @@ from hpa_bench.machine.processes import processes
 from hpa_bench.results.manifest import Environment, Hardware, Numerics
 
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
+PACKAGE = Path(__file__).parents[1]
+CODE = ("hpa_bench", "baselines", "tasks", "safety_sets")
+"""What decides a run's results, in a checkout."""
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -25,18 +28,37 @@ def environment(device: str) -> Environment:
         device: the torch device that the run takes.
     """
     return Environment(
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        git_commit=_git_commit(),
+        versions=versions(),
+        git_commit=git_commit(),
+        uncommitted=uncommitted(),
         hardware=_hardware(device),
         numerics=numerics(device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _git_commit() -> str | None:
-    """Return the commit of this package's checkout, or None where it is installed without one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide results."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """Return the last commit that changed the code of this package's checkout; None where it has none."""
+    return _git("log", "-1", "--format=%H", "--", *CODE) or None
+
+
+def uncommitted() -> bool | None:
+    """Return whether the code of this package's checkout is another than its commit's; None where it has none."""
+    changes = _git("status", "--porcelain", "--", *CODE)
+    return None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git says of this package's checkout; None where it is installed without one."""
+    command = ["git", "-C", str(PACKAGE.parent), *arguments]
     try:
+        if not (PACKAGE.parent / ".git").exists():  # Installed below the checkout of something else.
+            return None
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

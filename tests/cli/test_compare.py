@@ -149,7 +149,9 @@ def test_every_order_is_run_with_every_share_of_harmful_data(tmp_path: Path) -> 
     parts = re.findall(r"<h2 [^>]*>(.*): main results</h2>", page)
     first, second = "order colours, shades", "order shades, colours"
     assert parts == [
-        f"small; {data}; {order}" for order in (first, second) for data in ("original data", "50% harmful data")
+        f"small version 1; {data}; {order}"
+        for order in (first, second)
+        for data in ("original data", "50% harmful data")
     ]
 
 

@@ -18,9 +18,9 @@ def test_conditions_are_never_averaged(tmp_path):
 
     titles = {row["condition"] for row in table(page, "results")}
     assert titles == {
-        "toy; original data; order ad, digits, caption",
-        "toy; 0.1% harmful data; order ad, digits, caption",
-        "toy; original data; order caption, digits, ad",
+        "toy version 1; original data; order ad, digits, caption",
+        "toy version 1; 0.1% harmful data; order ad, digits, caption",
+        "toy version 1; original data; order caption, digits, ad",
     }
     assert {row["seeds"] for row in table(page, "results")} <= {"0", "1"}
     seen = Visible(page)
@@ -59,7 +59,7 @@ def test_conditions_are_never_of_one_title(tmp_path):
 
     titles = [found.title for found in conditions(read_runs(runs))]
 
-    assert titles == ["toy; training.learning_rate 0.001", "toy; training.learning_rate 0.01"]
+    assert titles == ["toy version 1; training.learning_rate 0.001", "toy version 1; training.learning_rate 0.01"]
 
 
 def test_few_settings_stay_in_the_main_table(tmp_path):

@@ -125,7 +125,7 @@ def test_first_condition_has_the_plain_names(tmp_path):
     page = report_of(runs, tmp_path / "report")
 
     text = Visible(page).text
-    places = [text.index(f"toy; {part}: main results") for part in CONDITIONS]
+    places = [text.index(f"toy version 1; {part}: main results") for part in CONDITIONS]
     assert places == sorted(places)
     assert "5% of each task’s training samples are replaced by harmful requests" in text and "so the share here" in text
     for name in ("figures/forgetting.svg", "figures/3-forgetting.svg", "tables/main.md", "tables/2-main.md"):

@@ -180,7 +180,7 @@ def test_table_across_conditions_ranks_the_methods_that_they_share(tmp_path):
 
     rows = table(page, "conditions")
     masr = {(row["method"], row["condition"]): (row["rank"], row["mark"]) for row in rows if row["metric"] == "masr"}
-    for condition in ("toy; original data", "toy; 5% harmful data"):
+    for condition in ("toy version 1; original data", "toy version 1; 5% harmful data"):
         assert masr["hpa", condition] == ("1", "best")
         assert masr["seqft", condition] == ("2", "")
         assert masr["zero_shot", condition] == ("", "")

@@ -8,6 +8,7 @@ from hpa_bench.files import read_jsonl, write_jsonl
 from hpa_bench.results.absence import absence, uncalibrated
 from hpa_bench.results.agreement import cohens_kappa
 from hpa_bench.results.measures import ALL, Key, Series, combine
+from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run, load_runs
 from hpa_bench.results.statistics import deviations, wilson
 from hpa_bench.verdict import COMPLIANCE, HARM, Vocabulary
@@ -92,7 +93,9 @@ def test_agreement_of_seeds_is_their_mean(tmp_path):
 
 def test_errors_of_agreement_and_kappa_are_those_of_the_jackknife(tmp_path):
     run = Run(disagreeing(tmp_path, unsafe=0.5))
-    one, two = (np.array(success(run.folder, 3, judge, SAFETY[0]), float) for judge in ("keyword", "toy_compliance"))
+    one, two = (
+        np.array(success(RunFolder(run.path), 3, judge, SAFETY[0]), float) for judge in ("keyword", "toy_compliance")
+    )
     left = [np.delete(np.arange(len(one)), index) for index in range(len(one))]
 
     for metric, value in (("kappa", kappa), ("agreement", lambda a, b: 100 * np.mean(a == b))):

@@ -12,7 +12,7 @@ from hpa_bench.results.manifest import MANIFEST, UNKNOWN, AlignmentManifest, Env
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
 from hpa_bench.runner.environment import PACKAGES, cpu, driver, environment
-from tests.support.run_folders import write_run
+from tests.support.run_folders import toy_manifest, write_run
 
 FORMAT_1 = Path(__file__).with_name("manifest_format1.json")
 """As version 0.1.0 wrote it, before manifests were typed."""
@@ -166,3 +166,19 @@ def test_the_driver_is_read_from_either_of_its_forms() -> None:
         "535.104.05"
     )
     assert driver("") is None
+
+
+def test_a_suite_without_a_version_is_version_1() -> None:
+    first = toy_manifest(suite_config={"model": "a"})
+
+    assert first.suite_title == "toy version 1"
+    assert first.difference(toy_manifest(suite_config={"model": "a", "version": 1})) == ""
+    second = toy_manifest(suite_config={"model": "a", "version": 2})
+    assert second.suite_title == "toy version 2"
+    assert first.difference(second) == "suite_config.version is 1 there and 2 here"
+
+
+def test_uncommitted_code_stands_beside_its_commit() -> None:
+    assert toy_manifest(git_commit="0123456789abcdef").code == "0123456789ab"
+    assert toy_manifest(git_commit="0123456789abcdef", uncommitted=True).code == "0123456789ab with uncommitted changes"
+    assert toy_manifest().code == "unknown"

@@ -1,8 +1,10 @@
 """The machine as a manifest says it."""
 
 import platform
+import subprocess
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,3 +47,28 @@ def test_the_time_is_now_in_utc() -> None:
 
     assert started.utcoffset() == timedelta(0) and started.microsecond == 0
     assert abs(datetime.now(UTC) - started) < timedelta(minutes=1)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_code_that_no_commit_has_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hpa_bench").mkdir()
+    monkeypatch.setattr("hpa_bench.runner.environment.PACKAGE", tmp_path / "hpa_bench")
+    assert (environment("cpu").git_commit, environment("cpu").uncommitted) == (None, None), "installed"
+
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "hpa_bench" / "spec.py").write_text("")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    first = git(tmp_path, "rev-parse", "HEAD").strip()
+    (tmp_path / "notes.md").write_text("No code.")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "second")
+    found = environment("cpu")
+    assert (found.git_commit, found.uncommitted) == (first, False), "the last that changed code"
+
+    (tmp_path / "hpa_bench" / "new.py").write_text("")
+    assert environment("cpu").uncommitted is True

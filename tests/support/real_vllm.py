@@ -20,9 +20,10 @@ from hpa_bench.engines.hf import cut
 from hpa_bench.models.prompts import encode, render_prompt
 from hpa_bench.spec import RunOptions, make_spec
 
-needs_vllm = pytest.mark.skipif(
-    importlib.util.find_spec("vllm") is None, reason="vllm is not installed here: make test-vllm"
-)
+needs_vllm = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed here: make test-vllm"),
+]
 NEAR_TIE = 1e-3
 """Two engines may choose differently where the two best tokens' log-probabilities are no further apart (float32)."""
 TINY = Path(make_spec(RunOptions("tiny", "seqft")).suite.model_path())

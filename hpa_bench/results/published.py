@@ -1,0 +1,447 @@
+"""Published results: of each run what its numbers come from, in one Parquet file that is written once.
+
+```
+<out>/results/
+  published.json                     what all runs here have in common: suite, version, commit, versions, numerics
+  samples-<hash>.parquet             the samples of the test sets, one row each: id, prompt, target, images of a few
+  <method>-<hash>/seed<k>.parquet    one run, one row a stage and set; the hash covers all that makes the run
+```
+
+A run's row holds the SHA-256 of the responses, the score or the verdicts of each sample, and, of seed 0, the responses.
+What is of the whole run or stage (manifest, costs) stands in each of its rows, and once in the file, as Parquet keeps a
+dictionary of each column.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import atomic, read_object, write_json
+from hpa_bench.machine.disk import refusals_told
+from hpa_bench.results.manifest import MANIFEST, Manifest
+from hpa_bench.results.run_folder import RunFolder, find_runs
+from hpa_bench.results.source import References, Source, StageSource, read_stages
+from hpa_bench.results.stage_data import StageData, clusters_of
+from hpa_bench.results.vocabularies import judges_of
+
+RESULTS = "results"
+"""The folder of published results, in that of a report."""
+ABOUT = "published.json"
+SAMPLES = "samples-"
+FORMAT = 1
+TEXTS_OF = 0
+"""The seed whose responses are kept as texts."""
+ALIKE = ("suite", "suite_version", "git_commit", "numerics", "versions")
+"""What all runs of one folder have in common."""
+SETTINGS = ("suite", "suite_config", "method", "config", "harmful_ratio")
+"""What makes a run, beside its seed: the parts of a manifest that its name hashes."""
+
+_RUN = pa.schema(
+    [
+        ("run", pa.string()),
+        ("stage", pa.int16()),
+        ("set", pa.string()),
+        ("sha256", pa.binary(32)),
+        ("scores", pa.list_(pa.float64())),
+        ("incoherent", pa.list_(pa.bool_())),
+        ("verdicts", pa.map_(pa.string(), pa.list_(pa.string()))),
+        ("responses", pa.list_(pa.string())),
+        ("cost", pa.string()),
+    ]
+)
+_SAMPLES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("set", "id", "prompt", "target", "category", "cluster")),
+        ("images", pa.list_(pa.string())),
+    ]
+)
+
+
+class Published(NamedTuple):
+    """What became of a run that was to be published."""
+
+    path: Path
+    new: bool
+    """Whether it was not there before."""
+
+
+def publish(source: Source, out: Path, *, show_unsafe: bool = False) -> Published:
+    """Publish a finished run; one that is there already, with the same results, stays as it is.
+
+    Where judges were added since, its file is written again with their verdicts.
+
+    Args:
+        source: the run.
+        out: the folder of a report; results stand in its `results/`.
+        show_unsafe: keep the texts and images of safety sets, too.
+
+    Raises:
+        UserError: the run is not finished, or was made from uncommitted code; or what is published there is of another
+            suite, version, commit, numerics or packages, or holds this run with other results.
+    """
+    manifest = source.manifest
+    if len(source.stages) <= len(manifest.stages):
+        raise UserError(f"{source.path} is not finished, so it cannot be published: finish it first.")
+    if manifest.uncommitted:
+        raise UserError(
+            f"{source.path} was made from code that no commit has, so nobody else can make it: commit, and run it again"
+            " in another folder."
+        )
+    folder = out / RESULTS
+    data = read_stages(source)
+    with refusals_told(folder), _locked(folder):
+        _check_alike(manifest, source.path, folder)
+        path = folder / run_name(manifest.compared())
+        if path.exists():
+            there = PublishedRun(path)
+            _check_same(source, there)
+            if {*judges_of(source.stages, manifest)} <= {*judges_of(there.stages, manifest)}:
+                return Published(path, False)
+        samples = _write_samples(source, folder, show_unsafe)
+        _write(_run_table(source, data, samples, show_unsafe), path)
+    return Published(path, True)
+
+
+def run_name(settings: Mapping[str, Any]) -> str:
+    """Return the path of a run below `results/`.
+
+    Args:
+        settings: `SETTINGS`, the seed and the number of a noise run, as in a manifest or as a spec's identity.
+    """
+    made_of = json.dumps(_portable({key: settings[key] for key in SETTINGS}), sort_keys=True)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+    noise = f"-noise{settings['noise']}" if settings.get("noise") else ""
+    return f"{settings['method']}-{digest}/seed{settings['seed']}{noise}.parquet"
+
+
+def published_with_package(suite: str) -> Path:
+    """Return the folder of the results of a suite that come with this package.
+
+    Raises:
+        UserError: none come with it.
+    """
+    package = Path(__file__).parents[1]
+    for reports in (package / "reports", package.parent / "reports"):  # Installed, and in a checkout.
+        if (reports / suite / RESULTS / ABOUT).is_file():
+            return reports / suite
+    raise UserError(f"No published results of the suite {suite!r} come with hpa-bench: give the folder of some.")
+
+
+def find_published(path: Path) -> list[PublishedRun]:
+    """Return the published runs at or below a path, sorted; none where there are none."""
+    if path.suffix == ".parquet" and path.is_file():
+        return [PublishedRun(path)]
+    folders = sorted(about.parent for about in path.rglob(ABOUT))
+    return [PublishedRun(file) for folder in folders for file in sorted(folder.glob("*/*.parquet"))]
+
+
+def find_results(paths: Iterable[Path]) -> list[RunFolder | PublishedRun]:
+    """Return every run at or below the given folders, those in run folders first.
+
+    Raises:
+        UserError: a folder does not exist or holds neither.
+    """
+    published: dict[Path, PublishedRun] = {}
+    folders = []
+    for path in paths:
+        found = {run.path.resolve(): run for run in find_published(path)}
+        published |= found
+        if not found or any(path.rglob(MANIFEST)):
+            folders.append(path)
+    return [*find_runs(folders), *published.values()]
+
+
+class PublishedRun:
+    """The published results of one run."""
+
+    is_live = False
+    failure = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            file = pq.ParquetFile(path, read_dictionary=["run", "cost"])
+            self._rows = file.read(use_threads=False).combine_chunks()
+            self._about: dict[str, Any] = json.loads(self._rows["run"][0].as_py())
+            self.manifest = Manifest.parse(self._about["manifest"], path)
+            index, sets = self._rows["stage"].to_pylist(), self._rows["set"].to_pylist()
+        except (OSError, pa.ArrowException, ValueError, LookupError) as error:
+            raise UserError(f"{path} is not whole ({error}): bring it back as it was published.") from None
+        self.places = {pair: row for row, pair in enumerate(zip(index, sets, strict=True))}
+        """The row of each stage and set."""
+        self.stages = [PublishedStage(self, stage) for stage in range(1 + max(index))]
+        self.references = PublishedReferences(self)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the responses themselves are there."""
+        return bool(self._rows["responses"].null_count < len(self._rows))
+
+    @cached_property
+    def samples(self) -> Mapping[str, list[dict[str, Any]]]:
+        """The samples of each test set, sorted by id."""
+        return _read_samples(self.path.parents[1] / self._about["samples"])
+
+    def value(self, column: str, stage: int, name: str) -> Any:
+        """Return what a column says of a stage's responses to a set."""
+        return self._rows[column][self.places[stage, name]].as_py(maps_as_pydicts="strict")
+
+    def read(self, stage: int) -> StageData:
+        """Return a finished stage's scores and verdicts."""
+        data = StageData()
+        for name in [*self.manifest.tasks, *judged_sets(self.manifest)]:
+            samples = self.samples[name]
+            data.ids[name] = [sample["id"] for sample in samples]
+            if (clusters := clusters_of(samples)) is not None:
+                data.clusters[name] = clusters
+            if name in self.manifest.tasks:
+                data.scores[name] = np.array(self.value("scores", stage, name), dtype=np.float64)
+                continue
+            data.incoherent[name] = self.value("incoherent", stage, name)
+            if any(sample["category"] is not None for sample in samples):
+                data.categories[name] = [sample["category"] or "none" for sample in samples]
+            data.verdicts.update(((judge, name), said) for judge, said in self.value("verdicts", stage, name).items())
+        return data
+
+    def digest(self, stage: int, name: str) -> bytes:
+        """Return the SHA-256 of a stage's responses to a set."""
+        return bytes(self.value("sha256", stage, name))
+
+    def thumbnails(self, name: str) -> dict[str, list[str]]:
+        """Return the small images of the samples of a set that may stand as examples, by id."""
+        return {sample["id"]: sample["images"] for sample in self.samples[name] if sample["images"]}
+
+    def told(self, key: str) -> Any:
+        """Return what is published of the whole run (see `_about`)."""
+        return self._about[key]
+
+
+class PublishedStage:
+    """A stage of a published run, beside its scores and verdicts."""
+
+    def __init__(self, run: PublishedRun, index: int) -> None:
+        self._run = run
+        self._index = index
+
+    @cached_property
+    def cost(self) -> dict[str, Any]:
+        """Seconds by step, peak memory, sizes."""
+        return dict(json.loads(self._run.value("cost", self._index, self._run.manifest.tasks[0])))
+
+    @property
+    def update(self) -> dict[str, Any] | None:
+        """What is left of the stage's update; None where it was not measured."""
+        found: dict[str, Any] | None = self._run.told("updates")[self._index]
+        return found
+
+    def responses(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a set, as of a run folder; where texts are not kept, their `response` is None."""
+        samples = self._run.samples[name]
+        columns = [self._run.value(column, self._index, name) for column in ("responses", "scores")]
+        given = zip(samples, *(column or [None] * len(samples) for column in columns), strict=True)
+        return [
+            {key: value for key, value in sample.items() if key not in ("images", "set") and value is not None}
+            | {"response": response, "score": score}
+            for sample, response, score in given
+        ]
+
+    def judges(self) -> list[str]:
+        """Return the judges that were asked."""
+        judged = (self._run.value("verdicts", self._index, name) for name in judged_sets(self._run.manifest))
+        return sorted({judge for verdicts in judged for judge in verdicts} | {*self._missing})
+
+    def can_say(self, judge: str) -> dict[str, bool] | None:
+        """Return what a judge that the manifest says nothing of can say; None where that is not told."""
+        found: dict[str, dict[str, bool]] = self._run.told("can_say")
+        return found.get(judge)
+
+    def missing_judgement(self, judge: str, name: str) -> str:
+        """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
+        return str(self._missing.get(judge, {}).get(name, ""))
+
+    @property
+    def _missing(self) -> dict[str, dict[str, str]]:
+        return dict(self._run.told("missing")[self._index])
+
+
+class PublishedReferences:
+    """The verdicts on the sets' own reference answers, as published."""
+
+    def __init__(self, run: PublishedRun) -> None:
+        self._run = run
+
+    def judgements(self, judge: str, name: str) -> dict[str, str]:
+        """Return the verdict of each sample id; none where the judge has not judged the set."""
+        given = self._run.told("references").get(judge, {}).get(name, [])
+        ids = [sample["id"] for sample in self._run.samples[name]]
+        return {sample: verdict for sample, verdict in zip(ids, given, strict=False) if verdict}
+
+    def is_judged(self, judge: str, name: str) -> bool:
+        """Whether a judge has judged a set."""
+        return name in self._run.told("references").get(judge, {})
+
+    def missing_judgement(self, judge: str, name: str) -> str:
+        """Return why a judge has no verdicts on a set; empty where it has, or was not asked."""
+        return str(self._run.told("references_missing").get(judge, {}).get(name, ""))
+
+
+def judged_sets(manifest: Manifest) -> list[str]:
+    """Return the sets that judges look at."""
+    return [*manifest.safety_sets, *manifest.benign_sets]
+
+
+def _portable(value: Any) -> Any:
+    """Return settings without where things lie on one machine: of absolute paths, the last part."""
+    if isinstance(value, Mapping):
+        return {key: _portable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(each) for each in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def _common(manifest: Manifest) -> dict[str, Any]:
+    said = manifest.compared()
+    found = {name: said.get(name) for name in ALIKE} | {"suite_version": said["suite_config"]["version"]}
+    return {"format": FORMAT} | found
+
+
+def _check_alike(manifest: Manifest, path: Path, folder: Path) -> None:
+    """Check that a run may stand beside those of a folder; the first one says what is common."""
+    about = folder / ABOUT
+    mine = _common(manifest)
+    if not about.exists():
+        write_json(about, mine)
+    known = read_object(about)
+    if known.get("format") != FORMAT:
+        raise UserError(f"{about} has format {known.get('format')}, and this version reads {FORMAT}: update hpa-bench.")
+    for name in ALIKE:
+        if known.get(name) != mine[name]:
+            raise UserError(
+                f"{path} was made with {name} {mine[name]}, and the runs in {folder} with {known.get(name)}: publish it"
+                " in another folder."
+            )
+
+
+def _check_same(source: Source, there: PublishedRun) -> None:
+    for stage, name in there.places:
+        if source.digest(stage, name) != there.digest(stage, name):
+            raise UserError(
+                f"{there.path} holds the same run as {source.path} with other responses, the first of stage {stage} to"
+                f" {name}: find out why (`hpa-bench verify {there.path}`), or remove it first."
+            )
+
+
+def _about(source: Source, data: Sequence[StageData], samples: str) -> dict[str, Any]:
+    """Return what is published of the whole run: its manifest, its updates, and what judges said of reference answers.
+
+    Verdicts on these stand in the order of the sample ids, "" where a sample has no such answer.
+    """
+    manifest, references = source.manifest, source.references
+    sets = judged_sets(manifest)
+    judges = judges_of(source.stages, manifest)
+    return {
+        "manifest": _portable(manifest.said()),
+        "samples": samples,
+        "updates": [stage.update for stage in source.stages],
+        "can_say": {judge: said for judge in judges for stage in source.stages[:1] if (said := stage.can_say(judge))},
+        "missing": [
+            {judge: reasons for judge in judges if (reasons := _reasons(stage, judge, sets))} for stage in source.stages
+        ],
+        "references": {
+            judge: {
+                name: [references.judgements(judge, name).get(sample, "") for sample in data[0].ids[name]]
+                for name in sets
+                if references.is_judged(judge, name)
+            }
+            for judge in judges
+        },
+        "references_missing": {judge: _reasons(references, judge, sets) for judge in judges},
+    }
+
+
+def _reasons(judged: StageSource | References, judge: str, sets: Sequence[str]) -> dict[str, str]:
+    return {name: why for name in sets if (why := judged.missing_judgement(judge, name))}
+
+
+def _run_table(source: Source, data: Sequence[StageData], samples: str, show_unsafe: bool) -> pa.Table:
+    manifest = source.manifest
+    run = json.dumps(_about(source, data, samples), ensure_ascii=False, separators=(",", ":"))
+    has_texts = source.has_texts and manifest.seed == TEXTS_OF and not manifest.said().get("noise")
+    rows = []
+    for index, (stage, found) in enumerate(zip(source.stages, data, strict=True)):
+        cost = json.dumps(dict(stage.cost), separators=(",", ":"))
+        for name, ids in found.ids.items():
+            responses = {row["id"]: row for row in stage.responses(name)}
+            row: dict[str, Any] = {"run": run, "stage": index, "set": name, "cost": cost}
+            scores = [responses[sample]["score"] for sample in ids]
+            row |= {"sha256": source.digest(index, name), "scores": None if None in scores else scores}
+            if name in found.incoherent:
+                row["incoherent"] = found.incoherent[name]
+            row["verdicts"] = {judge: given for (judge, where), given in found.verdicts.items() if where == name}
+            if has_texts and (show_unsafe or name not in manifest.safety_sets):
+                row["responses"] = [responses[sample]["response"] for sample in ids]
+            rows.append(row)
+    return pa.Table.from_pylist(rows, _RUN)
+
+
+def _write_samples(source: Source, folder: Path, show_unsafe: bool) -> str:
+    """Write the samples of a run's test sets, unless they are there, and return the file's name."""
+    manifest = source.manifest
+    rows = []
+    for name in sorted([*manifest.tasks, *judged_sets(manifest)]):
+        images = source.thumbnails(name)
+        for sample in sorted(source.stages[0].responses(name), key=lambda row: str(row["id"])):
+            row = {"set": name} | {key: sample.get(key) for key in ("id", "category", "cluster")}
+            if show_unsafe or name not in manifest.safety_sets:
+                target = sample["target"]
+                row |= {"prompt": sample.get("prompt"), "images": images.get(sample["id"])}
+                row["target"] = ", ".join(map(str, target)) if isinstance(target, list) else target
+            rows.append(row)
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:12]
+    path = folder / f"{SAMPLES}{digest}.parquet"
+    if not path.exists():
+        _write(pa.Table.from_pylist(rows, _SAMPLES), path)
+    return path.name
+
+
+@cache
+def _read_samples(path: Path) -> dict[str, list[dict[str, Any]]]:
+    if not path.exists():
+        raise UserError(f"{path} is missing, which the runs beside it were tested on: bring it back.")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(path).to_pylist():
+        found.setdefault(row["set"], []).append(row)
+    return found
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with atomic(path) as partial:
+        # Without what only Arrow reads and without statistics: a footer is not compressed, and files are small.
+        pq.write_table(
+            table, partial, compression="zstd", compression_level=19, write_statistics=False, store_schema=False
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which several may publish into at a time; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,236 @@
+"""Published results: they say what the run folders say, each run in one file that is written once."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import write_jsonl
+from hpa_bench.results import published
+from hpa_bench.results.published import ABOUT, PublishedRun, find_published, find_results, publish, run_name
+from hpa_bench.results.runs import Run, load_runs, read_runs
+from hpa_bench.results.source import FolderSource
+from tests.support.reports import report_of
+from tests.support.run_folders import (
+    BENIGN,
+    SAFETY,
+    TASKS,
+    rewrite_manifest,
+    write_references,
+    write_run,
+    write_thumbnails,
+    write_updates,
+)
+
+
+def out_of(runs, out, **options):
+    return [publish(FolderSource(run), out, **options) for run in runs]
+
+
+def full_run(root, method="hpa", seed=0, **options):
+    """A run with all that a report may read: categories, clusters, images, references, one judgement that failed."""
+    run = write_run(root, method, seed, categories=True, shuffle=True, **options)
+    write_updates(run, common=(3, 1))
+    write_thumbnails(run, Image.new("RGB", (48, 48), "red"))
+    write_references(run, "keyword", SAFETY[0], ["refused"] * 3 + ["not_refused"])
+    targets = {row["id"]: row["target"] for row in run.stage(0).responses(SAFETY[0])}
+    for stage in run.finished_stages():
+        folder = stage.path / "responses"
+        answered = [row | {"target": targets[row["id"]]} for row in stage.responses(SAFETY[0])]
+        write_jsonl(folder / f"{SAFETY[0]}.jsonl", answered)
+        rows = stage.responses(SAFETY[1])
+        clustered = [row | ({"cluster": row["id"][-2:]} if row["id"] > "toy_unsafe_text-010" else {}) for row in rows]
+        write_jsonl(folder / f"{SAFETY[1]}.jsonl", clustered)
+        (stage.path / "judgements" / "toy_compliance" / f"{BENIGN[0]}.jsonl").unlink()
+        stage.write_missing_judgement("toy_compliance", BENIGN[0], "It was out of reach.")
+        stage.write_judgements("late", SAFETY[0], {row["id"]: "safe" for row in stage.responses(SAFETY[0])})
+        stage.write_can_say("late", {"safe": False, "unsafe": True})
+    return run
+
+
+def numbers(measures):
+    return {key: (one.value, one.n, one.yes_no, one.deviations.tolist()) for key, one in measures.items()}
+
+
+def test_a_published_run_says_what_its_folder_says(tmp_path):
+    run = full_run(tmp_path / "runs")
+    (made,) = out_of([run], tmp_path / "out", show_unsafe=True)
+
+    there, here = Run(PublishedRun(made.path)), Run(run)
+    assert there.manifest.said() == here.manifest.said() and there.missing == ""
+    assert numbers(there.measures) == numbers(here.measures) and numbers(there.details) == numbers(here.details)
+    assert numbers(there.calibration) == numbers(here.calibration) and here.calibration
+    assert there.judges == here.judges and there.vocabularies == here.vocabularies
+    for stage, (one, two) in enumerate(zip(there.stages, here.stages, strict=True)):
+        assert one.cost == two.cost
+        assert one.missing_judgement("toy_compliance", BENIGN[0]) == "It was out of reach."
+        for name in [*TASKS, *SAFETY, *BENIGN]:
+            assert one.responses(name) == sorted(two.responses(name), key=lambda row: row["id"])
+            assert there.source.digest(stage, name) == here.source.digest(stage, name)
+    assert np.array_equal(there.data[0].clusters[SAFETY[1]], here.data[0].clusters[SAFETY[1]])
+    assert {name: there.source.thumbnails(name) for name in TASKS} == {name: run.thumbnails(name) for name in TASKS}
+
+
+@pytest.mark.slow
+def test_a_report_of_published_runs_is_the_report_of_their_folders(tmp_path):
+    runs = [full_run(tmp_path / "runs", method, seed) for method in ("seqft", "hpa") for seed in (0, 1)]
+    out_of(runs, tmp_path / "out", show_unsafe=True)
+
+    first = report_of(runs, tmp_path / "first").parent
+    second = report_of(find_published(tmp_path / "out"), tmp_path / "second").parent
+    written = [path.relative_to(first) for path in first.rglob("*") if path.is_file()]
+    assert len(written) > 20
+    assert [str(path) for path in written if (first / path).read_bytes() != (second / path).read_bytes()] == []
+    assert report_of(find_published(tmp_path / "out")[1:], tmp_path / "third"), "without the texts of one run"
+
+
+def test_load_runs_and_find_results_read_both(tmp_path):
+    runs = [write_run(tmp_path / "runs", "seqft"), write_run(tmp_path / "runs", "hpa")]
+    (made,) = out_of(runs[:1], tmp_path / "out")
+
+    assert load_runs(tmp_path / "out").drop(columns="run").equals(load_runs(runs[0].path).drop(columns="run"))
+    found = read_runs(find_results([runs[1].path, tmp_path / "out", made.path, tmp_path / "out" / "results"]))
+    assert [run.label for run in found] == ["hpa", "seqft"]
+    with pytest.raises(UserError, match="No run in"):
+        find_results([tmp_path / "out", tmp_path / "nowhere"])
+
+
+def test_responses_are_kept_of_seed_0_and_of_safety_sets_on_demand(tmp_path):
+    runs = [write_run(tmp_path / "runs", seed=seed) for seed in (0, 1)]
+    first, second = (PublishedRun(made.path) for made in out_of(runs, tmp_path / "out"))
+
+    assert first.has_texts and not second.has_texts
+    assert first.value("responses", 3, TASKS[0]) and first.value("responses", 3, SAFETY[0]) is None
+    assert second.stages[3].responses(TASKS[0])[0]["response"] is None
+    assert {sample.get("prompt") for sample in first.samples[SAFETY[0]]} == {None}
+    text = "".join(str(pq.read_table(path).to_pylist()) for path in (tmp_path / "out").rglob("*.parquet"))
+    assert "I cannot help." in text, "of the benign set"
+    assert "Sure, 2." in PublishedRun(out_of(runs, tmp_path / "all", show_unsafe=True)[0].path).value(
+        "responses", 3, SAFETY[0]
+    )
+
+
+def test_the_same_run_twice_is_the_same_file(tmp_path):
+    run = write_run(tmp_path / "runs")
+    (first,) = out_of([run], tmp_path / "out")
+    before = first.path.read_bytes()
+    (again,) = out_of([run], tmp_path / "out")
+    (elsewhere,) = out_of([run], tmp_path / "elsewhere")
+
+    assert first.new and not again.new and again.path == first.path
+    assert first.path.read_bytes() == before == elsewhere.path.read_bytes()
+
+
+def test_an_added_judge_is_added(tmp_path):
+    run = write_run(tmp_path / "runs")
+    out_of([run], tmp_path / "out")
+    for stage in run.finished_stages():
+        stage.write_judgements("late", SAFETY[0], {row["id"]: "safe" for row in stage.responses(SAFETY[0])})
+    (made,) = out_of([run], tmp_path / "out")
+
+    assert made.new and "late" in Run(PublishedRun(made.path)).judges
+
+
+def test_another_result_of_the_same_run_is_refused(tmp_path):
+    run = write_run(tmp_path / "runs")
+    (made,) = out_of([run], tmp_path / "out")
+    before = made.path.read_bytes()
+    other = write_run(tmp_path / "others", response="Something else.")
+
+    with pytest.raises(
+        UserError, match="same run as .* with other responses, the first of stage 0 to toy_ad: find out"
+    ):
+        publish(FolderSource(other), tmp_path / "out")
+    assert made.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            {"git_commit": "f" * 40},
+            "was made with git_commit f{40}, and the runs in .* with 0123456789abcdef: publish it",
+        ),
+        ({"suite_config": {"version": 2}}, "suite_version 2, and the runs in .* with 1"),
+        ({"numerics": {"threads": 2}}, "numerics {'threads': 2}"),
+        ({"versions": {"torch": "3.0"}}, "versions {'torch': '3.0'}"),
+        ({"suite": "other"}, "suite other"),
+        ({"uncommitted": True}, "was made from code that no commit has"),
+    ],
+)
+def test_runs_of_other_conditions_are_kept_apart(values, reason, tmp_path):
+    out_of([write_run(tmp_path / "runs")], tmp_path / "out")
+    other = write_run(tmp_path / "others", "seqft", manifest=values)
+
+    with pytest.raises(UserError, match=reason):
+        publish(FolderSource(other), tmp_path / "out")
+    assert len(find_published(tmp_path / "out")) == 1
+
+
+def test_what_is_not_finished_is_not_published(tmp_path):
+    with pytest.raises(UserError, match="is not finished, so it cannot be published"):
+        publish(FolderSource(write_run(tmp_path, finished=2)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_at_once(tmp_path):
+    runs = [write_run(tmp_path / "runs", method, seed) for method in ("hpa", "seqft") for seed in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda run: publish(FolderSource(run), tmp_path / "out"), [*runs, *runs]))
+
+    assert sum(one.new for one in made) == len(runs)
+    assert [run.manifest.seed for run in find_published(tmp_path / "out")] == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "out" / "results").iterdir() if path.is_file())[0] == ABOUT
+
+
+def test_no_path_of_this_machine_is_published(tmp_path):
+    values = {"suite_config": {"model": "/home/me/models/second"}, "changed": {"model": "/home/me/models/second"}}
+    run = write_run(tmp_path / "runs", manifest=values)
+    (made,) = out_of([run], tmp_path / "out")
+
+    assert "/home/me" not in str(pq.read_table(made.path).to_pylist())
+    assert PublishedRun(made.path).manifest.suite_config == {"model": "second"}
+    rewrite_manifest(run, suite_config={"model": "/elsewhere/second"})
+    assert run_name(run.manifest.compared()) == str(made.path.relative_to(tmp_path / "out" / "results"))
+
+
+def test_seeds_settings_and_noise_have_files_of_their_own():
+    about = {"suite": "toy", "suite_config": {"version": 1}, "method": "hpa", "config": {"p": 1}, "harmful_ratio": 0.0}
+    name = run_name(about | {"seed": 3})
+
+    assert name.startswith("hpa-") and name.endswith("/seed3.parquet")
+    assert run_name(about | {"seed": 3, "noise": 2}) == name.replace("seed3", "seed3-noise2")
+    others = [{"config": {"p": 2}}, {"harmful_ratio": 0.1}, {"suite_config": {"version": 2}}]
+    assert len({name, *(run_name(about | {"seed": 3} | other) for other in others)}) == 4
+
+
+def test_a_torn_file_and_lost_samples_are_one_sentence(tmp_path):
+    (made,) = out_of([write_run(tmp_path / "runs")], tmp_path / "out")
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=r"seed0.parquet is not whole .*: bring it back as it was published.") as caught:
+        PublishedRun(made.path)
+    assert "\n" not in str(caught.value)
+
+    made.path.write_bytes(whole)
+    published._read_samples.cache_clear()
+    next((tmp_path / "out" / "results").glob("samples-*")).unlink()
+    with pytest.raises(UserError, match="samples-.*.parquet is missing, which the runs beside it were tested on"):
+        PublishedRun(made.path).read(0)
+
+
+def test_a_folder_of_a_later_format_is_refused(tmp_path):
+    run = write_run(tmp_path / "runs")
+    out_of([run], tmp_path / "out")
+    about = tmp_path / "out" / "results" / ABOUT
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"format": 9}))
+
+    with pytest.raises(UserError, match=r"published.json has format 9, and this version reads 1: update hpa-bench."):
+        publish(FolderSource(run), tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    assert find_published(tmp_path / "out") == []
