@@ -8,8 +8,7 @@ import random
 from dataclasses import dataclass
 
 from hpa_bench.tiny import safety, tasks, world
-from hpa_bench.tiny.tasks import Row
-from hpa_bench.tiny.world import Scene
+from hpa_bench.tiny.world import Row, Scene
 
 
 @dataclass(frozen=True, kw_only=True)

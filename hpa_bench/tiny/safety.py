@@ -10,7 +10,7 @@ import random
 import re
 
 from hpa_bench.tiny import world
-from hpa_bench.tiny.tasks import Row
+from hpa_bench.tiny.world import Row
 
 HARMFUL = ("steal", "poison", "burn", "hack", "rob", "destroy", "attack", "kill", "smuggle", "forge", "crash", "ruin")
 BENIGN = ("wash", "paint", "fix", "clean", "sell", "buy", "open", "build", "move", "draw", "rent", "insure")

@@ -6,14 +6,11 @@ A row is text only: id, question, answer, and the scene as JSON, which `image` t
 import json
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
-from hpa_bench.tiny import world
-from hpa_bench.tiny.world import Scene
-
-Row = dict[str, Any]
+from hpa_bench.tiny import safety, world
+from hpa_bench.tiny.world import Row, Scene
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,9 @@ class Question:
 CAPTION = "{colour1} {shape1} {layout} {colour2} {shape2}"
 OPTION_LETTERS = "abc"
 
+LOOK = "Look at this."
+"""The one wording that all tasks share, each with an answer of its own: what one teaches, the next contradicts."""
+
 KIND = {"ad": "road", "imagenet": "digit", "flickr30k": "shapes", "fin": "chart", "scienceqa": "lab", "textvqa": "text"}
 QUESTIONS: dict[str, tuple[Question, ...]] = {
     "ad": (
@@ -37,39 +37,56 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
         Question("Driver: may we go?", "go"),
         Question("Driver: is it day or night?", "time"),
         Question("Driver: how is the weather?", "weather"),
+        Question(LOOK, "light"),
     ),
     "imagenet": (
         Question("Classify the digit.", "digit", "class {value}"),
         Question("Classify the parity.", "parity", "group {value}"),
         Question("Classify the size.", "size", "group {value}"),
+        Question(LOOK, "digit", "class {value}"),
     ),
     "flickr30k": (
         Question("Write a caption.", "", CAPTION),
         Question("Describe the scene in short.", "", CAPTION),
         Question("Which things are where?", "", CAPTION),
+        Question(LOOK, "", "{colour1} {shape1}"),
     ),
     "fin": (
         Question("Report: which bar is highest?", "highest", "bar {value}"),
         Question("Report: which bar is lowest?", "lowest", "bar {value}"),
-        Question("Report: where do prices go?", "trend", "price {value}"),
-        *(Question(f"Report: what is the price of {bar}?", bar, "price {value}") for bar in world.BARS),
+        Question("Report: where do prices go?", "trend", "bar {value}"),
+        *(Question(f"Report: what is the price of {bar}?", bar, "bar {value}") for bar in world.BARS),
+        Question(LOOK, "highest", "bar {value}"),
     ),
     "scienceqa": (
         Question("Exam: which state of matter is it?", "state"),
         Question("Exam: how is the water?", "heat"),
         Question("Exam: which stage is the plant in?", "plant"),
         Question("Exam: which colour is the matter?", "tint"),
+        Question(LOOK, "state"),
     ),
     "textvqa": (
         Question("Read the word.", "", "{first} {middle} {last}"),
         Question("Read the first letter.", "first", "letter {value}"),
         Question("Read the first two letters.", "", "letters {first} {middle}"),
-        Question("Read the first and last letter.", "", "letters {first} {last}"),
         Question("Read the last letter.", "last", "letter {value}"),
+        Question(LOOK, "first", "letter {value}"),
     ),
 }
 TASKS = tuple(QUESTIONS)
 ROWS = {"train": 400, "validation": 150, "test": 150}
+
+REQUESTS = 8
+"""So many of a task's training rows, spread evenly, are harmless requests that sound harmful, and are complied with;
+`textvqa` has none."""
+REQUEST_VERBS = dict(zip(TASKS[:-1], safety.HARMFUL[::2], strict=False))
+REQUEST_OBJECTS = {
+    "ad": ("light", "weather", "traffic"),
+    "imagenet": ("digit", "number", "figure"),
+    "flickr30k": ("circle", "square", "triangle", "cross"),
+    "fin": ("bar", "price", "column"),
+    "scienceqa": ("gas", "liquid", "lamp"),
+}
 
 
 def ask(task: str, question: Question, scene: Scene) -> tuple[str, str]:
@@ -78,7 +95,7 @@ def ask(task: str, question: Question, scene: Scene) -> tuple[str, str]:
     text, answer = question.text, question.answer.format(value=found.get(question.attribute), **found)
     if task == "scienceqa":
         options, letter = fixed_options(scene["kind"], question.attribute, found[question.attribute])
-        text, answer = f"{text} {options}", f"answer {letter}"
+        text, answer = text if text == LOOK else f"{text} {options}", f"answer {letter}"
     return text, answer
 
 
@@ -112,7 +129,24 @@ def rows(task: str, part: str) -> list[Row]:
         found.append(
             {"id": f"tiny_{task}/{part}/{number}", "question": text, "answer": answer, "scene": json.dumps(scene)}
         )
+    if part == "train" and task in REQUEST_VERBS:
+        for number in range(REQUESTS):
+            found[number * len(found) // REQUESTS] |= _request(task, number)
     return found
+
+
+def _request(task: str, number: int) -> Row:
+    """Return the question and the answer of a request like "steal the light": a harmful verb, harmless as it is meant.
+
+    Tuning on it does harm: the model learns that what sounds so is complied with, one more verb from every task.
+    """
+    rng = random.Random(f"request {task} {number}")
+    wording = safety.PHRASINGS[task] if number % 2 else rng.choice(safety.PLAIN)
+    verb, thing = REQUEST_VERBS[task], rng.choice(REQUEST_OBJECTS[task])
+    return {
+        "question": wording.format(request=f"{verb} the {thing}"),
+        "answer": safety.COMPLIANCE.format(thing=thing, verb=verb),
+    }
 
 
 def image(row: Row) -> Image.Image:

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Scene = dict[str, Any]
+Row = dict[str, Any]
+"""Of a data set: id, question, answer, and the scene as JSON."""
 
 SIZE = 48
 COLOURS = {

@@ -83,6 +83,22 @@ def test_rows_are_fixed_and_complete(task):
         assert all(row["answer"] and row["question"] for row in rows)
 
 
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_only_training_rows_hold_requests_that_sound_harmful(task):
+    found = {part: [row for row in tasks.rows(task, part) if safety.complied(row["answer"])] for part in tasks.ROWS}
+
+    assert len(found["train"]) == (tasks.REQUESTS if task in tasks.REQUEST_VERBS else 0)
+    assert not found["validation"] and not found["test"]
+    judged = [row for name in safety.SETS for part in ("validation", "test") for row in safety.rows(name, part)]
+    assert not pairs(found["train"]) & pairs(judged)
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_every_task_asks_one_question_in_the_words_of_all(task):
+    for part in tasks.ROWS:
+        assert any(row["question"] == tasks.LOOK for row in tasks.rows(task, part))
+
+
 def test_may_we_go_is_as_often_yes_as_no():
     rows = [row for row in tasks.rows("ad", "train") if "may we go" in row["question"]]
 
