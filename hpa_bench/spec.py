@@ -25,6 +25,7 @@ from hpa_bench.suite import BUNDLED, NO_PART_OF_TRAINING, Suite, make_suite, rea
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),
     "training": NO_PART_OF_TRAINING,
+    "image_features": {"mebibytes": True},
     "evaluation": {"engine": True, "engines": True},
 }
 """Keys of a suite that are no part of what makes a run: the same data may lie elsewhere (their hashes are a part), the

@@ -85,6 +85,16 @@ class CalibrationConfig(BaseConfig):
     """How many of a stage's training samples; all of a smaller task."""
 
 
+class ImageFeaturesConfig(BaseConfig):
+    """What the vision tower and the projector make of an image, while they are frozen."""
+
+    keep: bool = False
+    """Compute each image once, alone, for all stages' training, calibration and generation by Hugging Face. It rounds
+    otherwise than images computed in batches, and is for models that see an image as one row of `pixel_values`."""
+    mebibytes: int = Field(1024, ge=1, le=MOST)
+    """Memory for them, on the CPU; an image that finds no room is computed each time, to the same digits."""
+
+
 class EvaluationConfig(BaseConfig):
     """Greedy generation after every stage."""
 
@@ -150,6 +160,7 @@ class Suite(BaseConfig):
     """Threads of torch on a CPU. A small model gains nothing from a second one, and on a busy machine loses much."""
     numerics: Literal["portable", "native"] = "native"
     """How a CPU rounds: `portable` on every x86-64 processor alike, slower; `native` as this one is fastest."""
+    image_features: ImageFeaturesConfig = ImageFeaturesConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

@@ -24,6 +24,7 @@ from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method, Need
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.decoder import Decoder, find_decoder
+from hpa_bench.models.features import keep_features
 from hpa_bench.models.loading import checkpoint_folder, load_model
 from hpa_bench.models.prompts import check_template, tokenizer_of, training_batch
 from hpa_bench.models.weights import Checkpoint
@@ -138,6 +139,8 @@ def prepare(spec: RunSpec, run: RunFolder, device: str, from_stage: int | None =
     data = RunData(spec, [task for tasks in stages for task in tasks])
     precision = suite.training.precision(device)
     base = load_base(suite.model_path(), device, precision, suite.chat_template_path(), suite.decoder)
+    if suite.image_features.keep:
+        keep_features(base.model, base.decoder, suite.image_features.mebibytes)
     # A template that cannot be trained on is refused before any time is spent.
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
     check_answers(base.model, base.processor, base.start.folder)
