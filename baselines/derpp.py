@@ -13,14 +13,14 @@ Safety samples, where asked for, stand in the buffer from the start, with the lo
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hpa_bench import IGNORED, Batch, Method, MethodConfig, Need, Sample, StageContext, Weights, load_into
+from hpa_bench import IGNORED, Batch, Method, MethodConfig, Need, Sample, StageContext, Tunable, Weights, load_into
 from hpa_bench.baselines.shared.answers import answer_logits
 from hpa_bench.baselines.shared.safety_data import first_safety_samples
 
@@ -34,10 +34,10 @@ SAFETY = "safety data"
 class DERPPConfig(MethodConfig):
     """Weights of the two replay terms, and what is kept of each task."""
 
-    alpha: float = Field(0.3, ge=0)
+    alpha: Annotated[float, Tunable(0.03, 3, log=True)] = Field(0.3, ge=0)
     """Of the squared distance to the stored logits. Mammoth requires a value; 0.3 and beta 0.5 are those of its
     models/config/derpp.yaml (seq-cifar100, buffer 500). It depends on the scale of the logits."""
-    beta: float = Field(0.5, ge=0)
+    beta: Annotated[float, Tunable(0.05, 5, log=True)] = Field(0.5, ge=0)
     """Of the replayed cross entropy. Source: see `alpha`."""
     per_task: int = Field(200, ge=0)
     """Samples kept of each task, all of a smaller one: as many as `replay` keeps, so that the two compare. 0 is

@@ -11,7 +11,7 @@ span many orders of magnitude. Here each task's F is divided by its mean over al
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,6 +25,7 @@ from hpa_bench import (
     MethodConfig,
     Need,
     StageContext,
+    Tunable,
     Weights,
     load_into,
     lora_factors,
@@ -39,7 +40,7 @@ a 7B model's layers and a dense F are there beside its weights."""
 class EWCConfig(MethodConfig):
     """Hyper-parameters of EWC."""
 
-    strength: float = Field(0.1, ge=0)
+    strength: Annotated[float, Tunable(0.001, 10, log=True)] = Field(0.1, ge=0)
     """lambda, of the scale of `l2`'s, and its default. Papers search 1e2 to 1e6, for an F that is not normalised."""
     normalise: bool = True
     """Divide each task's F by its mean over all entries of all layers: whatever the model and the loss, its entries

@@ -3,18 +3,18 @@
 The cheapest penalty on forgetting: EWC with every importance 1.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpa_bench import Batch, Method, MethodConfig, lora_factors
+from hpa_bench import Batch, Method, MethodConfig, Tunable, lora_factors
 
 
 class L2Config(MethodConfig):
     """Hyper-parameters of L2."""
 
-    strength: float = Field(default=0.1, ge=0)
+    strength: Annotated[float, Tunable(0.001, 10, log=True)] = Field(default=0.1, ge=0)
     """lambda. No source gives one for LoRA; it depends on the scale of the loss and of the update."""
 
 

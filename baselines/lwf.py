@@ -4,20 +4,20 @@ Li and Hoiem, "Learning without Forgetting" (ECCV 2016), teacher-forced on the a
 """
 
 import copy
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
-from hpa_bench import IGNORED, Batch, Method, MethodConfig, StageContext, load_into, model_inputs
+from hpa_bench import IGNORED, Batch, Method, MethodConfig, StageContext, Tunable, load_into, model_inputs
 
 
 class LwFConfig(MethodConfig):
     """Hyper-parameters of LwF."""
 
-    strength: float = Field(1.0, ge=0)
+    strength: Annotated[float, Tunable(0.05, 20, log=True)] = Field(1.0, ge=0)
     """lambda, the weight of the distillation added to the task loss (paper and avalanche 1; mammoth 0.5). Hinton's
     factor tau^2, which neither code has, is `strength=4` at tau 2. It lets the teacher outweigh the data: where the
     teacher gives a wrong token 0.95, the optimum for the right one, of two, is then 0.44; at 1 it is 0.77."""

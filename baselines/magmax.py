@@ -8,20 +8,20 @@ way).
 
 import shutil
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import Method, MethodConfig, StageContext, Weights
+from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
 
 
 class MagMaxConfig(MethodConfig):
     """How far the scored model goes."""
 
-    scale: float = Field(1.0, ge=0)
+    scale: Annotated[float, Tunable(0.2, 1.2)] = Field(1.0, ge=0)
     """lambda. 1.0 takes the largest changes as they are, so that after one task the scored model is the fine-tuned one.
     0.5 is what the official script has that merges eight independently fine-tuned models; the best value depends on
     how much the tasks' changes overlap."""

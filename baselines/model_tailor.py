@@ -7,12 +7,12 @@ that it tuned.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import ActivationStream, Method, MethodConfig, Need, StageContext, Weights
+from hpa_bench import ActivationStream, Method, MethodConfig, Need, StageContext, Tunable, Weights
 from hpa_bench.baselines.shared.obs import inverse_factors, replace_entries
 
 SIGN = {"obs": 1, "official": -1, "none": 0}
@@ -21,7 +21,7 @@ SIGN = {"obs": 1, "official": -1, "none": 0}
 class ModelTailorConfig(MethodConfig):
     """Model Tailor's hyper-parameters, with the defaults of the authors' code."""
 
-    sparsity: float = Field(0.9, ge=0, lt=1)
+    sparsity: Annotated[float, Tunable(0.3, 0.99)] = Field(0.9, ge=0, lt=1)
     """Share of a block's entries that go back to W_pre (code: 0.9)."""
     change: float = Field(0.8, ge=0)
     """Weight of the change |W - W_pre| in the score (llava/train/sparsegpt.py: 0.8; llava/sparsegpt.py: 0.5)."""

@@ -6,19 +6,19 @@ is the rank of all experts together; A_k begins as N(0, 0.01^2), B_k at 0.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpa_bench import LoRAConfig, Method, MethodConfig, StageContext, UserError
+from hpa_bench import LoRAConfig, Method, MethodConfig, StageContext, Tunable, UserError
 
 
 class MoELoRAConfig(MethodConfig):
     """Hyper-parameters of MoELoRA."""
 
-    experts: int = Field(8, ge=1, le=2**16)
+    experts: Annotated[int, Tunable(choices=(1, 2, 4, 8, 16))] = Field(8, ge=1, le=2**16)
     """E, which share the suite's `lora.rank` (CoIN's scripts: 8; its config class: 4)."""
 
 

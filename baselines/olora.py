@@ -6,19 +6,19 @@ function. Their A are kept for the penalty.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpa_bench import Batch, Method, MethodConfig, StageContext, lora_factors
+from hpa_bench import Batch, Method, MethodConfig, StageContext, Tunable, lora_factors
 
 
 class OLoRAConfig(MethodConfig):
     """Weights and form of O-LoRA's penalties."""
 
-    lambda_1: float = Field(0.5, ge=0)
+    lambda_1: Annotated[float, Tunable(0.005, 5, log=True)] = Field(0.5, ge=0)
     """Of the orthogonality term: 0.5 in run_uie_lora.py (T5, rank 8); MCITlib's port to LLaVA uses 0.05. The term is a
     sum over layers and pairs of rows, so it depends on both."""
     lambda_2: float = Field(0.0, ge=0)

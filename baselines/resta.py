@@ -7,20 +7,20 @@ theta_b + DARE(theta_t^ft - theta_b), where theta_b is theta_0, or, with `apply:
 """
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import Method, MethodConfig, Need, StageContext, Weights
+from hpa_bench import Method, MethodConfig, Need, StageContext, Tunable, Weights
 from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, task_vector
 
 
 class RESTAConfig(MethodConfig):
     """How much safety is added, to which model, and what is thinned out first."""
 
-    gamma: float = Field(0.5, ge=0)
+    gamma: Annotated[float, Tunable(0.05, 1.5, log=True)] = Field(0.5, ge=0)
     """The weight of the safety vector. [choice] Public scripts around the authors' merging tool have 1.0, 0.5 and 0.3.
     What is right depends on how far alignment moved the weights: 1.0 is for a short (un)alignment; where v is all of a
     longer alignment, it doubles that."""

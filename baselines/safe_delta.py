@@ -7,7 +7,7 @@ column cost the same; they are ranked by row, where the code leaves the order to
 """
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -18,6 +18,7 @@ from hpa_bench import (
     MethodConfig,
     Need,
     StageContext,
+    Tunable,
     Weights,
     load_moments,
     save_moments,
@@ -28,7 +29,7 @@ from hpa_bench.baselines.shared.obs import inverse_factors, replace_entries
 class SafeDeltaConfig(MethodConfig):
     """Safe Delta's hyper-parameters, with the defaults of the authors' code."""
 
-    s: float = Field(0.1, ge=0)
+    s: Annotated[float, Tunable(0.01, 10_000, log=True)] = Field(0.1, ge=0)
     """The safety budget (`scale` of run_safedelta.py: 0.1; its scripts 0.1 and 0.11). It is absolute, of the scale of
     7B models' weights and activations: on a much smaller model it takes next to nothing of an update."""
     calibration_samples: int = Field(128, ge=1)

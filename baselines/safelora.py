@@ -5,13 +5,13 @@ Silver Lining of Reducing Safety Risks when Fine-tuning Large Language Models" (
 IBM/SafeLoRA.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpa_bench import Factors, Method, MethodConfig, Need, StageContext, lora_factors
+from hpa_bench import Factors, Method, MethodConfig, Need, StageContext, Tunable, lora_factors
 from hpa_bench.baselines.shared.task_vectors import alignment_vector
 
 
@@ -25,7 +25,7 @@ class SafeLoRAConfig(MethodConfig):
     rank. `normalised`: V V^T / ||V||_F^2, which does not depend on V's scale and is `exact` where V has rank 1."""
     select: Literal["share", "threshold"] = "share"
     """Which adapters are projected: the `share` least aligned, or all whose cosine is at most `threshold`."""
-    share: float = Field(10 / 224, ge=0, le=1)
+    share: Annotated[float, Tunable(0.02, 1, log=True)] = Field(10 / 224, ge=0, le=1)
     """Of the adapters (single matrices, not decoder blocks), those projected under `share`, rounded, at least one, and
     all that tie with the last. [choice] The official code has a number, 10, of the 224 matrices of a 7B model. 0 is
     `seqft`."""

@@ -7,19 +7,19 @@ twice, as in the code, which concatenates its lists; the paper's mask has it onc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpa_bench import Batch, Method, MethodConfig, Sample, StageContext, lora_factors
+from hpa_bench import Batch, Method, MethodConfig, Sample, StageContext, Tunable, lora_factors
 
 
 class SEFEConfig(MethodConfig):
     """Hyper-parameters of RegLoRA."""
 
-    strength: float = Field(2500.0, ge=0)
+    strength: Annotated[float, Tunable(25, 250_000, log=True)] = Field(2500.0, ge=0)
     """lambda (paper and code: 2500). Its mean is over layers and positions, of B A without the scale alpha / r: at
     another alpha / r the same lambda holds the merged update otherwise."""
     share: float = Field(0.02, gt=0, le=1)

@@ -5,7 +5,7 @@ of a run of middle blocks; without an adapter they stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +19,7 @@ from hpa_bench import (
     MethodConfig,
     Need,
     StageContext,
+    Tunable,
     UserError,
     attach_lora,
     load_into,
@@ -33,10 +34,10 @@ class SPPFTConfig(MethodConfig):
     """Indices of blocks, from 0; or `depth`: from `first` to `last`, at least one; or `localise`: where the angle
     between harmful and harmless requests grows faster than on average, around its steepest block (the paper's first
     step; its second, counting refusals with scaled weights, needs a judge and is not here)."""
-    first: float = Field(5 / 32, ge=0, le=1)
+    first: Annotated[float, Tunable(0, 0.5)] = Field(5 / 32, ge=0, le=1)
     """Share of the depth. The authors' script freezes blocks 5 to 14 of 32 (begin_num 4, end_num 15, both exclusive);
     the paper gives ranges for other models, none for LLaVA."""
-    last: float = Field(15 / 32, ge=0, le=1)
+    last: Annotated[float, Tunable(0.2, 0.8)] = Field(15 / 32, ge=0, le=1)
     """Share of the depth where the frozen blocks end, exclusive."""
 
 

@@ -7,22 +7,22 @@ Models" (NeurIPS 2023). Only the scored model is merged; t copies of the linear 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import Method, MethodConfig, StageContext, Weights, unrounded
+from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights, unrounded
 from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
 
 
 class TIESConfig(MethodConfig):
     """What is kept of a task vector, how far the merged one goes, and where each task's training starts."""
 
-    keep: float = Field(0.2, gt=0, le=1)
+    keep: Annotated[float, Tunable(0.05, 0.8, log=True)] = Field(0.2, gt=0, le=1)
     """The share of a task vector's entries, of all layers together, that trimming leaves: the largest (paper: 20%)."""
-    scale: float = Field(1.0, ge=0)
+    scale: Annotated[float, Tunable(0.3, 2)] = Field(1.0, ge=0)
     """lambda (paper: 1.0 where no data are there to choose it)."""
     train_from: Literal["aligned", "previous"] = "aligned"
     """`aligned`: every task is fine-tuned from theta_0, as the paper's are, which every stage hands on again.

@@ -1,18 +1,18 @@
 """`theta_t = (1 - a) theta_ref + a theta_t^ft`: WiSE-FT (Wortsman et al., CVPR 2022)."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from hpa_bench import Method, MethodConfig, StageContext, Weights
+from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights
 
 
 class WiSEFTConfig(MethodConfig):
     """Hyper-parameters of WiSE-FT."""
 
-    a: float = Field(default=0.5, ge=0, le=1)
+    a: Annotated[float, Tunable(0.1, 0.9)] = Field(default=0.5, ge=0, le=1)
     """The share of the fine-tuned weights (the paper's recommendation where there is nothing to tune on: 0.5)."""
     reference: Literal["previous", "aligned"] = "previous"
     """What to interpolate with. The paper fine-tunes once, so sequences are open: theta_{t-1} bounds each step,

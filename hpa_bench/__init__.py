@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hpa_bench.models.weights import Checkpoint, Weights, load_into, unrounded
     from hpa_bench.results.runs import load_runs
     from hpa_bench.runner.events import Event, Observer
+    from hpa_bench.tunable import Tunable
 
 _HOME = {
     "IGNORED": "models.prompts",
@@ -45,6 +46,7 @@ _HOME = {
     "Request": "engines.base",
     "Sample": "data.samples",
     "StageContext": "method",
+    "Tunable": "tunable",
     "UserError": "errors",
     "Weights": "models.weights",
     "attach_lora": "models.adapters",
@@ -79,6 +81,7 @@ __all__ = [
     "Request",
     "Sample",
     "StageContext",
+    "Tunable",
     "UserError",
     "Weights",
     "attach_lora",

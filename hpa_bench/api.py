@@ -33,6 +33,7 @@ def run(
     harmful_data: str | None = None,
     engine: str | None = None,
     plugins: Sequence[Path] = (),
+    noise: int = 0,
     out: Path | None = None,
     resume: bool = True,
     again: bool = False,
@@ -53,6 +54,7 @@ def run(
         harmful_data: a LLaVA-format JSON file of harmful pairs, instead of the suite's own.
         engine: who generates: "auto", "hf", "vllm" or a plugin's; short for the setting `evaluation.engine`.
         plugins: Python files that define methods, engines, judges or observers.
+        noise: the number of a noise run, which begins every stage a rounding error away; 0: none.
         out: the run's own folder; by default `runs/<suite>/<method>-<config hash>/seed<k>`.
         resume: False starts again from nothing, if the folder holds a run.
         again: where the model's files or a plugin have changed since the folder's run was made, set that run aside.
@@ -68,7 +70,9 @@ def run(
     Raises:
         UserError: one sentence on what is wrong, where, and what to do.
     """
-    options = RunOptions(suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins)
+    options = RunOptions(
+        suite, method, seed, settings, order, harmful_ratio, harmful_data, data_root, engine, plugins, noise
+    )
     choose_numerics(options)
     load_plugins(plugins)
     spec = make_spec(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
@@ -163,6 +164,11 @@ def split_settings(text: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, settings = text.removesuffix(":").partition(":")
     return name.strip(), parse_settings([setting for setting in _NEXT_SETTING.split(settings) if setting])
+
+
+def with_settings(text: str, settings: Mapping[str, Any]) -> str:
+    """Return `name:key=value` with further settings, which `split_settings` reads back."""
+    return ":".join([text, *(f"{key}={json.dumps(value)}" for key, value in settings.items())])
 
 
 def override(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class RunOptions:
     """Short for the setting `evaluation.engine`."""
     plugins: Sequence[Path] = ()
     """The files that define what is named here; whoever makes a spec has loaded them before."""
+    noise: int = 0
+    """The number of a noise run, which begins a rounding error away from others (`hpa_bench.runner.noise`); 0: none."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class RunSpec:
     """The plugin files that it needs, absolute."""
     cwd: Path = field(default_factory=Path.cwd)
     """Where it was planned: what is relative, such as a path among a judge's options, starts there."""
+    noise: int = 0
+    """The number of a noise run; 0: it is none."""
 
     @cached_property
     def _asked(self) -> Method:
@@ -106,18 +110,23 @@ class RunSpec:
             "method": self.method.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,
+            "noise": self.noise,
             "harmful_ratio": self.harmful_ratio,
         }
 
     def default_folder(self, root: Path) -> Path:
-        """Return `<root>/<suite>/<method>-<config hash>/seed<k>`; the hash covers what differs from the defaults."""
+        """Return `<root>/<suite>/<method>-<config hash>/seed<k>`; the hash covers what differs from the defaults.
+
+        A noise run's last part is `seed<k>-noise<n>`.
+        """
         settings = [
             _values(self.suite, exclude_defaults=True),
             self.config.model_dump(mode="json", exclude_defaults=True),
             self.harmful_ratio,
         ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-        return root / self.suite.name / f"{self.method.name}-{digest}" / f"seed{self.seed}"
+        repeat = f"-noise{self.noise}" if self.noise else ""
+        return root / self.suite.name / f"{self.method.name}-{digest}" / f"seed{self.seed}{repeat}"
 
     def to_json(self) -> str:
         """Return the run as JSON: every value, defaults included, so that no later default changes it."""
@@ -127,6 +136,7 @@ class RunSpec:
             "method": self.method.name,
             "config": self.config.model_dump(mode="json"),
             "seed": self.seed,
+            "noise": self.noise,
             "harmful_ratio": self.harmful_ratio,
             "suite": self.suite.model_dump(mode="json"),
             # What comes with the package lies elsewhere on another machine.
@@ -169,6 +179,7 @@ class RunSpec:
             written.changed,
             plugins,
             Path(written.cwd),
+            written.noise,
         )
 
 
@@ -179,6 +190,7 @@ class _Written(BaseConfig):
     method: str
     config: dict[str, Any]
     seed: int
+    noise: int = 0
     harmful_ratio: float
     suite: dict[str, Any]
     suite_folder: str | None
@@ -240,6 +252,7 @@ def make_spec(options: RunOptions, *, beside: Sequence[str] = (), needs: bool = 
         float(options.harmful_ratio),
         own | for_suite,
         tuple(Path(path).resolve() for path in options.plugins),
+        noise=options.noise,
     )
     check_spec(spec, needs=needs, model=model)
     return spec
@@ -253,6 +266,7 @@ def check_spec(spec: RunSpec, *, needs: bool = True, model: bool = True) -> None
     """
     if spec.seed < 0:
         raise UserError(f"--seed {spec.seed} is no seed: expected 0 or more.")
+    _check_noise(spec)
     _check_suite(spec)
     if model:
         spec.suite.model_path()
@@ -363,6 +377,15 @@ def _check_suite(spec: RunSpec) -> None:
         raise UserError(
             f"--harmful-ratio needs harmful pairs: suite {suite.name!r} names no harmful_data; give a file of them by"
             " --harmful-data."
+        )
+
+
+def _check_noise(spec: RunSpec) -> None:
+    if spec.noise < 0:
+        raise UserError(f"--noise {spec.noise} is no number of a noise run: expected 1 or more, or 0 for none.")
+    if spec.noise and not spec.stages:
+        raise UserError(
+            f"Method {spec.method.name!r} trains no parameter whose initial value noise could move: leave out --noise."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,17 +13,18 @@ import typer
 
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
+from hpa_bench.cli.launching import make_missing, named_methods, say_missing
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import make_launcher
 from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
-from hpa_bench.method import methods as registry
 from hpa_bench.plugins import load_plugins
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
-from hpa_bench.runner.launch import launch, missing
+from hpa_bench.results.tuned import Tuned, read_tuned
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
+from hpa_bench.suite import read_suite
 
 MOST_SEEDS = 1000
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
@@ -50,6 +51,15 @@ def compare(
     data_root: options.DataRoot = None,
     engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
+    noise: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_SEEDS,
+            metavar="N",
+            help="Also N noise runs of each method at the first seed, alike but for rounding (docs/tuning.md).",
+        ),
+    ] = 0,
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
     jobs: Annotated[
@@ -62,6 +72,7 @@ def compare(
     launcher: Annotated[
         str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
     ] = "local",
+    tuned: options.TunedFile = None,
     again: options.Again = False,
     device: options.Device = "auto",
     show_unsafe: options.ShowUnsafe = False,
@@ -75,7 +86,7 @@ def compare(
         )
     load_plugins(plugin)
     starter = make_launcher(launcher, **({"slots": jobs} if jobs else {}))
-    names, broken = _names(methods)
+    names, broken = named_methods(methods)
     common = RunOptions(
         suite=suite,
         settings=settings,
@@ -84,48 +95,26 @@ def compare(
         engine=engine,
         plugins=plugin,
     )
+    chosen = read_tuned(tuned) if tuned is not None else None
+    if chosen is not None:
+        names = _with_tuned(names, chosen, suite, _seeds(seeds))
     wanted = _planned(common, names, _seeds(seeds), order or [None], harmful_ratio or [0.0], runs)
+    wanted |= _repeats(wanted, _seeds(seeds)[0], noise, runs)
 
     console = make_console()
     suite_name = next(iter(wanted.values())).suite.name
     place = out or runs / suite_name / "report"
     for folder in (runs, place):
         make_writable(folder)
-    todo = missing(wanted, again)
-    console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
-    failed: dict[Path, str] = {}
-    for done, (folder, reason) in enumerate(launch(todo, starter, device), 1):
-        console.print(f"[{done}/{len(todo)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
-        if reason:
-            failed[folder] = reason
+    failed = make_missing(wanted, starter, device, again, console)
 
     results = read_runs(RunFolder(folder) for folder in wanted)
-    page = write_report(results, place, show_unsafe=show_unsafe)
-    console.print(terminal_table(results))
-    for name, reason in {**broken, **{str(folder): reason for folder, reason in failed.items()}}.items():
-        console.print(f"missing: {name}: {reason}", style="red", highlight=False, markup=False)
+    page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
+    console.print(terminal_table(results, chosen))
+    say_missing({**broken, **failed}, console)
     console.print(f"Report: {page}", highlight=False)
     if failed or broken:
         raise typer.Exit(1)
-
-
-def _names(methods: str) -> tuple[list[str], dict[str, str]]:
-    """Return the methods to run and, of `all`, those that cannot be loaded, each with the reason."""
-
-    names: list[str] = []
-    broken: dict[str, str] = {}
-    for part in methods.split(","):
-        if part.strip() != "all":
-            names.append(part.strip())
-            continue
-        for name in registry.names():
-            try:
-                registry.get(name)
-            except UserError as error:
-                broken[name] = str(error)
-            else:
-                names.append(name)
-    return list(dict.fromkeys(names)), broken
 
 
 def _planned(
@@ -146,6 +135,22 @@ def _planned(
         spec = make_spec(options, beside=methods, needs=False)
         wanted[spec.default_folder(runs)] = spec
     return wanted
+
+
+def _with_tuned(names: Sequence[str], tuned: Tuned, suite: str, seeds: Sequence[int]) -> list[str]:
+    """Return the methods, each followed by its tuned form."""
+    if read_suite(suite)[0].get("name") != tuned.suite:
+        raise UserError(f"--tuned is of suite {tuned.suite!r}, and --suite {suite} is another: give that suite's file.")
+    if used := sorted({*seeds} & {*tuned.seeds}):
+        raise UserError(f"--seeds has {used[0]}, by which settings were chosen: take seeds that no trial had.")
+    return tuned.with_chosen(names)
+
+
+def _repeats(planned: Mapping[Path, RunSpec], seed: int, noise: int, runs: Path) -> dict[Path, RunSpec]:
+    """Return so many noise runs of each planned run with a seed, by folder; a method that trains nothing has none."""
+    found = [spec for spec in planned.values() if noise and spec.seed == seed and spec.stages]
+    repeats = [replace(spec, noise=number) for number in range(1, noise + 1) for spec in found]
+    return {spec.default_folder(runs): spec for spec in repeats}
 
 
 def _seeds(text: str) -> list[int]:

@@ -15,6 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hpa_bench.tunable import Tunable
+
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -29,6 +31,7 @@ class Key(NamedTuple):
     range: str
     """Empty where every value of the type will do."""
     meaning: str
+    """Of a method's strength, also where `hpa-bench tune` searches it."""
 
 
 def described(kind: type, name: str, origin: str) -> RenderableType:
@@ -73,7 +76,8 @@ def keys_of(config: type[BaseModel], values: Mapping[str, Any] | None = None, pr
             yield from keys_of(part, value.model_dump() if isinstance(value, BaseModel) else value, f"{prefix}{name}.")
             continue
         default = "required" if values is None and field.is_required() else _written(value)
-        meaning = " ".join((field.description or "").split())
+        tuned = [f"Tuned over {mark}." for mark in field.metadata if isinstance(mark, Tunable)]
+        meaning = " ".join([*(field.description or "").split(), *tuned])
         yield Key(f"{prefix}{name}", _type(part), default, _range(field), meaning)
 
 

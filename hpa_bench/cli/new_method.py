@@ -14,16 +14,17 @@ from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
 METHOD = Template('''"""`W0 + share (W1 - W0)`: $class_name. Say here what it does and where it comes from."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from hpa_bench import Method, MethodConfig, StageContext, Weights
+from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights
 from torch import Tensor
 
 
 class ${class_name}Config(MethodConfig):
     """Hyper-parameters, each a key of --set."""
 
-    share: float = 0.5
-    """Of every update, what stays; at 1 the method is `seqft`."""
+    share: Annotated[float, Tunable(0.1, 0.9)] = 0.5
+    """Of every update, what stays; at 1 the method is `seqft`. `hpa-bench tune` searches what is Tunable."""
 
 
 class $class_name(Method):

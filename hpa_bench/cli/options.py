@@ -33,6 +33,10 @@ Plugins = Annotated[
     list[Path],
     typer.Option("--plugin", help="A Python file that defines a method, engine, judge, launcher or observer."),
 ]
+TunedFile = Annotated[
+    Path | None,
+    typer.Option("--tuned", metavar="FILE", help="What `hpa-bench tune` wrote: its settings beside the defaults."),
+]
 ShowUnsafe = Annotated[
     bool,
     typer.Option("--show-unsafe", help="Show requests, responses and images of safety sets in the report."),

@@ -10,18 +10,21 @@ from hpa_bench.cli.console import make_console
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.published import find_results
 from hpa_bench.results.runs import read_runs
+from hpa_bench.results.tuned import read_tuned
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Runs, published results, or folders that hold some.")],
     out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("report"),
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
+    tuned: options.TunedFile = None,
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
 
     found = read_runs(find_results(runs))
-    page = write_report(found, out, title, show_unsafe=show_unsafe)
+    settings = read_tuned(tuned) if tuned is not None else None
+    page = write_report(found, out, title, show_unsafe=show_unsafe, tuned=settings)
     console = make_console()
-    console.print(terminal_table(found))
+    console.print(terminal_table(found, settings))
     console.print(f"Report: {page}", highlight=False)

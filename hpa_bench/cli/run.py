@@ -31,6 +31,13 @@ def run(
     data_root: options.DataRoot = None,
     engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
+    noise: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            help="Noise run K of this seed: each stage's initial values are 1e-7 of themselves away (docs/tuning.md).",
+        ),
+    ] = 0,
     spec: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +88,7 @@ def run(
             data_root=data_root,
             engine=engine,
             plugins=plugin,
+            noise=noise,
             out=out,
             resume=resume,
             again=again,

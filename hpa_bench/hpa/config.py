@@ -1,10 +1,10 @@
 """Hyper-parameters of HPA."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hpa_bench import MethodConfig
+from hpa_bench import MethodConfig, Tunable
 
 
 class HPAConfig(MethodConfig):
@@ -13,9 +13,9 @@ class HPAConfig(MethodConfig):
     Fields marked [choice] settle what the paper leaves open.
     """
 
-    p_max: float = Field(default=15.0, ge=0, le=100)
+    p_max: Annotated[float, Tunable(5, 80, log=True)] = Field(default=15.0, ge=0, le=100)
     """Percent of columns kept from W0 in the first decoder block (paper: 15)."""
-    p_min: float = Field(default=5.0, ge=0, le=100)
+    p_min: Annotated[float, Tunable(1, 40, log=True)] = Field(default=5.0, ge=0, le=100)
     """Percent that the keep rate falls towards with depth, `p_l = p_max - (l/L)(p_max - p_min)` (paper: 5)."""
     focus_factor: float = Field(default=2.0, gt=0)
     """k / p_l: S and T are the top `focus_factor * p_l` percent of the columns (paper: k = 2 p_l)."""

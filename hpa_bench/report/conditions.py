@@ -9,6 +9,7 @@ from typing import Any
 from hpa_bench.errors import UserError
 from hpa_bench.names import short_names
 from hpa_bench.report.groups import REFERENCES, Group
+from hpa_bench.report.noise import floors
 from hpa_bench.results.absence import uncalibrated
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
@@ -45,11 +46,14 @@ class Condition:
         self.title = title
         self.short = short
         by_label: dict[str, list[Run]] = {}
-        for run in runs:
-            by_label.setdefault(run.label, []).append(run)
+        for run in _averaged(title, runs):
+            label = f"{run.label}, noise {run.noise}" if run.noise else run.label
+            by_label.setdefault(label, []).append(run)
         groups = [Group(label, members) for label, members in by_label.items()]
         rank = {name: index for index, name in enumerate(_FIRST)}
         self.groups = sorted(groups, key=lambda group: (rank.get(group.method, len(rank)), group.label))
+        self.noise = floors([run for run in runs if run not in self.runs])
+        """The noise floor of each method that has noise runs; these are in no group."""
         manifest = runs[0].manifest
         self.tasks = manifest.tasks
         self.safety_sets = manifest.safety_sets
@@ -65,8 +69,13 @@ class Condition:
 
     @property
     def runs(self) -> list[Run]:
-        """Every run, method by method."""
+        """Every run that a number is a mean over, method by method."""
         return [run for group in self.groups for run in group.runs]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """Every run, noise runs last."""
+        return [*self.runs, *(run for floor in self.noise for run in floor.runs)]
 
     @cached_property
     def settings(self) -> dict[str, list[Group]]:
@@ -132,11 +141,22 @@ class Condition:
                     )
 
 
+def _averaged(title: str, runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs that are no noise runs; a noise run that is alone stands for itself."""
+    found = [run for run in runs if not run.noise]
+    if not found and len(runs) > 1:
+        raise UserError(
+            f"{title}: these {len(runs)} runs are noise runs, which no mean is over: report them beside the run without"
+            " noise that they repeat."
+        )
+    return found or runs
+
+
 def conditions(runs: Sequence[Run]) -> list[Condition]:
     """Sort runs into conditions, titled by what sets them apart."""
     parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
-    first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], len(part[1])))
+    first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], sum(not run.noise for run in part[1])))
     parts.sort(key=lambda part: (part[0] != first, part[0]["tasks"] != first["tasks"], part[0]["harmful_ratio"]))
     names = dict.fromkeys(name for key, _ in parts for name in key)
     varying = [name for name in names if any(key.get(name) != first.get(name) for key, _ in parts)]

@@ -6,7 +6,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from hpa_bench.names import short_names
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import REFERENCES, Group
+from hpa_bench.report.noise import Spread
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.measures import Cell, Series
+from hpa_bench.results.tuned import Tuned
 
 # Okabe and Ito's palette, without its yellow: told apart with every common colour blindness, and dark enough on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -141,10 +143,14 @@ def forgetting_curves(condition: Condition) -> Figure:
 
 
 def safety_trajectory(condition: Condition) -> Figure:
-    """Draw MASR with its interval and each set's ASR over the stages, one panel a method shown."""
+    """Draw MASR with its interval and each set's ASR over the stages, one panel a method shown.
+
+    A hatched band reaches from the lowest to the highest MASR of the method's noise runs.
+    """
 
     short, reference = short_names(condition.safety_sets), condition.reference
     masr = plane(condition)[1]
+    floors = {floor.label: floor for floor in condition.noise}
     with matplotlib.rc_context(STYLE):
         groups = shown_groups(condition)
         figure, panels = _panels(len(groups), "ASR, %", condition)
@@ -165,6 +171,8 @@ def safety_trajectory(condition: Condition) -> Figure:
             lows, highs = [cell.low for _, cell in points], [cell.high for _, cell in points]
             axes.fill_between(xs, lows, highs, color=COLOURS[0], alpha=0.18, lw=0)
             axes.plot(xs, ys, color=COLOURS[0], marker="o", ms=4.5, lw=2.2, label="MASR, 95% interval", clip_on=False)
+            if group.label in floors:
+                _noise_band(axes, group, [floors[group.label].spread(masr, stage) for stage in range(group.last + 1)])
         _shared_legend(figure, panels)
     return figure
 
@@ -174,7 +182,8 @@ def safety_against_accuracy(condition: Condition) -> Figure:
 
     On the front are the methods that no other beats in one without losing in the other.
 
-    Methods are numbered in the order of the main table; the front leaves out `REFERENCES`.
+    Methods are numbered in the order of the main table; the front leaves out `REFERENCES`. Around a method with noise
+    runs, a box reaches two of their sds to each side.
     """
 
     accuracy, safety = plane(condition)
@@ -200,6 +209,7 @@ def safety_against_accuracy(condition: Condition) -> Figure:
             style: Any = {"color": colour, "mfc": colour if filled else "white", "mew": 1.3, "ms": 6.5, "ls": "none"}
             label = _wrapped(f"{number}  {group.label}", 40)
             axes.plot(x.value, y.value, marker="D" if known else "o", label=label, **style)
+        _noise_boxes(axes, condition, {group.label: (x.value, y.value) for _, group, x, y in found})
         axes.set_xlabel("AP, %  (higher is better)")
         axes.set_ylabel("MASR, %  (lower is better)")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
@@ -274,6 +284,63 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
     return figure
 
 
+def trial_fronts(tuned: Tuned) -> Figure:
+    """Draw every method's trials, AP against MASR on validation rows, one panel a method.
+
+    The dashed line joins the trials that no other beats in one without losing in the other.
+    """
+    methods = {name: method for name, method in tuned.methods.items() if method.front()}
+    columns = min(4, max(1, len(methods)))
+    rows = math.ceil(len(methods) / columns) or 1
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(0.8 + 2.5 * columns, 1.2 + 2.1 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+        for axes in panels[len(methods) :]:
+            axes.remove()
+        for index, (axes, (name, method)) in enumerate(zip(panels, methods.items(), strict=False)):
+            axes.set_title(_wrapped(name, 30), loc="left")
+            points = [(trial.scores["ap"], trial.scores["masr"]) for trial in method.front()]
+            style: Any = {"where": "pre", "color": "#8c8c8c", "lw": 1, "ls": (0, (4, 2)), "label": "front"}
+            axes.step([x for x, _ in points], [y for _, y in points], **style)
+            for number, trial in enumerate(method.trials):
+                if {"ap", "masr"} <= trial.scores.keys():
+                    chosen = trial.objective is not None and trial.settings == method.chosen
+                    label = "defaults" if number == 0 else "trial"
+                    style = {"marker": "D" if number == 0 else "o", "color": COLOURS[0], "ls": "none", "ms": 5.5}
+                    face = COLOURS[1] if chosen else "white"
+                    x, y = trial.scores["ap"], trial.scores["masr"]
+                    axes.plot(x, y, mfc=face, label=f"{label}, chosen" if chosen else label, clip_on=False, **style)
+            if index + columns >= len(methods):
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel("AP, %  (higher is better)")
+            if index % columns == 0:
+                axes.set_ylabel("MASR, %")
+        if methods:
+            _shared_legend(figure, panels[: len(methods)])
+    return figure
+
+
+def _noise_band(axes: Axes, group: Group, spreads: Sequence[Spread | str]) -> None:
+    found = [(group.runs[0].trained(stage), one) for stage, one in enumerate(spreads) if isinstance(one, Spread)]
+    xs, lows, highs = [x for x, _ in found], [one.least for _, one in found], [one.most for _, one in found]
+    style: Any = {"facecolor": "none", "edgecolor": "#444444", "hatch": "////", "lw": 0, "alpha": 0.6}
+    axes.fill_between(xs, lows, highs, label="MASR of noise runs", **style)
+
+
+def _noise_boxes(axes: Axes, condition: Condition, places: Mapping[str, tuple[float, float]]) -> None:
+    """Draw boxes of two sds of the noise runs to each side of their methods' points."""
+    label = "noise floor: ± 2 sd of one run"
+    for floor in condition.noise:
+        wide, high = (floor.spread(series) for series in plane(condition))
+        if floor.label in places and isinstance(wide, Spread) and isinstance(high, Spread):
+            x, y = places[floor.label]
+            bottom = max(0.0, y - 2 * high.sd)
+            size = 4 * wide.sd, y + 2 * high.sd - bottom
+            axes.add_patch(Rectangle((x - 2 * wide.sd, bottom), *size, fc="#444444", alpha=0.15, lw=0, label=label))
+            axes.autoscale_view()
+            label = "_nolegend_"
+
+
 def _bars(*cells: Cell) -> list[list[float]]:
     """Return what an error bar reaches below and above each number."""
     return [[max(0, cell.value - cell.low) for cell in cells], [max(0, cell.high - cell.value) for cell in cells]]
@@ -307,7 +374,10 @@ def _panels(count: int, ylabel: str, condition: Condition) -> tuple[Figure, list
 
 
 def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    handles, labels = panels[0].get_legend_handles_labels()
+    found = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    by_label = {label: handle for handle, label in reversed(found)}
+    labels = list(dict.fromkeys(label for _, label in found))
+    handles = [by_label[label] for label in labels]
     wide = 0.075 * max(map(len, labels)) + 0.6  # Inches that an entry takes.
     columns = min(len(labels), max(1, int(figure.get_figwidth() / wide)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)

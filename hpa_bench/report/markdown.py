@@ -9,7 +9,9 @@ from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline, plane, update_columns
 from hpa_bench.report.conditions import Condition
+from hpa_bench.report.tuned import budget, sides
 from hpa_bench.results.measures import Cell
+from hpa_bench.results.tuned import Tuned
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 # GitHub shows <ins> as underlined and drops <u>.
@@ -39,6 +41,40 @@ def main_table(condition: Condition) -> str:
     notes.append(tables.code(condition))
     notes += [f"`{row.group.label}`: missing: {html.escape(row.group.missing)}." for row in rows if row.group.missing]
     return _table(head, lines) + "\n" + "\n\n".join(notes) + "\n"
+
+
+def noise_table(condition: Condition) -> str:
+    """Return the noise floor of each method that has noise runs: sd with its interval, and range."""
+    columns = headline(condition)
+    lines = []
+    for floor in condition.noise:
+        cells = [tables.shown_spread(floor.spread(series)) for series in columns]
+        shown = [
+            f"{cell['text']} {cell['interval']}, {cell['sd']}" if "interval" in cell else cell["text"].partition(":")[0]
+            for cell in cells
+        ]
+        lines.append([f"`{floor.label}`", floor.repeats, *shown])
+    note = " ".join(filter(None, [f"{condition.title}. {tables.NOISE}", tables.without_noise(condition)]))
+    return _table(["method", "noise runs", *map(tables.title, columns)], lines) + f"\n{note}\n"
+
+
+def tuned_table(conditions: Sequence[Condition], tuned: Tuned) -> str:
+    """Return methods with their defaults and as tuned, with their budget; one table a condition."""
+    found = []
+    for condition in conditions:
+        lines = [
+            [
+                f"`{side.method}`",
+                side.setting,
+                side.group.seeds if side.group else "0",
+                *(_cell(c, "") for c in side.cells),
+            ]
+            for side in sides(condition, tuned)
+        ]
+        if lines:
+            head = ["method", "setting", "seeds", *map(tables.title, headline(condition))]
+            found.append(f"{condition.title}: percent, {tables.intervals(condition)}.\n\n{_table(head, lines)}")
+    return "\n".join([*found, " ".join(budget(tuned))]) + "\n"
 
 
 def across_table(conditions: Sequence[Condition]) -> str:

@@ -33,12 +33,21 @@ from hpa_bench.report.overlap import overlap_figure, overlap_table
 from hpa_bench.report.plasticity import match, plasticity_figure, plasticity_rows
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
+from hpa_bench.report.tuned import check_suite, section, side_rows, trial_rows
 from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import ALL, Cell, Series
 from hpa_bench.results.runs import Run
+from hpa_bench.results.tuned import Tuned
 
 
-def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report", *, show_unsafe: bool = False) -> Path:
+def write_report(
+    runs: Sequence[Run],
+    out: Path,
+    title: str = "hpa-bench report",
+    *,
+    show_unsafe: bool = False,
+    tuned: Tuned | None = None,
+) -> Path:
     """Write report.html, tables/*.csv and *.md, and figures/*.png and *.svg.
 
     Runs of different suites, task orders, harmful ratios or training recipes stand apart, each in its own part.
@@ -50,22 +59,26 @@ def write_report(runs: Sequence[Run], out: Path, title: str = "hpa-bench report"
         show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
             the page holds none of them, their samples and harm categories are numbered, in the tables too, which
             never hold texts.
+        tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
 
     Returns:
         The path of report.html.
 
     Raises:
-        UserError: no runs, two runs of one method and seed, or runs tested on different samples; or the folder cannot
-            be written.
+        UserError: no runs, two runs of one method and seed, or runs tested on different samples; or tuned settings of
+            another suite; or the folder cannot be written.
     """
     if not runs:
         raise UserError("No runs to report.")
     with refusals_told(out, GIVE_AGAIN):
-        return _write(runs, out, title, show_unsafe)
+        return _write(runs, out, title, show_unsafe, tuned)
 
 
-def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool) -> Path:
+def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool, tuned: Tuned | None) -> Path:
     found = conditions(runs)
+    if tuned is not None:
+        check_suite(tuned, found)
+        _write_tuned(out / "tables", found, tuned)
     # The first condition's files have plain names, so that links to them hold when others are added.
     prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
     _write_tables(out / "tables", found, prefixes, show_unsafe)
@@ -76,6 +89,7 @@ def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool) -> Pat
         across=_across(found) if len(found) > 1 else None,
         kernel_sets=[_kernel_sets(sets) for sets in kernel_sets(found)],
         checkpoints=[_checkpoints(one) for one in checkpoints(found)],
+        tuned=section(found, tuned, out / "figures") if tuned is not None else None,
         marks=tables.MARKS,
         versions=tables.VERSIONS,
         metrics=METRICS,
@@ -107,6 +121,7 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
     listed: dict[str, Callable[[Condition], list[tables.Row]]] = {
         "results": tables.results,
         "seeds": tables.seeds,
+        "noise": tables.noise,
         "stages": tables.stages,
         "differences": tables.differences,
         "plasticity": plasticity_rows,
@@ -126,10 +141,19 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
     tables.write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
     pages = {f"{prefix}main": markdown.main_table(part) for part, prefix in zip(found, prefixes, strict=True)}
+    pages |= {
+        f"{prefix}noise": markdown.noise_table(part) for part, prefix in zip(found, prefixes, strict=True) if part.noise
+    }
     if len(found) > 1:
         pages["conditions"] = markdown.across_table(found)
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(clean(text), encoding="utf-8")
+
+
+def _write_tuned(folder: Path, found: Sequence[Condition], tuned: Tuned) -> None:
+    tables.write_csv(folder / "trials.csv", trial_rows(tuned))
+    tables.write_csv(folder / "tuned.csv", [row for condition in found for row in side_rows(condition, tuned)])
+    (folder / "tuned.md").write_text(clean(markdown.tuned_table(found, tuned)), encoding="utf-8")
 
 
 def _across(found: Sequence[Condition]) -> dict[str, Any]:
@@ -182,6 +206,7 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "harmful": _harmful(condition),
         "main": _main(condition),
         "calibrated": _calibrated(condition),
+        "noise": _noise(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "continual": _table(condition, continual_columns()),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
@@ -241,6 +266,16 @@ def _main(condition: Condition) -> dict[str, Any]:
 
 def _shown(cell: tables.Found, series: Series) -> dict[str, Any]:
     return tables.shown(cell, digits=METRICS[series.metric].digits)
+
+
+def _noise(condition: Condition) -> dict[str, Any]:
+    columns = headline(condition)
+    rows = [
+        (floor.label, floor.repeats, [tables.shown_spread(floor.spread(series)) for series in columns])
+        for floor in condition.noise
+    ]
+    about = " ".join(filter(None, [tables.NOISE, tables.without_noise(condition)]))
+    return {"head": [_head(series) | {"better": ""} for series in columns], "rows": rows, "about": about}
 
 
 def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -> dict[str, Any]:
@@ -333,7 +368,7 @@ def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
 
 def _setting(condition: Condition) -> list[tuple[str, str]]:
     """Return what the runs of a part have in common, and where they differ in versions or hardware, each value."""
-    manifests = [run.manifest for run in condition.runs]
+    manifests = [run.manifest for run in condition.all_runs]
     first = manifests[0]
     lines = [
         ("Suite", first.suite_title),

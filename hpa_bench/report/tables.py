@@ -21,6 +21,7 @@ from hpa_bench.report.columns import (
 )
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import Group
+from hpa_bench.report.noise import Spread
 from hpa_bench.report.ranking import LEVEL, best_and_second, corrected, ranked
 from hpa_bench.results.manifest import UNKNOWN
 from hpa_bench.results.measures import ALL, Cell, Key, Series
@@ -34,6 +35,11 @@ MARKS = (
     "The best of a column is bold and the second best underlined, each only where its paired differences to every"
     " method ranked below it are told from 0 (5%, Holm’s correction over these methods). zero_shot and joint are"
     " references and not ranked."
+)
+NOISE = (
+    "Noise floor, percentage points: how far runs of one method and seed lie apart whose trainings begin 1e-7 of each"
+    " value away, so that they differ in rounding alone: sd with its 95% interval (chi-squared, for normal numbers),"
+    " and range. They are in no other table’s mean, rank or test."
 )
 COSTS = {
     "seconds_train": "Train, s",
@@ -189,6 +195,29 @@ def _about(cell: Cell) -> str:
     return f"n = {cell.n} samples, {seeds}"
 
 
+def shown_spread(found: Spread | str) -> dict[str, Any]:
+    """Return how a number spreads over noise runs as the page shows it."""
+    if isinstance(found, str):
+        return shown(found)
+    return {
+        "text": number(found.sd),
+        "interval": f"[{number(found.low)}, {number(found.high)}]",
+        "sd": f"range {number(found.range)}",
+        "about": f"{found.repeats} noise runs, from {number(found.least)} to {number(found.most)}",
+        "mark": "",
+        "rank": "",
+    }
+
+
+def without_noise(condition: Condition) -> str:
+    """Return which methods can have no noise run, in a sentence; empty where each could."""
+    untrained = [group.label for group in condition.main if not group.last]
+    has = (
+        "have no trained parameter, and so no noise" if len(untrained) > 1 else "has no trained parameter, and so none"
+    )
+    return f"{' and '.join(untrained)} {has}." if untrained else ""
+
+
 def title(series: Series) -> str:
     """Return the heading of a column."""
     return METRICS[series.metric].title + ("" if series.set == ALL else f" {series.set}")
@@ -218,6 +247,24 @@ def seeds(condition: Condition) -> list[Row]:
         for column in columns
         if (measure := run.measure(Key(group.last, column)))
     ]
+
+
+def noise(condition: Condition) -> list[Row]:
+    """Return how every number after the last stage spreads over the noise runs of a method."""
+    rows: list[Row] = []
+    for floor in condition.noise:
+        for column in _result_columns(condition):
+            found = floor.spread(column)
+            if found == "-":
+                continue
+            row: Row = {"condition": condition.title, "method": floor.label} | column._asdict()
+            if isinstance(found, Spread):
+                values_of = found._asdict() | {"range": found.range}
+                row |= {name: round(value, 4) + 0 for name, value in values_of.items()} | {"missing": ""}
+            else:
+                row |= {"missing": found}
+            rows.append(row)
+    return rows
 
 
 def _result_columns(condition: Condition) -> list[Series]:
@@ -259,11 +306,16 @@ def _updates_of(group: Group, stage: int) -> list[Series]:
 
 def contrasts(condition: Condition, groups: Sequence[Group], other: Group) -> list[list[Contrast]]:
     """Return each method minus another, one row a method, corrected over the methods of each headline column."""
-    columns = []
-    for series in headline(condition):
-        family = [group.difference(other, series) for group in groups]
-        columns.append([Contrast(cell, p) for cell, p in zip(family, corrected(family), strict=True)])
-    return [list(row) for row in zip(*columns, strict=True)]
+    return paired([(other, group) for group in groups], headline(condition))
+
+
+def paired(pairs: Sequence[tuple[Group, Group]], columns: Sequence[Series]) -> list[list[Contrast]]:
+    """Return the second of each pair minus the first, one row a pair, corrected over the pairs of each column."""
+    found = []
+    for series in columns:
+        family = [group.difference(other, series) for other, group in pairs]
+        found.append([Contrast(cell, p) for cell, p in zip(family, corrected(family), strict=True)])
+    return [list(row) for row in zip(*found, strict=True)]
 
 
 def differences(condition: Condition) -> list[Row]:
@@ -327,6 +379,7 @@ def runs(condition: Condition) -> list[Row]:
             "condition": condition.title,
             "method": run.label,
             "seed": run.seed,
+            "noise": run.noise or "",
             "stages": f"{max(len(run.stages) - 1, 0)} of {run.last}",
             "started": run.manifest.started or UNKNOWN,
             "git_commit": run.manifest.code,
@@ -334,7 +387,7 @@ def runs(condition: Condition) -> list[Row]:
             "cpu": run.manifest.hardware.cpu or UNKNOWN,
             "missing": run.missing,
         }
-        for run in condition.runs
+        for run in condition.all_runs
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,26 +13,37 @@ from hpa_bench.names import short_names
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import Condition, conditions
+from hpa_bench.report.tuned import sides
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
+from hpa_bench.results.tuned import Tuned
 
 MATRICES = 6
 """Methods up to which the accuracy after each stage is printed too."""
 _STYLE = {"best": "bold", "second": "underline", "": ""}
 
 
-def terminal_table(runs: Sequence[Run]) -> RenderableType:
-    """Return what rich prints: the main numbers of each method, of its settings, and, of few, accuracy by stage."""
+def terminal_table(runs: Sequence[Run], tuned: Tuned | None = None) -> RenderableType:
+    """Return what rich prints: the main numbers of each method, of its settings, and, of few, accuracy by stage.
+
+    Args:
+        runs: finished or not.
+        tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
+    """
 
     parts: list[RenderableType] = []
     for condition in conditions(runs):
         parts.append(_headline(condition))
         if any(mark for row in tables.main(condition) for mark in row.marks):
             parts.append(Text(tables.MARKS, style="dim"))
+        if condition.noise:
+            parts += [_noise(condition), Text(" ".join([tables.NOISE, tables.without_noise(condition)]), style="dim")]
         parts += [_settings(condition, method) for method in condition.settings]
-        for run in condition.runs:
+        parts += [_tuned(condition, tuned)] if tuned is not None and sides(condition, tuned) else []
+        for run in condition.all_runs:
             if run.missing:
-                parts.append(Text(f"{run.label}, seed {run.seed}: missing: {run.missing}", style="yellow"))
+                which = f"{run.label}, seed {run.seed}" + (f", noise {run.noise}" if run.noise else "")
+                parts.append(Text(f"{which}: missing: {run.missing}", style="yellow"))
         if len(condition.main) <= MATRICES:
             parts += [_matrix(condition, index) for index, group in enumerate(condition.main) if group.last]
     return Group(*parts)
@@ -41,6 +53,14 @@ def _headline(condition: Condition) -> Table:
     table = _table(condition, f"{condition.title}: percent, with {tables.intervals(condition)}", "method")
     for row in tables.main(condition):
         _add_row(table, row.group.label, row.group.seeds, row.cells, row.marks)
+    return table
+
+
+def _noise(condition: Condition) -> Table:
+    table = _table(condition, f"{condition.title}: noise floor, sd and range", "method", "runs")
+    for floor in condition.noise:
+        cells = [tables.shown_spread(floor.spread(series)) for series in headline(condition)]
+        _add_cells(table, floor.label, floor.repeats, cells)
     return table
 
 
@@ -54,28 +74,40 @@ def _settings(condition: Condition, method: str) -> Table:
     return table
 
 
-def _table(condition: Condition, title: str, first: str) -> Table:
+def _tuned(condition: Condition, tuned: Tuned) -> Table:
+    table = _table(condition, f"{condition.title}: defaults and tuned, {tuned.trials} trials a method", "method")
+    for side in sides(condition, tuned):
+        seeds = side.group.seeds if side.group else "0"
+        _add_row(table, f"{side.method}, {side.setting}", seeds, side.cells, [""] * len(side.cells))
+    return table
+
+
+def _table(condition: Condition, title: str, first: str, second: str = "seeds") -> Table:
 
     # Texts, since rich reads markup in plain strings, and names may hold any sign.
     table = Table(title=Text(title, "table.title"), title_justify="left")
     longest = max(len(word) for group in condition.groups for word in group.label.split())
     table.add_column(first, min_width=min(longest, 24), overflow="fold")
-    table.add_column("seeds", justify="right")
+    table.add_column(second, justify="right")
     for series in headline(condition):
         table.add_column(Text(tables.title(series)), justify="right", no_wrap=True)
     return table
 
 
 def _add_row(table: Table, label: str, seeds: str, cells: Sequence[tables.Found], marks: Sequence[str]) -> None:
+    shown = [tables.shown(found, mark=mark) | {"sd": ""} for found, mark in zip(cells, marks, strict=True)]
+    _add_cells(table, label, seeds, shown)
 
-    row = [Text(label), Text(seeds)]
-    for found, mark in zip(cells, marks, strict=True):
-        cell = tables.shown(found)
+
+def _add_cells(table: Table, label: str, count: str, cells: Sequence[Mapping[str, Any]]) -> None:
+    row = [Text(label), Text(count)]
+    for cell in cells:
         # The reason stands once below the table: seven times in narrow columns, it would drown the numbers.
         row.append(Text())
-        row[-1].append(cell["text"].split(":")[0], style=_STYLE[mark])
-        if "interval" in cell:
-            row[-1].append("\n" + cell["interval"], style="dim")
+        row[-1].append(cell["text"].split(":")[0], style=_STYLE[cell.get("mark", "")])
+        for below in ("interval", "sd"):
+            if cell.get(below):
+                row[-1].append("\n" + cell[below], style="dim")
     table.add_row(*row)
 
 

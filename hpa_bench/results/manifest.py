@@ -149,7 +149,7 @@ class Record(Environment):
 class Manifest(Record):
     """What was run. What a manifest of an older format does not have is empty or None."""
 
-    IDENTITY = ("suite", "suite_config", "method", "config", "seed", "harmful_ratio", "data", *SOURCES)
+    IDENTITY = ("suite", "suite_config", "method", "config", "seed", "noise", "harmful_ratio", "data", *SOURCES)
 
     format: int
     suite: str
@@ -161,6 +161,8 @@ class Manifest(Record):
     changed: dict[str, Any] | None = None
     """What the user set, dotted names for the suite's."""
     seed: int
+    noise: int = 0
+    """The number of a noise run, all of whose training begins a rounding error away; 0: it is none."""
     harmful_ratio: float
     """Share of each task's training samples that harmful pairs replace, as a fraction."""
     tasks: list[str]
@@ -185,8 +187,8 @@ class Manifest(Record):
     """SHA-256 of the source of each plugin, by its name."""
 
     def compared(self) -> dict[str, Any]:
-        """Return what the file says, and of a suite that says no version, 1."""
-        return self.said() | {"suite_config": {"version": 1} | self.suite_config}
+        """Return what the file says; where it does not say so, its suite is of version 1 and it is no noise run."""
+        return self.said() | {"noise": self.noise, "suite_config": {"version": 1} | self.suite_config}
 
     @property
     def suite_version(self) -> int:

@@ -34,6 +34,7 @@ class Run:
         self.tasks = self.manifest.tasks
         self.curriculum = self.manifest.stages
         self.seed = self.manifest.seed
+        self.noise = self.manifest.noise
         self.stages = self.source.stages
         self.judges = judges_of(self.stages, self.manifest)
         self.label = _label(self.manifest)
@@ -168,13 +169,13 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     Returns:
         One row per run, stage, set, judge and metric, measured numbers only (a stage that a run did not reach has no
         rows; `missing` says why on every row of such a run). Columns: suite, version, order (tasks, comma-separated),
-        harmful_ratio, method, label (method with its changed config), seed, run (its folder or file), missing, stage,
-        set ("all" for what averages over sets), kind (task, safety, benign, update), judge, metric, value, n, low,
-        high. Values are in percent with 95% intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats;
-        those of updates have no interval. ap, bwt and the other continual metrics stand at the last stage. Of the
-        metrics of `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement` and `kappa`
-        have a pair as judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set
-        ("set/category").
+        harmful_ratio, method, label (method with its changed config), seed, noise (the number of a noise run, which
+        no mean over seeds may hold; 0: none), run (its folder or file), missing, stage, set ("all" for what averages
+        over sets), kind (task, safety, benign, update), judge, metric, value, n, low, high. Values are in percent with
+        95% intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats; those of updates have no
+        interval. ap, bwt and the other continual metrics stand at the last stage. Of the metrics of
+        `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement` and `kappa` have a pair as
+        judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set ("set/category").
 
     Raises:
         UserError: a folder holds no run, or a run's stages do not fit together.
@@ -183,7 +184,8 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
 
     listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
     columns = (
-        "suite version order harmful_ratio method label seed run missing stage set kind judge metric value n low high"
+        "suite version order harmful_ratio method label seed noise run missing stage set kind judge metric value n low"
+        " high"
     )
     rows = []
     for run in read_runs(find_results(Path(path) for path in listed)):
@@ -194,7 +196,7 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
             "order": ",".join(run.tasks),
         }
         about |= {"harmful_ratio": manifest.harmful_ratio}
-        about |= {"method": manifest.method, "label": run.label, "seed": run.seed}
+        about |= {"method": manifest.method, "label": run.label, "seed": run.seed, "noise": run.noise}
         about |= {"run": str(run.path), "missing": run.missing}
         for key, measure in (run.measures | run.details).items():
             cell = combine(key, [measure])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import chdtri, expit, logit, ndtri, stdtrit
 
 from hpa_bench.metrics import Floats, Ints
 
@@ -163,6 +163,20 @@ def p_value(found: Estimate, limits: tuple[float, float]) -> float:
     if away >= critical_value(found, _LEAST_P):
         return 0.0
     return float(brentq(lambda p: float(critical_value(found, p)) - away, _LEAST_P, 1.0))
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Return the sd within groups, their variances weighted by degrees of freedom, and how many these are."""
+    degrees = sum(len(values) - 1 for values in groups)
+    squares = sum(float(np.sum((np.asarray(values) - np.mean(values)) ** 2)) for values in groups)
+    return math.sqrt(squares / degrees) if degrees else 0.0, degrees
+
+
+def sd_interval(sd: float, degrees: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of an sd with so many degrees of freedom, from the chi-squared quantiles (normal data)."""
+    tail = (1 - confidence) / 2
+    low, high = (sd * math.sqrt(degrees / float(chdtri(degrees, upper))) for upper in (tail, 1 - tail))
+    return low, high
 
 
 def holm(p: Sequence[float]) -> list[float]:

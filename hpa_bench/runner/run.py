@@ -44,6 +44,7 @@ from hpa_bench.runner.events import (
 )
 from hpa_bench.runner.judging import headline, judge_stage, write_scores
 from hpa_bench.runner.kept import check_kept, check_redo, check_there
+from hpa_bench.runner.noise import disturb
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
@@ -196,6 +197,8 @@ class _Stages:
             torch.manual_seed(derive_seed(context.seed, f"adapter/{context.stage}"))
             samples = self._method.training_data(self._contexts.training_samples(context.stage), context)
             wrapped: Any = self._method.wrap(self._model, context)
+            if repeat := self._setup.spec.noise:
+                disturb(wrapped, context.seed, repeat, context.stage)
             trainable = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
             steps = train(wrapped, samples, training, on_step)
             if is_main():

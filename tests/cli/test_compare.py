@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
-from hpa_bench.cli.compare import _names, _seeds
+from hpa_bench.cli.compare import _seeds
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
@@ -155,6 +155,22 @@ def test_every_order_is_run_with_every_share_of_harmful_data(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.slow
+def test_noise_runs_are_made_at_the_first_seed_of_every_method_that_trains(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "suite")
+    arguments = ["compare", "--suite", str(suite), "--methods", "seqft,zero_shot", "--seeds", "1,2", "--noise", "2"]
+    arguments += ["--runs", str(tmp_path / "runs"), "--jobs", "2"]
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0, result.output
+    frame = load_runs(tmp_path / "runs").query("metric == 'ap'")
+    made = sorted(zip(frame["method"], frame["seed"], frame["noise"], strict=True))
+    seqft = [("seqft", 1, 0), ("seqft", 1, 1), ("seqft", 1, 2), ("seqft", 2, 0)]
+    assert made == [*seqft, ("zero_shot", 1, 0), ("zero_shot", 2, 0)]
+    assert "noise floor, sd and range" in result.output
+    assert "6 runs, 6 finished before." in CliRunner().invoke(app, arguments).output
+
+
 LAUNCHER = '''
 from typing import ClassVar
 
@@ -200,13 +216,6 @@ def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(
     assert (result.exit_code, again.exit_code) == (0, 0), result.output + again.output
     assert "1 runs, 1 finished before." in again.output
     assert notes.read_text() == "zero_shot 0 3 cpu None\n"
-
-
-def test_all_means_every_method_with_its_defaults() -> None:
-    names, broken = _names("all,random_columns:match=norm")
-
-    assert [*names, *broken].count("hpa") == 1
-    assert {*names, *broken} == {*methods.names(), "random_columns:match=norm"}
 
 
 def test_a_setting_that_is_nobodys_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
@@ -14,6 +14,7 @@ from hpa_bench.config import keys
 from hpa_bench.method import MethodConfig, methods
 from hpa_bench.plugins import DOORS
 from hpa_bench.suite import Suite
+from hpa_bench.tunable import Tunable
 
 PLUGIN = '''
 """`theta_t = theta_0 + share * tau`, of Nobody et al. (2031)."""
@@ -59,6 +60,8 @@ class Odd(MethodConfig):
     on: bool = False
     options: dict[str, int] = {}
     part: Inner | None = None
+    strength: Annotated[float, Tunable(0.5, 2, log=True)] = Field(1.0, gt=0)
+    """How much."""
 
 
 def test_every_key_is_in_words() -> None:
@@ -72,6 +75,7 @@ def test_every_key_is_in_words() -> None:
         Key("on", "bool", "false", "", ""),
         Key("options", "mapping", "{}", "", ""),
         Key("part", "mapping | null", "null", "", ""),
+        Key("strength", "float", "1.0", "> 0", "How much. Tuned over 0.5 to 2 (log)."),
     ]
 
 
@@ -107,6 +111,7 @@ def test_a_method_is_described_with_its_source() -> None:
     assert result.output.startswith("hpa (from hpa-bench)\n") and "Wang et al., arXiv 2511.20158" in result.output
     line = next(line for line in result.output.splitlines() if " p_max " in line)
     assert [cell.strip() for cell in line.strip("│ ").split("│")][:4] == ["p_max", "float", "15.0", ">= 0, <= 100"]
+    assert "Tuned over 5 to 80 (log)." in " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

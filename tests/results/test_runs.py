@@ -137,7 +137,10 @@ def test_frame_has_the_documented_columns_and_no_gaps(tmp_path):
 
     frame = load_runs([tmp_path])
 
-    columns = "suite order harmful_ratio method label seed run missing stage set kind judge metric value n low high"
+    columns = (
+        "suite version order harmful_ratio method label seed noise run missing stage set kind judge metric value n low"
+        " high"
+    )
     assert " ".join(frame.columns) == columns
     assert not frame.isna().any().any()
     assert set(frame.seed) == {1} and set(frame.kind) == {"task", "safety", "benign"}

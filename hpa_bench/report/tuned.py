@@ -1,0 +1,165 @@
+"""Methods with their defaults and as tuned, side by side, and the trials that chose the tuned settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpa_bench.errors import UserError
+from hpa_bench.metrics import METRICS
+from hpa_bench.report import figures, tables
+from hpa_bench.report.columns import headline
+from hpa_bench.report.conditions import Condition
+from hpa_bench.report.groups import Group
+from hpa_bench.results.measures import Cell, Series
+from hpa_bench.results.runs import flat
+from hpa_bench.results.tuned import Tuned, TunedMethod
+
+SCORES = ("ap", "bwt", "masr", "over_refusal")
+"""Of a trial, in the order in which they are shown; the objective comes last."""
+NO_RUN = "missing: no run with these settings"
+
+
+class Side(NamedTuple):
+    """A method with its defaults or as tuned: its final numbers, and of the tuned one the difference to the other."""
+
+    method: str
+    setting: str
+    group: Group | None
+    cells: list[tables.Found]
+    differences: list[tables.Contrast] | None
+
+
+def check_suite(tuned: Tuned, listed: Sequence[Condition]) -> None:
+    """Refuse a file of tuned settings that is of another suite than all of the runs.
+
+    Raises:
+        UserError: it is.
+    """
+    suites = {run.manifest.suite for condition in listed for run in condition.runs}
+    if tuned.suite not in suites:
+        raise UserError(
+            f"The tuned settings are of suite {tuned.suite!r}, and these runs of {', '.join(sorted(suites))}: give the"
+            " file of that suite."
+        )
+
+
+def sides(condition: Condition, tuned: Tuned) -> list[Side]:
+    """Return each tuned method that stands in a condition, its defaults first; one whose defaults were best, once."""
+    if condition.runs[0].manifest.suite != tuned.suite:
+        return []
+    pairs = []
+    for name, method in tuned.methods.items():
+        default = _group(condition, name, method.config)
+        chosen = _group(condition, name, method.config | method.chosen)
+        if default or chosen:
+            pairs.append((name, method, default, chosen))
+    both = [(default, chosen) for _, method, default, chosen in pairs if default and chosen and method.chosen]
+    columns = headline(condition)
+    contrasts = dict(zip([chosen for _, chosen in both], tables.paired(both, columns), strict=True))
+    found = []
+    for name, method, default, chosen in pairs:
+        words = "defaults" if method.chosen else f"defaults, the best of {len(method.trials)} trials"
+        found.append(Side(name, words, default, _cells(default, columns), None))
+        if method.chosen:
+            words = f"tuned: {tables.setting(method.chosen)}"
+            found.append(Side(name, words, chosen, _cells(chosen, columns), contrasts.get(chosen) if chosen else None))
+    return found
+
+
+def side_rows(condition: Condition, tuned: Tuned) -> list[tables.Row]:
+    """Return the same as rows of a CSV file."""
+    rows: list[tables.Row] = []
+    for side in sides(condition, tuned):
+        for index, (series, cell) in enumerate(zip(headline(condition), side.cells, strict=True)):
+            row: tables.Row = {"condition": condition.title, "method": side.method, "setting": side.setting}
+            value = cell if isinstance(cell, Cell) else None
+            row |= series._asdict() | {"seeds": value.seeds if value else 0}
+            row |= {name: round(getattr(value, name), 4) + 0.0 if value else "" for name in ("value", "low", "high")}
+            change = side.differences[index] if side.differences else None
+            known = change.cell if change and isinstance(change.cell, Cell) else None
+            row |= {"difference": round(known.value, 4) + 0.0 if known else ""}
+            row |= {"p_holm": f"{change.p_holm:.4g}" if change and change.p_holm is not None else ""}
+            rows.append(row | {"missing": "" if value or cell == "-" else cell})
+    return rows
+
+
+def trial_rows(tuned: Tuned) -> list[tables.Row]:
+    """Return every trial as a row of a CSV file: whether it is on its method's front, and whether it was chosen."""
+    rows = []
+    for name, method in tuned.methods.items():
+        front = method.front()
+        for number, trial in enumerate(method.trials, 1):
+            row: tables.Row = {"suite": tuned.suite, "split": tuned.split, "method": name, "trial": number}
+            row |= {"settings": tables.setting(trial.settings) or "defaults", "seed": trial.seed}
+            row |= {score: trial.scores.get(score, "") for score in SCORES}
+            row |= {"objective": "" if trial.objective is None else trial.objective}
+            row |= {"front": "yes" if trial in front else "", "chosen": "yes" if is_chosen(method, number) else ""}
+            rows.append(row | {"missing": trial.missing})
+    return rows
+
+
+def is_chosen(method: TunedMethod, number: int) -> bool:
+    """Whether a trial, counted from 1, has the settings that were chosen, by a score."""
+    trial = method.trials[number - 1]
+    return trial.objective is not None and trial.settings == method.chosen
+
+
+def budget(tuned: Tuned) -> list[str]:
+    """Return what every method was given, in sentences."""
+    count = f"{len(tuned.methods)} method{'s' if len(tuned.methods) > 1 else ''}"
+    commits = sorted({commit[:12] for method in tuned.methods.values() for commit in method.git_commits})
+    found = [
+        f"{tuned.trials} trials of each of {count}, one seed each, scored on {tuned.split} rows:"
+        f" {tuned.design}. A method with fewer trials has no more settings.",
+        f"Highest of: {tuned.objective}. It was fixed before any trial.",
+        f"Seeds of the trials, which no report uses: {', '.join(map(str, tuned.seeds))}.",
+    ]
+    if tuned.untuned:
+        found.append("Not tuned: " + "; ".join(f"{name}, {why}" for name, why in tuned.untuned.items()) + ".")
+    return [*found, f"Commit of the code: {', '.join(commits)}."] if commits else found
+
+
+def _group(condition: Condition, name: str, config: dict[str, Any]) -> Group | None:
+    wanted, method = flat(config), name.partition(":")[0]
+    return next((group for group in condition.groups if group.method == method and group.config == wanted), None)
+
+
+def _cells(group: Group | None, columns: Sequence[Series]) -> list[tables.Found]:
+    return [group.final(series) if group else NO_RUN for series in columns]
+
+
+def section(listed: Sequence[Condition], tuned: Tuned, folder: Path) -> dict[str, Any]:
+    """Return what the page shows of tuned settings; its figure is written into a folder."""
+    parts = [(condition, sides(condition, tuned)) for condition in listed]
+    return {
+        "budget": budget(tuned),
+        "parts": [
+            {
+                "title": condition.title,
+                "intervals": tables.intervals(condition),
+                "head": [tables.title(series) for series in headline(condition)],
+                "rows": [_shown(side) for side in found],
+            }
+            for condition, found in parts
+            if found
+        ],
+        "trials": trial_rows(tuned),
+        "spaces": {name: method.space for name, method in tuned.methods.items()},
+        "scores": [(score, METRICS[score].title) for score in SCORES],
+        "figure": figures.save(figures.trial_fronts(tuned), folder, "trials"),
+    }
+
+
+def _shown(side: Side) -> dict[str, Any]:
+    changes: list[dict[str, Any]] = [{} for _ in side.cells]
+    if side.differences:
+        changes = [tables.shown(one.cell, signed=True, differs=one.differs) for one in side.differences]
+    return {
+        "method": side.method,
+        "setting": side.setting,
+        "seeds": side.group.seeds if side.group else "0",
+        "cells": list(zip([tables.shown(cell) for cell in side.cells], changes, strict=True)),
+        "tuned": side.setting.startswith("tuned"),
+    }

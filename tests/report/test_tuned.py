@@ -1,0 +1,83 @@
+"""Defaults and tuned side by side: which runs they are, what differs, and what is said where one is not there."""
+
+import pytest
+
+from hpa_bench.errors import UserError
+from hpa_bench.report import figures, write_report
+from hpa_bench.report.tuned import sides
+from hpa_bench.results.measures import Cell
+from hpa_bench.results.runs import read_runs
+from tests.report.test_noise import noise_run
+from tests.results.test_tuned import method, trial, tuned
+from tests.support.reports import HPA, Visible, condition_of, printed, setting, table
+from tests.support.run_folders import write_run
+
+
+def of_hpa(**chosen):
+    trials = [trial(60, 50), trial(70, 20, p_max=30.0), trial(40, 5, p_max=60.0)]
+    return method(*trials, **chosen).model_copy(update={"config": HPA})
+
+
+def runs(root):
+    plain = [write_run(root, "seqft", seed) for seed in (0, 1)]
+    default = [setting(root, seed) for seed in (0, 1)]
+    return [*plain, *default, *(setting(root, seed, unsafe=0.05, p_max=30.0) for seed in (0, 1))]
+
+
+def test_each_side_is_the_runs_with_just_these_settings(tmp_path):
+    condition = condition_of([*runs(tmp_path), setting(tmp_path, p_max=60.0), noise_run(tmp_path, 1)])
+
+    default, chosen = sides(condition, tuned(hpa=of_hpa(p_max=30.0), absent=method(s=2)))
+
+    assert (default.group.label, chosen.group.label) == ("hpa", "hpa (p_max=30.0)")
+    assert (default.setting, chosen.setting) == ("defaults", "tuned: p_max=30")
+    assert default.differences is None
+    for cell, one, other in zip(chosen.differences, chosen.cells, default.cells, strict=True):
+        assert isinstance(cell.cell, Cell) and cell.cell.value == pytest.approx(one.value - other.value)
+
+
+def test_a_method_whose_defaults_were_best_stands_once(tmp_path):
+    (side,) = sides(condition_of(runs(tmp_path)), tuned(hpa=of_hpa()))
+
+    assert side.setting == "defaults, the best of 3 trials"
+
+
+def test_what_was_not_run_says_so(tmp_path):
+    _, chosen = sides(condition_of(runs(tmp_path)), tuned(hpa=of_hpa(p_max=60.0)))
+
+    assert chosen.group is None and set(chosen.cells) == {"missing: no run with these settings"}
+
+
+@pytest.mark.slow
+def test_the_report_has_both_sides_the_budget_and_every_trial(tmp_path):
+    found = read_runs(runs(tmp_path / "runs"))
+    said = tuned(hpa=of_hpa(p_max=30.0))
+
+    page = write_report(found, tmp_path / "report", tuned=said)
+
+    text = Visible(page).text
+    assert "4 trials of each of 1 method, one seed each, scored on validation rows" in text
+    assert [row["settings"] for row in table(page, "trials")] == ["defaults", "p_max=30", "p_max=60"]
+    assert [row["chosen"] for row in table(page, "trials")] == ["", "yes", ""]
+    assert [row["front"] for row in table(page, "trials")] == ["", "yes", "yes"]
+    rows = [row for row in table(page, "tuned") if row["metric"] == "masr"]
+    assert float(rows[1]["difference"]) < 0 and rows[0]["difference"] == ""
+    assert "tuned: p_max=30" in (page.parent / "tables" / "tuned.md").read_text()
+    assert "tuned: p_max=30" in text
+    with pytest.raises(UserError, match="The tuned settings are of suite 'other', and these runs of toy"):
+        write_report(found, tmp_path / "report", tuned=said.model_copy(update={"suite": "other"}))
+    assert "defaults and tuned" not in printed(found)
+
+
+def test_the_figure_has_a_panel_for_each_method_with_scores():
+    empty = method(trial(1, 2).model_copy(update={"scores": {}, "objective": None}))
+    drawn = figures.trial_fronts(tuned(hpa=of_hpa(p_max=30.0), l2=of_hpa(), failed=empty))
+
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == ["hpa", "l2"]
+    lines = {line.get_label(): line for line in drawn.axes[0].lines}
+    assert lines["front"].get_xdata().tolist() == [40, 70] and set(lines) == {
+        "front",
+        "defaults",
+        "trial",
+        "trial, chosen",
+    }
