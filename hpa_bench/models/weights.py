@@ -151,6 +151,11 @@ class Merged(Mapping[str, Tensor]):
         """Names of the weights that carry an adapter."""
         return list(self._a)
 
+    @property
+    def trained(self) -> list[str]:
+        """Names of the weights that may differ from `before`'s."""
+        return [*self._a, *self._full]
+
     def unrounded(self, name: str) -> Tensor:
         """Return a weight as merged in float32, before it is rounded to the checkpoint's dtype."""
         if name in self._full:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hpa_bench.models.weights import Weights
     from hpa_bench.results.run_folder import StageFolder
 
-SAMPLES = 32
+SAMPLES = 16
 """Calibration samples that KL is taken over, the first of the stage's."""
 
 
@@ -64,30 +64,34 @@ def measure_update(
         batches: gives model inputs of calibration samples of the stage's task, with labels.
         columns: whether the method gives whole columns back; then it is counted which.
     """
-    before = ctx.before
     moved = trained = 0.0
-    same = True
+    touched = set(after.trained if isinstance(after, Merged) else after)
+    changes: list[str] = []
     for name in edited:
-        w0, w1, w = (weights[name].to(ctx.device) for weights in (before, after, edited))
-        same = same and torch.equal(w, w1)
+        w0, w = ctx.before[name].to(ctx.device), edited[name].to(ctx.device)
+        w1 = after[name].to(ctx.device) if name in touched else w0
+        if not torch.equal(w, w1):
+            changes.append(name)
         moved += _squares(w, w0)
         trained += _squares(w1, w0)
     kept = (moved / trained) ** 0.5 if trained else None
-    if same:
+    if not changes:
         return StageUpdate(kept=kept, kl=0.0)
     given = batches()
-    kl, tokens = answer_kl(ctx.model, after, edited, given)
-    blocks = [{name: _columns(f"{name}.weight", after, edited, ctx) for name in block} for block in ctx.layers]
+    kl, tokens = answer_kl(ctx.model, after, edited, given, changes)
+    blocks = ctx.layers if columns else []
     return StageUpdate(
         kept=kept,
         kl=kl,
         samples=sum(len(batch["labels"]) for batch in given),
         tokens=tokens,
-        blocks=blocks if columns else [],
+        blocks=[{name: _columns(f"{name}.weight", after, edited, ctx) for name in block} for block in blocks],
     )
 
 
-def answer_kl(model: nn.Module, after: Weights, edited: Weights, batches: Sequence[Batch]) -> tuple[float, int]:
+def answer_kl(
+    model: nn.Module, after: Weights, edited: Weights, batches: Sequence[Batch], changes: Iterable[str] | None = None
+) -> tuple[float, int]:
     """Return KL(W1 || W^) of the next token, in nats per answer token, and the number of answer tokens.
 
     The answers are teacher-forced. The model is left with W^ in it.
@@ -97,11 +101,13 @@ def answer_kl(model: nn.Module, after: Weights, edited: Weights, batches: Sequen
         after: W1.
         edited: W^.
         batches: model inputs with labels.
+        changes: the names of the weights by which they differ; by default all.
     """
     load_into(model, after)
     # On the CPU: of a large vocabulary, a batch of them is as large as the model's activations.
     trained = [_log_probabilities(model, batch).cpu() for batch in batches]
-    load_into(model, edited)
+    for name in edited if changes is None else changes:
+        load_into(model, {name: edited[name]})  # One at a time: nobody holds them all.
     nats, tokens = 0.0, 0
     for batch, p in zip(batches, trained, strict=True):
         q = _log_probabilities(model, batch)

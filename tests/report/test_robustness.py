@@ -83,7 +83,7 @@ def test_checkpoints_of_one_name_are_told_apart(tmp_path):
     runs += on_checkpoint(tmp_path, "aligned", "b", {"hpa": 0.1, "seqft": 0.9})
     listed = conditions(read_runs(runs))
 
-    assert [condition.title for condition in listed] == ["toy; checkpoint aaaaaaaa", "toy; checkpoint bbbbbbbb"]
+    assert [condition.title for condition in listed] == [f"toy version 1; checkpoint {digest * 8}" for digest in "ab"]
     assert checkpoints(listed)[0].names == ["aaaaaaaa", "bbbbbbbb"]
 
 
