@@ -46,13 +46,14 @@ class Condition:
         self.title = title
         self.short = short
         by_label: dict[str, list[Run]] = {}
-        for run in _averaged(title, runs):
+        averaged = _averaged(title, runs)
+        for run in averaged:
             label = f"{run.label}, noise {run.noise}" if run.noise else run.label
             by_label.setdefault(label, []).append(run)
         groups = [Group(label, members) for label, members in by_label.items()]
         rank = {name: index for index, name in enumerate(_FIRST)}
         self.groups = sorted(groups, key=lambda group: (rank.get(group.method, len(rank)), group.label))
-        self.noise = floors([run for run in runs if run not in self.runs])
+        self.noise = floors(runs) if len(averaged) < len(runs) else []
         """The noise floor of each method that has noise runs; these are in no group."""
         manifest = runs[0].manifest
         self.tasks = manifest.tasks

@@ -97,6 +97,19 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_two_processes_begin_a_noise_run_as_one_does(suite: Path, tmp_path: Path) -> None:
+    settings = ["tasks=[colours]", "training.learning_rate=0", "training.keep_weights=true"]
+    one = run(str(suite), "seqft", noise=2, out=tmp_path / "one", settings=settings)
+    two = tmp_path / "two"
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    launched = launch(suite, two, "--method", "seqft", "--noise", "2", *arguments)
+
+    assert launched.wait(timeout=300) == 0
+    ours, theirs = (load_file(each / "stage1/adapter/adapter_model.safetensors") for each in (one.path, two))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
 def test_one_process_that_fails_ends_both_with_its_sentence_once(suite: Path, tmp_path: Path) -> None:
     one = run(str(suite), "seqft", out=tmp_path / "one", settings=["tasks=[colours]"])
     plugin = ["--plugin", fails_elsewhere.__file__, "--method", "fails_elsewhere"]

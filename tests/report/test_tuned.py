@@ -4,6 +4,7 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.report import figures, write_report
+from hpa_bench.report.conditions import conditions
 from hpa_bench.report.tuned import sides
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
@@ -46,6 +47,18 @@ def test_what_was_not_run_says_so(tmp_path):
     _, chosen = sides(condition_of(runs(tmp_path)), tuned(hpa=of_hpa(p_max=60.0)))
 
     assert chosen.group is None and set(chosen.cells) == {"missing: no run with these settings"}
+
+
+def test_validation_rows_are_another_condition(tmp_path):
+    split = [
+        write_run(tmp_path / name, manifest={"suite_config": {"evaluation": {"split": name}}})
+        for name in ("test", "validation")
+    ]
+
+    found = conditions(read_runs(split))
+
+    assert [part.title for part in found] == [f"toy version 1; evaluation.split {n}" for n in ("test", "validation")]
+    assert [len(part.runs) for part in found] == [1, 1]
 
 
 @pytest.mark.slow

@@ -73,6 +73,8 @@ def test_every_stage_begins_beside_the_values_of_the_run_without_noise(tmp_path:
                 assert (after[name] != tensor).all()
                 torch.testing.assert_close(after[name], tensor, rtol=2.4e-7, atol=0)
     assert (plain.manifest.noise, noisy.manifest.noise) == (0, 3)
+    hpa_bench.run(suite, "seqft", settings=settings, noise=3, from_stage=2, out=tmp_path / "again")
+    assert all(torch.equal(adapters(again)[1][name], tensor) for name, tensor in adapters(noisy)[1].items())
     with pytest.raises(UserError, match=r"made with another configuration: noise is 0 there and 1 here"):
         hpa_bench.run(suite, "seqft", settings=settings, noise=1, out=tmp_path / "plain")
 
