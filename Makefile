@@ -3,7 +3,8 @@
 # make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
-# make report: the published comparison on the embedded suite, 180 runs, about an hour on two cores.
+# make results: the runs of reports/tiny/series.yaml, published as they come: 670 runs, four hours and more on two cores.
+# make report: the published comparison on the embedded suite, from the published results alone.
 # make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm report lock setup system clean
+.PHONY: demo lint check test faults test-vllm results report lock setup system clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -38,19 +39,14 @@ faults: setup
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest $(SPREAD) tests/vllm
 
-# The s of safe_delta's code takes next to nothing at this scale; 1,000 was chosen on validation rows, seed 0, of 10 to 10,000.
-CONTROLS := random_columns,random_columns:match=norm,magnitude_columns,relative_columns,scaled_update
-CLOSE := hpa,seqft,safe_delta:s=1000,model_tailor,$(CONTROLS)
-ABLATION := hpa:selection=safety_focused:orthogonal=false,hpa:selection=balanced:orthogonal=false
-ABLATION := $(ABLATION),hpa:orthogonal=false,hpa:selection=none
-SWEEP := hpa:p_max=7.5:p_min=2.5,hpa:p_max=30:p_min=10,hpa:p_max=45:p_min=15,hpa:p_max=60:p_min=20
-COMPARE := $(BIN)/hpa-bench compare --seeds 0-2
+# Where published results go; `make results` goes on where it stopped.
+OUT ?= reports/tiny
+
+results: setup
+	$(BIN)/python scripts/make_results.py --out $(OUT)
 
 report: setup
-	$(COMPARE) --methods all,random_columns:match=norm,safe_delta:s=1000,$(ABLATION),$(SWEEP)
-	$(COMPARE) --methods $(CLOSE),safe_delta --harmful-ratio 0.01
-	$(COMPARE) --methods $(CLOSE) --order 6,5,4,3,2,1 --order 4,1,6,3,2,5
-	$(BIN)/hpa-bench report runs/tiny --out reports/tiny
+	$(BIN)/hpa-bench report $(OUT) --out $(OUT)
 
 # A build's own mark (+cpu) is left out: which build of a version is taken is the reader's.
 lock: setup

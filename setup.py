@@ -1,12 +1,12 @@
 """Which folders are packages; all else stands in pyproject.toml.
 
-Methods, tasks and safety sets lie beside the package in a checkout, so that a reader finds them, and inside it once
-installed, so that no name of theirs is taken from anyone.
+Methods, tasks, safety sets and published results lie beside the package in a checkout, so that a reader finds them, and
+inside it once installed, so that no name of theirs is taken from anyone.
 """
 
 from setuptools import find_packages, setup
 
-BESIDE = ("baselines", "safety_sets", "tasks")
+BESIDE = ("baselines", "reports", "safety_sets", "tasks")
 
 setup(
     packages=[

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.results.run_folder import RunFolder
+from tests.support.published import publish_committed
 from tests.support.suites import write_suite
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -98,3 +99,30 @@ def test_a_comparison_is_started_by_a_strangers_launcher(site: Path, tmp_path: P
     # What is finished is not started again.
     assert "1 finished before" in hpa_bench(site, *arguments, "--launcher", f"in_turn:journal={journal}")
     assert len(journal.read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_strangers_method_stands_in_the_whole_published_table(site: Path, tmp_path: Path) -> None:
+    suite, published, runs = write_suite(tmp_path, tasks=["colours"]), tmp_path / "published", tmp_path / "runs"
+    for method in ("zero_shot", "seqft", "l2"):
+        made = tmp_path / method
+        arguments = ["run", "--suite", str(suite), "--method", method, "--device", "cpu", "--no-report"]
+        hpa_bench(site, *arguments, "--out", str(made))
+        publish_committed(RunFolder(made), published)
+    arguments = ["compare", "--suite", str(suite), "--methods", "half_way", "--seeds", "0", "--device", "cpu"]
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    said = hpa_bench(site, *arguments, "--runs", str(runs), "--with", str(published), **cache)
+
+    assert "Every response equal to the published run." in said
+    assert len(list(runs.rglob("manifest.json"))) == 1, "the others are not run again"
+    tables = runs / "small" / "report" / "tables"
+    rows = [line.split("`")[1] for line in (tables / "main.md").read_text().splitlines() if line.startswith("| `")]
+    assert rows == ["zero_shot", "seqft", "half_way", "l2"]
+    differences = [line for line in (tables / "differences.csv").read_text().splitlines() if ",half_way," in line]
+    assert any(",ap,seqft,1,6," in line for line in differences), "paired by seed and by sample"
+
+    # The same, of a run that is there already.
+    (folder,) = (path.parent for path in runs.rglob("manifest.json"))
+    out = tmp_path / "report"
+    hpa_bench(site, "report", str(folder), "--with", str(published), "--suite", str(suite), "--out", str(out), **cache)
+    assert (out / "tables" / "main.md").read_text() == (tables / "main.md").read_text()

@@ -11,13 +11,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+SMALL = ["tasks=[tiny_ad]", "training.limit=16", "evaluation.limit=2", "calibration.task_samples=4"]
+SETTINGS = [part for setting in SMALL for part in ("--set", setting)]
+
+
+def publish_small(source: Path, folder: Path) -> None:
+    """Put the results of one small run, of code that is in no checkout, in the place of those that are committed."""
+    shutil.rmtree(source / "reports" / "tiny" / "results", ignore_errors=True)
+    made = ["run", "--method", "seqft", *SETTINGS, "--no-report", "--out", str(folder / "run")]
+    run(source, folder, "-m", "hpa_bench", *made)
+    run(source, folder, "-m", "hpa_bench", "publish", str(folder / "run"), "--out", str(source / "reports" / "tiny"))
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's content; the environment's dependencies are used, its checkout is not."""
     folder = tmp_path_factory.mktemp("wheel")
     # A build leaves files beside the sources.
     ignored = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    source = shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    publish_small(source, folder)
     pip = [sys.executable, "-m", "pip"]
     build = [
         "wheel",
@@ -49,10 +62,19 @@ def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_main_job_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
-    small = ["tasks=[tiny_ad]", "training.limit=16", "evaluation.limit=2", "calibration.task_samples=4"]
-    settings = [part for setting in small for part in ("--set", setting)]
-    output = run(installed, tmp_path, "-m", "hpa_bench", "run", "--method", "hpa", *settings)
+    output = run(installed, tmp_path, "-m", "hpa_bench", "run", "--method", "hpa", *SETTINGS)
 
     assert "Report:" in output
     reports = list(tmp_path.glob("runs/tiny/hpa-*/seed0/report/report.html"))
     assert len(reports) == 1
+
+
+@pytest.mark.slow
+def test_published_results_come_with_it_and_are_verified(installed: Path, tmp_path: Path) -> None:
+    output = " ".join(run(installed, tmp_path, "-m", "hpa_bench", "verify").split())
+
+    assert f"Published: {installed / 'hpa_bench' / 'reports' / 'tiny' / 'results'}/seqft-" in output
+    assert "seqft, seed 0, of tiny version" in output
+    assert output.endswith("Every response equal to the published run.")
+    read = run(installed, tmp_path, "-c", "import hpa_bench; print(len(hpa_bench.load_runs('published')) > 50)")
+    assert read == "True\n"

@@ -15,7 +15,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import leave_it_to_the_first
 from hpa_bench.redact import clean
 
-VERBS = ("run", "compare", "tune", "judge", "report", "publish", "align", "list", "validate", "new-method")
+VERBS = ("run", "compare", "tune", "judge", "report", "publish", "verify", "align", "list", "validate", "new-method")
 """In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
 
 ANEW = ("--from-stage", "--no-resume")

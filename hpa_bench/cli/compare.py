@@ -14,14 +14,13 @@ import typer
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.cli.launching import make_missing, named_methods, say_missing
+from hpa_bench.cli.publishing import Publisher, ask_published, together, unpublished
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import make_launcher
 from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.results.runs import read_runs
 from hpa_bench.results.tuned import Tuned, read_tuned
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
 from hpa_bench.suite import read_suite
@@ -73,6 +72,11 @@ def compare(
         str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
     ] = "local",
     tuned: options.TunedFile = None,
+    beside: options.With = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(help="Publish each run here as it finishes, remove its folder, and write no report."),
+    ] = None,
     again: options.Again = False,
     device: options.Device = "auto",
     show_unsafe: options.ShowUnsafe = False,
@@ -103,16 +107,22 @@ def compare(
 
     console = make_console()
     suite_name = next(iter(wanted.values())).suite.name
-    place = out or runs / suite_name / "report"
+    place = publish or out or runs / suite_name / "report"
     for folder in (runs, place):
         make_writable(folder)
-    failed = make_missing(wanted, starter, device, again, console)
+    published = ask_published(wanted, beside, suite, console) if beside is not None else []
+    wanted = unpublished(wanted, published)
+    publisher = Publisher(publish, show_unsafe) if publish is not None else None
+    if publisher is not None:
+        wanted = publisher.begin(wanted)
+    failed = make_missing(wanted, starter, device, again, console, publisher.take if publisher else None)
 
-    results = read_runs(RunFolder(folder) for folder in wanted)
-    page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
-    console.print(terminal_table(results, chosen))
+    if publisher is None:
+        results = together(wanted, published)
+        page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
+        console.print(terminal_table(results, chosen))
     say_missing({**broken, **failed}, console)
-    console.print(f"Report: {page}", highlight=False)
+    console.print(f"Published: {publish}" if publisher else f"Report: {page}", highlight=False)
     if failed or broken:
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +33,12 @@ def named_methods(text: str) -> tuple[list[str], dict[str, str]]:
 
 
 def make_missing(
-    wanted: Mapping[Path, RunSpec], launcher: Launcher, device: str, again: bool, console: Console
+    wanted: Mapping[Path, RunSpec],
+    launcher: Launcher,
+    device: str,
+    again: bool,
+    console: Console,
+    finished: Callable[[Path], None] | None = None,
 ) -> dict[str, str]:
     """Have those of the wanted runs made that are not finished, say how each went, and return why runs failed.
 
@@ -43,6 +48,7 @@ def make_missing(
         device: cpu, cuda, or "auto".
         again: set aside and make anew what was made before its model's files or its plugin changed.
         console: where to say it.
+        finished: is called with the folder of each run that finishes.
     """
     todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
@@ -51,6 +57,8 @@ def make_missing(
         console.print(f"[{done}/{len(todo)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
         if reason:
             failed[str(folder)] = reason
+        elif finished is not None:
+            finished(folder)
     return failed
 
 

@@ -46,3 +46,11 @@ Again = Annotated[
     typer.Option("--again", help="Make anew what other model files or another plugin made; keep the old aside."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")]
+With = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        metavar="WHERE",
+        help="Published results to stand beside, verified first; published: those that come with hpa-bench.",
+    ),
+]

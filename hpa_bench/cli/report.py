@@ -8,9 +8,11 @@ import typer
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.results.published import find_results
+from hpa_bench.report.beside import others
+from hpa_bench.results.published import find_results, locate
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.tuned import read_tuned
+from hpa_bench.runner.verify import published_beside
 
 
 def report(
@@ -19,12 +21,20 @@ def report(
     title: Annotated[str, typer.Option(help="The report's title.")] = "hpa-bench report",
     tuned: options.TunedFile = None,
     show_unsafe: options.ShowUnsafe = False,
+    beside: options.With = None,
+    suite: Annotated[
+        str | None, typer.Option(help="The path of the suite, where it does not come with hpa-bench; with --with only.")
+    ] = None,
 ) -> None:
     """Compare runs: write report.html, tables as CSV and Markdown, and figures as PNG and SVG."""
 
+    console = make_console()
     found = read_runs(find_results(runs))
+    if beside is not None:
+        own = [run.manifest for run in found]
+        published = published_beside(own, locate(beside, own[0].suite), console.print, suite)
+        found = read_runs(run.source for run in (*found, *others(published, own)))
     settings = read_tuned(tuned) if tuned is not None else None
     page = write_report(found, out, title, show_unsafe=show_unsafe, tuned=settings)
-    console = make_console()
     console.print(terminal_table(found, settings))
     console.print(f"Report: {page}", highlight=False)

@@ -42,6 +42,8 @@ RESULTS = "results"
 ABOUT = "published.json"
 SAMPLES = "samples-"
 FORMAT = 1
+WITH_PACKAGE = "published"
+"""In the place of a path: the results that come with this package."""
 TEXTS_OF = 0
 """The seed whose responses are kept as texts."""
 ALIKE = ("suite", "suite_version", "git_commit", "numerics", "versions")
@@ -115,6 +117,28 @@ def publish(source: Source, out: Path, *, show_unsafe: bool = False) -> Publishe
     return Published(path, True)
 
 
+def check_code(out: Path, commit: str | None, uncommitted: bool | None) -> None:
+    """Check that what this code makes can be published, before it is made.
+
+    Args:
+        out: the folder of a report.
+        commit: the last that changed code, where there is one.
+        uncommitted: whether the code is another.
+
+    Raises:
+        UserError: no commit has the code, or what is published is of another commit.
+    """
+    if uncommitted:
+        raise UserError("The code has changes that no commit has, so nobody else could make these results: commit it.")
+    about = out / RESULTS / ABOUT
+    known = read_object(about).get("git_commit") if about.exists() else commit
+    if known != commit:
+        raise UserError(
+            f"The results in {about.parent} are of commit {known}, and this code is of {commit}: make them in a"
+            " worktree of that commit (git worktree add), or publish into another folder."
+        )
+
+
 def run_name(settings: Mapping[str, Any]) -> str:
     """Return the path of a run below `results/`.
 
@@ -127,17 +151,29 @@ def run_name(settings: Mapping[str, Any]) -> str:
     return f"{settings['method']}-{digest}/seed{settings['seed']}{noise}.parquet"
 
 
-def published_with_package(suite: str) -> Path:
-    """Return the folder of the results of a suite that come with this package.
+def locate(where: str, suite: str = "tiny") -> Path:
+    """Return where results are.
+
+    Args:
+        where: a path, or "published" for what comes with this package.
+        suite: the suite's name.
 
     Raises:
-        UserError: none come with it.
+        UserError: no results of the suite come with this package.
     """
+    if where != WITH_PACKAGE:
+        return Path(where)
     package = Path(__file__).parents[1]
     for reports in (package / "reports", package.parent / "reports"):  # Installed, and in a checkout.
         if (reports / suite / RESULTS / ABOUT).is_file():
             return reports / suite
     raise UserError(f"No published results of the suite {suite!r} come with hpa-bench: give the folder of some.")
+
+
+def published_names(out: Path) -> set[str]:
+    """Return the names (see `run_name`) of the runs that are published in a report's folder."""
+    folder = out / RESULTS
+    return {str(file.relative_to(folder)) for file in folder.glob("*/*.parquet")}
 
 
 def find_published(path: Path) -> list[PublishedRun]:
@@ -379,7 +415,7 @@ def _reasons(judged: StageSource | References, judge: str, sets: Sequence[str]) 
 def _run_table(source: Source, data: Sequence[StageData], samples: str, show_unsafe: bool) -> pa.Table:
     manifest = source.manifest
     run = json.dumps(_about(source, data, samples), ensure_ascii=False, separators=(",", ":"))
-    has_texts = source.has_texts and manifest.seed == TEXTS_OF and not manifest.said().get("noise")
+    has_texts = source.has_texts and manifest.seed == TEXTS_OF and not manifest.noise
     rows = []
     for index, (stage, found) in enumerate(zip(source.stages, data, strict=True)):
         cost = json.dumps(dict(stage.cost), separators=(",", ":"))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpa_bench.metrics import Floats
 from hpa_bench.results import agreement
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Key, Measure, Series, combine, measures_of, samples_of
-from hpa_bench.results.published import find_results
+from hpa_bench.results.published import find_results, locate
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.source import FolderSource, Source, read_stages
 from hpa_bench.results.stage_data import StageData, read_stage
@@ -164,7 +164,8 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     """Return the results of every run at or below one or several folders.
 
     Args:
-        paths: run folders, published results, or folders above them.
+        paths: run folders, published results, or folders above them; "published" for the results of the embedded
+            suite that come with this package.
 
     Returns:
         One row per run, stage, set, judge and metric, measured numbers only (a stage that a run did not reach has no
@@ -188,7 +189,7 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
         " high"
     )
     rows = []
-    for run in read_runs(find_results(Path(path) for path in listed)):
+    for run in read_runs(find_results(locate(os.fspath(path)) for path in listed)):
         manifest = run.manifest
         about: dict[str, Any] = {
             "suite": manifest.suite,

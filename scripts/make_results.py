@@ -1,0 +1,86 @@
+"""Make the runs of a series and publish each as it comes: `python scripts/make_results.py [--out FOLDER]`.
+
+A series (reports/tiny/series.yaml) is a list of `hpa-bench compare` calls. All runs are made from one commit, which the
+tables name; what is published already is not made again, and what was stopped goes on. To go on changing code
+meanwhile, make them in a worktree: `git worktree add ../frozen; make -C ../frozen results OUT=$PWD/reports/tiny`.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpa_bench.config import BaseConfig, parse, read_yaml
+from hpa_bench.errors import UserError
+from hpa_bench.results.published import check_code
+from hpa_bench.runner.environment import git_commit, uncommitted
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Step(BaseConfig):
+    """One call of `compare`; its keys are those of the command line."""
+
+    name: str
+    methods: list[str]
+    seeds: str
+    order: list[str] = []
+    harmful_ratio: list[float] = []
+    noise: int = 0
+    set: list[str] = []
+
+
+class Series(BaseConfig):
+    """What is to be made, in this order."""
+
+    suite: str
+    steps: list[Step]
+
+
+def read_series(path: Path) -> Series:
+    """Read a series; an unknown key is refused."""
+    return parse(Series, read_yaml(path.read_text(encoding="utf-8")), f"in {path}")
+
+
+def arguments(suite: str, step: Step) -> list[str]:
+    """Return the options of `hpa-bench compare` that make a step's runs."""
+    repeated = [("--order", step.order), ("--harmful-ratio", step.harmful_ratio), ("--set", step.set)]
+    options: list[Any] = ["--suite", suite, "--methods", ",".join(step.methods), "--seeds", step.seeds]
+    options += [part for option, values in repeated for value in values for part in (option, value)]
+    return [*map(str, options), *(["--noise", str(step.noise)] if step.noise else [])]
+
+
+def make(series: Series, out: Path, jobs: int, only: Sequence[str]) -> list[str]:
+    """Make and publish what is missing; return the names of the steps that are not complete."""
+    check_code(out, commit := git_commit(), uncommitted())
+    runs = Path("runs") / f"results-{(commit or 'unknown')[:12]}"
+    shared = ["--runs", str(runs), "--publish", str(out), "--jobs", str(jobs), "--device", "cpu", "--show-unsafe"]
+    incomplete = []
+    for step in (step for step in series.steps if not only or step.name in only):
+        print(f"== {step.name}", flush=True)
+        command = [sys.executable, "-m", "hpa_bench", "compare", *arguments(series.suite, step), *shared]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            incomplete.append(step.name)
+    return incomplete
+
+
+def main() -> None:
+    """Read the command line, and make what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=Path, default=ROOT / "reports" / "tiny" / "series.yaml")
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "tiny", help="the report's folder")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--only", action="append", default=[], metavar="STEP", help="its name; several times: each")
+    given = parser.parse_args()
+    try:
+        incomplete = make(read_series(given.series), given.out.resolve(), given.jobs, given.only)
+    except UserError as error:
+        raise SystemExit(f"Error: {error}") from None
+    if incomplete:
+        raise SystemExit(f"Not complete: {', '.join(incomplete)}. The same command goes on.")
+
+
+if __name__ == "__main__":
+    main()

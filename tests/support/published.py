@@ -1,0 +1,19 @@
+"""Published results in tests: while code is developed it is uncommitted, and its runs could not be published."""
+
+from pathlib import Path
+
+from hpa_bench.results.published import Published, publish
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.source import FolderSource
+
+
+class Committed(FolderSource):
+    """A run folder, as if its code were a commit's."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder)
+        self.manifest = self.manifest.model_copy(update={"uncommitted": False})
+
+
+def publish_committed(folder: RunFolder, out: Path) -> Published:
+    return publish(Committed(folder), out)

@@ -1,0 +1,95 @@
+"""The series of the published report: every step is a call of `compare` that can be made, and small ones are made."""
+
+import importlib.util
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hpa_bench.errors import UserError
+from hpa_bench.results.published import find_published
+from hpa_bench.spec import RunOptions, make_spec
+from tests.support.suites import write_suite
+
+ROOT = Path(__file__).parents[1]
+SERIES = ROOT / "reports" / "tiny" / "series.yaml"
+_spec = importlib.util.spec_from_file_location("make_results", ROOT / "scripts" / "make_results.py")
+assert _spec is not None and _spec.loader is not None
+make_results = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_results)
+
+
+def test_every_step_of_the_published_series_can_be_made() -> None:
+    series = make_results.read_series(SERIES)
+    folders: dict[Path, str] = {}
+    for step in series.steps:
+        settings = [one for one in step.set if not one.startswith("model=")]  # Checkpoints are made before their step.
+        methods = [name for name in step.methods if name != "all"]
+        for method, order, ratio in product(methods, step.order or [None], step.harmful_ratio or [0.0]):
+            options = RunOptions(series.suite, method, 0, settings, order, ratio)
+            folders[make_spec(options).default_folder(Path())] = step.name
+    assert len(folders) > 40 and len(series.steps) == len({step.name for step in series.steps})
+
+
+def test_a_steps_options_are_those_of_compare() -> None:
+    step = make_results.Step(name="a", methods=["hpa", "l2:strength=3"], seeds="0-4", harmful_ratio=[0.01], noise=3)
+
+    expected = "--suite tiny --methods hpa,l2:strength=3 --seeds 0-4 --harmful-ratio 0.01 --noise 3"
+    assert make_results.arguments("tiny", step) == expected.split()
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "series.yaml"
+    path.write_text("suite: tiny\nsteps:\n- {name: a, methods: [hpa], seeds: 0-1, seed: 3}\n")
+
+    with pytest.raises(UserError, match=r"Unknown key 'steps.0.seed' in .*series.yaml"):
+        make_results.read_series(path)
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    """A clone of this checkout with all its code in a commit, whatever is being changed here."""
+    folder = tmp_path / "frozen"
+    ignored = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+    )
+    for name in ignored.stdout.decode().splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("reports/tiny/", "tests/", "docs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "frozen"]):
+        subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_series_is_made_published_and_gone_on_with(frozen: Path, tmp_path: Path) -> None:
+    suite, out = write_suite(tmp_path / "suite", tasks=["colours"]), tmp_path / "out"
+    series = {"suite": str(suite), "steps": [{"name": "one", "methods": ["zero_shot", "seqft"], "seeds": "0"}]}
+    path = tmp_path / "series.yaml"
+
+    def make(*more: str) -> subprocess.CompletedProcess[str]:
+        path.write_text(yaml.safe_dump(series))
+        # The clone's own package, not the one that is installed.
+        command = [sys.executable, "scripts/make_results.py", "--series", str(path), "--out", str(out), *more]
+        environment = {"PYTHONPATH": str(frozen), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+        return subprocess.run(command, cwd=frozen, capture_output=True, text=True, env=environment)
+
+    done = make()
+    assert done.returncode == 0, done.stdout + done.stderr
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=frozen, capture_output=True, text=True).stdout.strip()
+    assert [run.manifest.git_commit for run in find_published(out)] == [commit] * 2
+
+    series["steps"].append({"name": "two", "methods": ["zero_shot", "failing"], "seeds": "0"})
+    done = make()
+    assert done.returncode == 1 and "Not complete: two. The same command goes on." in done.stderr, done.stdout
+    assert "[1/" not in done.stdout, "what is published is not made again"
+
+    (frozen / "baselines" / "new.py").write_text("")
+    done = make()
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The code has changes that no commit has")
