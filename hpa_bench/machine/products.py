@@ -78,7 +78,7 @@ def in_force() -> bool:
 def chosen(numerics: str, device: str) -> Iterator[None]:
     """Let torch's float32 matrix products on a CPU be oneDNN's for a while, where a run is to be portable.
 
-    These are `mm` and `addmm`, so those of linear layers and of their gradients too.
+    These are `mm`, `addmm`, and `bmm` of one right side, so those of linear layers and of their gradients too.
 
     Args:
         numerics: of a suite, "portable" or "native".
@@ -88,7 +88,7 @@ def chosen(numerics: str, device: str) -> Iterator[None]:
     if numerics != "portable" or device != "cpu" or _in_force or not served():
         yield
         return
-    mm, addmm = (torch.library.get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm"))
+    mm, addmm, bmm = (torch.library.get_kernel(f"aten::{name}", "CPU") for name in ("mm", "addmm", "bmm"))
 
     def ours_mm(keys: Any, a: Tensor, b: Tensor) -> Tensor:
         return product(a, b) if _fit(a, b) else mm.call_boxed(keys, a, b)
@@ -101,10 +101,17 @@ def chosen(numerics: str, device: str) -> Iterator[None]:
             found.mul_(alpha)
         return found.add_(bias, alpha=beta) if beta else found
 
+    def ours_bmm(keys: Any, a: Tensor, b: Tensor) -> Tensor:
+        # As a linear layer does with a part of a wider input: the same weight for every row of the batch.
+        if not _fit(a, b) or (len(a) > 1 and b.stride(0) != 0):
+            return bmm.call_boxed(keys, a, b)
+        return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
+
     with warnings.catch_warnings(), torch.library._scoped_library("aten", "IMPL") as library:
         warnings.filterwarnings("ignore", message=r"(?s).*Overriding a previously registered kernel")
         library.impl("mm", ours_mm, "CPU", with_keyset=True)
         library.impl("addmm", ours_addmm, "CPU", with_keyset=True)
+        library.impl("bmm", ours_bmm, "CPU", with_keyset=True)
         _in_force = True
         try:
             yield

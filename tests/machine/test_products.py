@@ -75,6 +75,20 @@ def test_linear_layers_and_their_gradients_go_by_it(monkeypatch: pytest.MonkeyPa
     assert not products.in_force()
 
 
+def test_a_frozen_layer_on_a_part_of_a_wider_input_goes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "served", lambda: True)
+    monkeypatch.setattr(products, "product", in_order)
+    x, weight = torch.randn(3, 4, 5)[:, 1:], torch.randn(6, 5)
+    several = torch.randn(3, 5, 2)
+
+    with chosen("portable", "cpu"):
+        y, each, one = torch.nn.functional.linear(x, weight), torch.bmm(x, several), torch.bmm(x[:1], several[:1])
+
+    assert torch.equal(y, in_order(x.reshape(9, 5), weight.t()).view(3, 3, 6))
+    assert torch.equal(one[0], in_order(x[0], several[0]))
+    assert torch.equal(each, torch.bmm(x, several))
+
+
 def test_what_is_no_float32_matrix_stays_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "served", lambda: True)
     monkeypatch.setattr(products, "product", lambda a, b: pytest.fail("no float32 matrix"))

@@ -77,6 +77,7 @@ def test_digits_do_not_depend_on_the_batch_on_what_was_seen_or_on_room(model: An
 def test_images_computed_together_have_the_digits_that_each_has_alone(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model.requires_grad_(False)  # A frozen layer takes another path through torch than one that could be trained.
     forward = type(model.model.vision_tower).forward
     sizes: list[int] = []
 
@@ -94,6 +95,13 @@ def test_images_computed_together_have_the_digits_that_each_has_alone(
     assert sizes == ([GROUP, 1, 3, 1, GROUP, GROUP] if together else [1] * (3 * GROUP + 3))
     with products.chosen("portable", "cpu"):
         assert equal(found + again, [*alone(images(GROUP + 3)), *alone(images(2 * GROUP, seed=1))])
+
+
+@torch.no_grad()
+def test_a_frozen_model_and_one_that_could_be_trained_see_alike(model: Any) -> None:
+    with products.chosen("portable", "cpu"):
+        expected = features(model, images(5))
+        assert equal(features(kept(1).requires_grad_(False), images(5)), expected)
 
 
 @torch.no_grad()
