@@ -114,13 +114,18 @@ class _Keeper:
     def _compute(self) -> Any:
         return type(self._module).get_image_features.__get__(self._module)  # type: ignore[attr-defined]
 
-    def _weights(self) -> Iterator[Tensor]:
-        """Yield all that features may depend on: parameters and buffers outside the decoder's blocks."""
+    def _parts(self) -> Iterator[nn.Module]:
+        """Yield the modules that features may depend on: those outside the decoder's blocks."""
         try:
             blocks: nn.Module | None = self._module.get_submodule(self._blocks)
         except AttributeError:  # The decoder is no part of it.
             blocks = None
         return _outside(self._module, blocks)
+
+    def _weights(self) -> Iterator[Tensor]:
+        for module in self._parts():
+            yield from (tensor for tensor in module._parameters.values() if tensor is not None)
+            yield from (tensor for tensor in module._buffers.values() if tensor is not None)
 
     def _forget_if_changed(self, weights: Sequence[Tensor]) -> None:
         """Drop what is kept where the weights are others; equal values that were loaded again are the same."""
@@ -169,15 +174,16 @@ class _Keeper:
         return [self._run(image[None], options)[0] for image in images]
 
     def _run(self, images: Tensor, options: Mapping[str, Any]) -> list[_Kept]:
-        modes = [(module, module.training) for module in self._module.modules()]
-        self._module.eval()
+        training = [module for module in self._parts() if module.training]
+        for module in training:
+            module.training = False
         try:
             # What inference mode makes may enter no training step.
             with torch.inference_mode(False), torch.no_grad():
                 found = self._compute(images.clone(), **options).pooler_output
         finally:
-            for module, training in modes:
-                module.training = training
+            for module in training:
+                module.training = True
         if len(found) != len(images):
             raise UserError(
                 f"image_features.keep: {type(self._module).__name__} gives {len(found)} features for {len(images)}"
@@ -186,11 +192,10 @@ class _Keeper:
         return [_Kept(one.clone().cpu(), not isinstance(found, Tensor)) for one in found]
 
 
-def _outside(module: nn.Module, blocks: nn.Module | None) -> Iterator[Tensor]:
-    if module is not blocks:
-        yield from module.parameters(recurse=False)
-        yield from module.buffers(recurse=False)
-        for child in module.children():
+def _outside(module: nn.Module, blocks: nn.Module | None) -> Iterator[nn.Module]:
+    yield module
+    for child in module.children():
+        if child is not blocks:
             yield from _outside(child, blocks)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jinja2 import TemplateError, TemplateSyntaxError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 Batch = Mapping[str, Tensor]
 """Model inputs by name, as the processor makes them, and `labels` where answers are learned."""
 
+KEPT_CONVERSATIONS = 10_000
+"""Conversations kept rendered and tokenised, a few kilobytes each."""
+_KEPT: WeakKeyDictionary[Any, dict[tuple[Any, ...], _Learned]] = WeakKeyDictionary()
+"""By processor."""
 IGNORED = -100
 """The label of a token that the loss leaves out."""
 
@@ -180,10 +185,10 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
         What the processor makes of the prompts, with what is per token (`input_ids`, `attention_mask`, token types,
         [batch, length]) extended by what follows them, and `labels` [batch, length], -100 outside the answers.
     """
-    conversations = [render_conversation(processor, sample.exchanges) for sample in samples]
-    following = [_following(processor, pieces) for pieces in conversations]
+    conversations = [_learned(processor, tuple(sample.exchanges)) for sample in samples]
+    following = [(each.ids, each.labels) for each in conversations]
     batch = encode(
-        processor, [pieces[0] for pieces in conversations], [sample.images for sample in samples], padding_side="right"
+        processor, [each.opening for each in conversations], [sample.images for sample in samples], padding_side="right"
     )
     prompt_ids, mask = batch["input_ids"], batch["attention_mask"]
     lengths = mask.sum(dim=1).tolist()
@@ -203,6 +208,29 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
         batch["labels"][row, place] = torch.tensor(labels)
         batch["attention_mask"][row, place] = 1
     return batch
+
+
+class _Learned(NamedTuple):
+    """A conversation as it is trained on."""
+
+    opening: str
+    """Up to where the first answer starts, as text."""
+    ids: list[int]
+    """The tokens behind it."""
+    labels: list[int]
+
+
+def _learned(processor: Any, exchanges: tuple[tuple[str, str], ...]) -> _Learned:
+    """Return a conversation as it is trained on; every epoch asks for the same ones again."""
+    kept = _KEPT.setdefault(processor, {})
+    key = exchanges, getattr(processor, "chat_template", None)
+    if key in kept:
+        return kept[key]
+    pieces = render_conversation(processor, exchanges)
+    found = _Learned(pieces[0], *_following(processor, pieces))
+    if len(kept) < KEPT_CONVERSATIONS:
+        kept[key] = found
+    return found
 
 
 def _parts(content: str) -> list[dict[str, str]]:

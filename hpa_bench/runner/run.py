@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -99,7 +100,7 @@ def execute(
         setup = prepare(spec, run, device, from_stage)
         events = Events([EventLog(run.path), *listening] if first else ())
         with closing(setup.engine), told(events), run.recording_failure() if first else nullcontext():
-            with _exits_told(spec.method.name):
+            with _exits_told(spec.method.name), _little_garbage():
                 _Stages(setup, events).take()
             events.emit(Finished(seconds=time.perf_counter() - began))
     return run
@@ -312,6 +313,16 @@ def _keep_thumbnails(setup: Setup) -> None:
         for name, rows in setup.data.thumbnails.items():
             write_jsonl(partial / f"{name}.jsonl", rows)
         seal(partial)
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Let garbage collections, one of which Trainer asks for in every stage, pass over all that is loaded by now."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
