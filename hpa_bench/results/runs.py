@@ -170,13 +170,14 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     Returns:
         One row per run, stage, set, judge and metric, measured numbers only (a stage that a run did not reach has no
         rows; `missing` says why on every row of such a run). Columns: suite, version, order (tasks, comma-separated),
-        harmful_ratio, method, label (method with its changed config), seed, noise (the number of a noise run, which
-        no mean over seeds may hold; 0: none), run (its folder or file), missing, stage, set ("all" for what averages
-        over sets), kind (task, safety, benign, update), judge, metric, value, n, low, high. Values are in percent with
-        95% intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats; those of updates have no
-        interval. ap, bwt and the other continual metrics stand at the last stage. Of the metrics of
-        `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement` and `kappa` have a pair as
-        judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set ("set/category").
+        harmful_ratio, method, label (method with its changed config), seed, noise (the number of a noise run, which no
+        mean over seeds may hold; 0: none), run (its folder or file), missing, stage, set ("all" for what averages over
+        sets), kind (task, safety, benign, update), judge, metric, value, n, low, high. Values are in percent with 95%
+        intervals, but for kappa, which goes from -1 to 1, and update_kl, in nats; those of updates are their own
+        limits, since no test sample stands behind them. ap, bwt and the other continual metrics stand at the last
+        stage. Of the metrics of `hpa_bench.results.agreement`, which stand at stage 0 and the last stage, `agreement`
+        and `kappa` have a pair as judge ("a vs b"), `category_asr` and `category_change` a harm category behind the set
+        ("set/category").
 
     Raises:
         UserError: a folder holds no run, or a run's stages do not fit together.
@@ -201,8 +202,7 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
         about |= {"run": str(run.path), "missing": run.missing}
         for key, measure in (run.measures | run.details).items():
             cell = combine(key, [measure])
-            low, high = (cell.low, cell.high) if cell.has_interval else (None, None)
-            row = {"stage": key.stage, "value": cell.value, "n": cell.n, "low": low, "high": high}
+            row = {"stage": key.stage, "value": cell.value, "n": cell.n, "low": cell.low, "high": cell.high}
             rows.append(about | key.series._asdict() | row)
     return DataFrame(rows, columns=columns.split())
 

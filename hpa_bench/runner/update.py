@@ -34,7 +34,7 @@ def note_update(
     """Write what a method's edit left of a stage's update; an adapter that is never merged is not edited.
 
     Args:
-        stage: the stage's folder, with the trained adapter; without it nothing is measured.
+        stage: the stage's folder, with the trained adapter; without it, or without W0, nothing is measured.
         method: the method.
         scored: W^.
         ctx: the stage.
@@ -43,9 +43,10 @@ def note_update(
     """
     found = StageUpdate(kept=1.0, kl=0.0)
     if method.mergeable:
-        if not stage.adapter.exists():
-            stage.update_file.unlink(missing_ok=True)
-            warn(f"{stage.adapter} is gone: what is left of the stage's update is not measured.")
+        # A finished stage drops the weights before it: redone, it has what it noted then.
+        if not stage.adapter.exists() or (ctx.stage > 1 and ctx.before is ctx.start):
+            if not stage.update_file.exists():
+                warn(f"What is left of the update of {stage.path} is not measured: its adapter or its W0 is gone.")
             return
         after = Merged(ctx.before, stage.adapter)
         found = measure_update(after, scored, ctx, lambda: batches(ctx.stage, SAMPLES), method.keeps_columns)

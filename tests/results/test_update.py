@@ -94,14 +94,14 @@ def test_what_has_none_says_why(tmp_path):
     }
 
 
-def test_a_table_of_runs_has_them_without_an_interval(tmp_path):
+def test_a_table_of_runs_has_them_as_their_own_limits(tmp_path):
     folder = write_run(tmp_path)
     write_updates(folder, kept=0.5, kl=0.25)
 
     frame = load_runs(tmp_path)
 
     (row,) = frame[(frame["metric"] == "update_kl") & (frame["set"] == "all")].to_dict("records")
-    assert row["value"] == 0.25 and row["n"] == 0 and row["low"] != row["low"]
+    assert row["value"] == 0.25 and row["n"] == 0 and row["low"] == row["high"] == 0.25
     assert len(list(find_runs([tmp_path]))) == 1
 
 

@@ -162,13 +162,21 @@ def test_the_scored_model_counts_where_another_is_handed_on(suite: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_without_its_adapter_a_stage_goes_on_unmeasured(suite: Path, tmp_path: Path) -> None:
-    folder = of(suite, "seqft", tmp_path / "seqft")
-    stage, responses = folder.stage(2), contents(folder.stage(2))
-    shutil.rmtree(stage.adapter)
+def test_a_stage_that_is_scored_again_has_what_it_noted(suite: Path, tmp_path: Path) -> None:
+    folder = of(suite, "magnitude_columns", tmp_path / "m")
+    stage = folder.stage(2)
+    noted, responses = stage.update, contents(stage)
     (stage.path / "DONE").unlink()
 
-    of(suite, "seqft", tmp_path / "seqft")
+    of(suite, "magnitude_columns", folder.path)
+
+    # W0 was dropped when the stage was finished: measured from theta_0, it would be another number.
+    assert stage.done and stage.update == noted and contents(stage) == responses
+    shutil.rmtree(stage.adapter)
+    for file in (stage.path / "DONE", stage.update_file):
+        file.unlink()
+
+    of(suite, "magnitude_columns", folder.path)
 
     assert stage.done and stage.update is None and contents(stage) == responses
     assert "is not measured" in (folder.path / "events.jsonl").read_text()
