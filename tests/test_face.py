@@ -49,7 +49,9 @@ def test_type_checkers_see_what_is_exported() -> None:
     assert sorted(seen) == sorted(hpa_bench.__all__)
 
 
-@pytest.mark.parametrize("module", ["hpa_bench", "hpa_bench.cli", "hpa_bench.method", "hpa_bench.plugins"])
+@pytest.mark.parametrize(
+    "module", ["hpa_bench", "hpa_bench.cli", "hpa_bench.cli.run", "hpa_bench.method", "hpa_bench.plugins"]
+)
 def test_naming_it_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "transformers", "peft", "lm_eval", "datasets", "pandas", "matplotlib")
     code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"

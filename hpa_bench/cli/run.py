@@ -11,7 +11,7 @@ from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import is_main
-from hpa_bench.report import terminal_table, write_report
+from hpa_bench.report import terminal_table
 from hpa_bench.results.runs import read_runs
 from hpa_bench.runner.progress import Progress
 
@@ -101,7 +101,11 @@ def run(
 
     begun = time.perf_counter()
     results = read_runs([finished])
-    page = write_report(results, finished.path / "report", show_unsafe=show_unsafe) if report else None
+    page = None
+    if report:
+        from hpa_bench.report import write_report
+
+        page = write_report(results, finished.path / "report", show_unsafe=show_unsafe)
     console.print(terminal_table(results))
     spent: dict[str, float] = {}
     for stage in finished.finished_stages():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import METRICS
-from hpa_bench.report import figures, tables
+from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import Group
@@ -132,6 +132,8 @@ def _cells(group: Group | None, columns: Sequence[Series]) -> list[tables.Found]
 
 def section(listed: Sequence[Condition], tuned: Tuned, folder: Path) -> dict[str, Any]:
     """Return what the page shows of tuned settings; its figure is written into a folder."""
+    from hpa_bench.report import figures  # matplotlib, which a page alone needs
+
     parts = [(condition, sides(condition, tuned)) for condition in listed]
     return {
         "budget": budget(tuned),

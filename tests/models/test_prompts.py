@@ -1,4 +1,5 @@
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from PIL import Image
 
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
+from hpa_bench.models import prompts
 from hpa_bench.models.prompts import check_template, encode, render, render_conversation, render_prompt, training_batch
 from tests.support.models import CHAT_TEMPLATE, random_llava
 
@@ -146,3 +148,33 @@ def test_text_only_samples(llava):
 def test_samples_with_and_without_images_share_a_batch(llava):
     batch = training_batch(llava[1], [sample(), sample(prompt="how many ?", images=())])
     assert batch["pixel_values"].shape[0] == 1 and batch["input_ids"].shape[0] == 2
+
+
+def test_a_conversation_is_rendered_once_for_each_template(llava, monkeypatch):
+    rendered = []
+
+    def counting(processor, exchanges):
+        rendered.append(exchanges)
+        return render_conversation(processor, exchanges)
+
+    monkeypatch.setattr(prompts, "render_conversation", counting)
+    twice = [sample("quite red"), sample("quite red")]
+    first = training_batch(llava[1], twice)
+    again = training_batch(llava[1], twice[::-1])
+    assert len(rendered) == 1
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+
+    other = training_batch(with_template(llava, "is " + CHAT_TEMPLATE), twice)
+    assert len(rendered) == 2
+    assert not torch.equal(other["input_ids"], first["input_ids"])
+
+
+def test_more_conversations_than_are_kept_are_rendered_again(llava, monkeypatch):
+    monkeypatch.setattr(prompts, "_KEPT", WeakKeyDictionary())
+    monkeypatch.setattr(prompts, "KEPT_CONVERSATIONS", 1)
+
+    expected = training_batch(llava[1], [sample("red"), sample("blue")])
+    again = training_batch(llava[1], [sample("red"), sample("blue")])
+
+    assert all(torch.equal(expected[name], again[name]) for name in expected)
+    assert len(prompts._KEPT[llava[1]]) == 1
