@@ -103,7 +103,8 @@ def test_a_comparison_is_started_by_a_strangers_launcher(site: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_a_strangers_method_stands_in_the_whole_published_table(site: Path, tmp_path: Path) -> None:
-    suite, published, runs = write_suite(tmp_path, tasks=["colours"]), tmp_path / "published", tmp_path / "runs"
+    suite = write_suite(tmp_path, tasks=["colours"], cpu_threads=1)
+    published, runs = tmp_path / "published", tmp_path / "runs"
     for method in ("zero_shot", "seqft", "l2"):
         made = tmp_path / method
         arguments = ["run", "--suite", str(suite), "--method", method, "--device", "cpu", "--no-report"]
