@@ -46,8 +46,8 @@ WITH_PACKAGE = "published"
 """In the place of a path: the results that come with this package."""
 TEXTS_OF = 0
 """The seed whose responses are kept as texts."""
-ALIKE = ("suite", "suite_version", "git_commit", "numerics", "versions")
-"""What all runs of one folder have in common."""
+ALIKE = ("suite", "suite_version", "git_commit", "versions")
+"""What all runs of one folder have in common; of their numerics, all that a suite sets alike (portable, native)."""
 SETTINGS = ("suite", "suite_config", "method", "config", "harmful_ratio")
 """What makes a run, beside its seed: the parts of a manifest that its name hashes."""
 
@@ -351,24 +351,27 @@ def _portable(value: Any) -> Any:
 def _common(manifest: Manifest) -> dict[str, Any]:
     said = manifest.compared()
     found = {name: said.get(name) for name in ALIKE} | {"suite_version": said["suite_config"]["version"]}
-    return {"format": FORMAT} | found
+    asked = said["suite_config"].get("numerics", "native")
+    return {"format": FORMAT} | found | {"numerics": {asked: said.get("numerics")}}
 
 
 def _check_alike(manifest: Manifest, path: Path, folder: Path) -> None:
     """Check that a run may stand beside those of a folder; the first one says what is common."""
     about = folder / ABOUT
     mine = _common(manifest)
-    if not about.exists():
-        write_json(about, mine)
-    known = read_object(about)
+    known = read_object(about) if about.exists() else mine
     if known.get("format") != FORMAT:
         raise UserError(f"{about} has format {known.get('format')}, and this version reads {FORMAT}: update hpa-bench.")
-    for name in ALIKE:
-        if known.get(name) != mine[name]:
+    numerics = mine["numerics"] | known["numerics"]
+    there = known | {"numerics": {asked: numerics[asked] for asked in mine["numerics"]}}
+    for name in (*ALIKE, "numerics"):
+        if mine[name] != there.get(name):
             raise UserError(
-                f"{path} was made with {name} {mine[name]}, and the runs in {folder} with {known.get(name)}: publish it"
+                f"{path} was made with {name} {mine[name]}, and the runs in {folder} with {there.get(name)}: publish it"
                 " in another folder."
             )
+    if not about.exists() or numerics != known["numerics"]:
+        write_json(about, known | {"numerics": numerics})
 
 
 def _check_same(source: Source, there: PublishedRun) -> None:

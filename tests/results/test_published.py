@@ -157,7 +157,7 @@ def test_another_result_of_the_same_run_is_refused(tmp_path):
             "was made with git_commit f{40}, and the runs in .* with 0123456789abcdef: publish it",
         ),
         ({"suite_config": {"version": 2}}, "suite_version 2, and the runs in .* with 1"),
-        ({"numerics": {"threads": 2}}, "numerics {'threads': 2}"),
+        ({"numerics": {"threads": 2}}, "numerics {'native': {'threads': 2}}, and the runs in .* with {'native': None}"),
         ({"versions": {"torch": "3.0"}}, "versions {'torch': '3.0'}"),
         ({"suite": "other"}, "suite other"),
         ({"uncommitted": True}, "was made from code that no commit has"),
@@ -170,6 +170,18 @@ def test_runs_of_other_conditions_are_kept_apart(values, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
         publish(FolderSource(other), tmp_path / "out")
     assert len(find_published(tmp_path / "out")) == 1
+
+
+def test_numerics_that_a_suite_sets_otherwise_stand_in_one_folder(tmp_path):
+    portable = {"suite_config": {"numerics": "portable"}, "numerics": {"cpu_capability": "AVX2"}}
+    native = {"suite_config": {"numerics": "native"}, "numerics": {"cpu_capability": "AVX512"}}
+    out_of([write_run(tmp_path / name, manifest=values) for name, values in (("a", portable), ("b", native))], tmp_path)
+
+    about = json.loads((tmp_path / "results" / ABOUT).read_text())
+    assert about["numerics"] == {"portable": {"cpu_capability": "AVX2"}, "native": {"cpu_capability": "AVX512"}}
+    other = write_run(tmp_path / "c", seed=1, manifest=native | {"numerics": {"cpu_capability": "AVX2"}})
+    with pytest.raises(UserError, match="numerics {'native': {'cpu_capability': 'AVX2'}}, and the runs .* 'AVX512'"):
+        publish(FolderSource(other), tmp_path)
 
 
 def test_what_is_not_finished_is_not_published(tmp_path):
