@@ -34,7 +34,7 @@ def test_suite_without_safety_sets(tmp_path):
     page = report_of([write_run(tmp_path, safety_sets=[], benign_sets=[])], tmp_path / "report")
 
     assert not (page.parent / "figures" / "safety-trajectory.svg").exists()
-    assert {row["kind"] for row in table(page, "results")} == {"task"}
+    assert {row["kind"] for row in table(page, "results")} == {"task", "update"}
 
 
 @pytest.mark.slow

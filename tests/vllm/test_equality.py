@@ -50,7 +50,8 @@ def stages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     found = []
     for tasks in ("[tiny_ad]", "[tiny_ad, tiny_fin]"):
-        settings = [f"tasks={tasks}", "training.limit=200", "training.epochs=1", "evaluation.limit=1"]
+        settings = [f"tasks={tasks}", "training.limit=200", "training.learning_rate=3e-3", "evaluation.limit=1"]
+        settings += ["training.epochs=1"]
         run = hpa_bench.run(method="seqft", settings=settings, engine="hf", out=folder / str(len(found)))
         found.append(run.stage(len(found) + 1).weights)
     return found
