@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from hpa_bench.errors import UserError
@@ -66,8 +67,9 @@ class _Keeper:
         self._limit = limit
         self._kept: dict[tuple[Any, ...], _Kept] = {}
         self._bytes = 0
-        self._seen: list[tuple[weakref.ref[Tensor], int, int]] = []
-        """The tensors, where they lie and their versions, by which unchanged ones are told without being read."""
+        self._seen: list[tuple[StorageWeakRef, int, int]] = []
+        """The tensors' storages, where they lie and their versions, by which unchanged ones are told without being
+        read. A weak reference to a tensor itself would forbid torch to swap it, as a module does that moves."""
         self._digest = b""
         """Of the weights that what is kept was computed with."""
         self._alike: dict[int, bool] = {}
@@ -130,8 +132,9 @@ class _Keeper:
     def _forget_if_changed(self, weights: Sequence[Tensor]) -> None:
         """Drop what is kept where the weights are others; equal values that were loaded again are the same."""
         if len(weights) == len(self._seen) and all(
-            ref() is tensor and (place, version) == (tensor.data_ptr(), tensor._version)
-            for tensor, (ref, place, version) in zip(weights, self._seen, strict=True)
+            not storage.expired()
+            and (storage.cdata, place, version) == (tensor.untyped_storage()._cdata, tensor.data_ptr(), tensor._version)
+            for tensor, (storage, place, version) in zip(weights, self._seen, strict=True)
         ):
             return
         digest = hashlib.sha256()
@@ -139,7 +142,9 @@ class _Keeper:
             digest.update(_bytes(tensor))
         if digest.digest() != self._digest:
             self._kept, self._bytes, self._digest = {}, 0, digest.digest()
-        self._seen = [(weakref.ref(tensor), tensor.data_ptr(), tensor._version) for tensor in weights]
+        self._seen = [
+            (StorageWeakRef(tensor.untyped_storage()), tensor.data_ptr(), tensor._version) for tensor in weights
+        ]
 
     def _features(self, images: Tensor, options: Mapping[str, Any]) -> list[_Kept]:
         """Return the features of each image, kept ones where there are."""

@@ -248,6 +248,20 @@ def test_a_model_whose_images_are_told_by_more_than_pixels_is_refused(tmp_path: 
         model.get_image_features(pixel_values=torch.zeros(4, 8), image_grid_thw=torch.tensor([[1, 2, 2]]))
 
 
+def test_a_model_may_be_moved_by_swapping_its_tensors() -> None:
+    model, before = kept(64), torch.__future__.get_swap_module_params_on_conversion()
+    with torch.no_grad():
+        features(model, images(2))
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            model.double()
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(before)
+        found = features(model, images(2).double())
+
+    assert equal(found, alone(images(2).double(), lambda model: model.double()))
+
+
 def test_a_model_without_image_features_is_refused() -> None:
     class Blind(nn.Module):
         pass
