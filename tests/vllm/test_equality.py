@@ -87,7 +87,8 @@ def test_in_bfloat16_the_two_are_near_enough(requests, stages, tmp_path):
             engine.load(Checkpoint(folder, model))
             ours, theirs = engine.generate(some), HFEngine(model, processor).generate(some)
 
-            assert unexplained(model, processor, some, ours, theirs, HALF_TOLERANCE) == []
+            # Either of two tokens' log-probabilities may be that far off.
+            assert unexplained(model, processor, some, ours, theirs, 2 * HALF_TOLERANCE) == []
             assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= len(some) - 5
             distances = [distance(engine, request) for request in some if request.images]
             assert len(distances) > 50 and 1e-3 < max(distances) < HALF_TOLERANCE

@@ -19,7 +19,8 @@ from tests.vllm.test_run import stored
 
 pytestmark = needs_vllm
 CPU = torch.device("cpu")
-SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=32", "training.epochs=1", "evaluation.limit=6"]
+SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=32", "training.epochs=1"]
+SETTINGS += ["evaluation.limit=6", "lora.rank=16"]
 
 
 @pytest.fixture
