@@ -3,7 +3,7 @@
 # make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
-# make results: the runs of reports/tiny/series.yaml, published as they come: 670 runs, four hours and more on two cores.
+# make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
 # make report: the published comparison on the embedded suite, from the published results alone.
 # make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3

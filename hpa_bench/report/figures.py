@@ -204,7 +204,7 @@ def safety_against_accuracy(condition: Condition) -> Figure:
             known = group.method in REFERENCES
             colour = "#777777" if known else COLOURS[1] if group.method == "hpa" else COLOURS[0]
             filled = not known and (x.value, y.value) in front
-            bars: Any = {"xerr": _bars(x), "yerr": _bars(y), "fmt": "none", "elinewidth": 1, "alpha": 0.3}
+            bars: Any = {"xerr": bars_of(x), "yerr": bars_of(y), "fmt": "none", "elinewidth": 1, "alpha": 0.3}
             axes.errorbar(x.value, y.value, ecolor=colour, **bars)
             style: Any = {"color": colour, "mfc": colour if filled else "white", "mew": 1.3, "ms": 6.5, "ls": "none"}
             label = _wrapped(f"{number}  {group.label}", 40)
@@ -232,7 +232,7 @@ def safety_over_stages(condition: Condition) -> Figure:
         axes = figure.subplots()
         axes.plot([x.value for _, x, _ in points], [y.value for _, _, y in points], color="#8c8c8c", lw=1)
         for _, x, y in points:
-            bars: Any = {"xerr": _bars(x), "yerr": _bars(y), "fmt": "none", "elinewidth": 1}
+            bars: Any = {"xerr": bars_of(x), "yerr": bars_of(y), "fmt": "none", "elinewidth": 1}
             axes.errorbar(x.value, y.value, ecolor=COLOURS[0], **bars)
             axes.plot(x.value, y.value, "o", color=COLOURS[0], ms=7, mec="white", mew=0.7)
         axes.set_xlabel("mean accuracy over all tasks, %  (higher is better)")
@@ -267,7 +267,7 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
             cells = [(place, group.final(column)) for place, group in enumerate(swept)]
             found = [(place, cell) for place, cell in cells if isinstance(cell, Cell)]
             xs, ys = [place for place, _ in found], [cell.value for _, cell in found]
-            bars: Any = {"yerr": _bars(*(cell for _, cell in found)), "elinewidth": 1, "capsize": 2.5}
+            bars: Any = {"yerr": bars_of(*(cell for _, cell in found)), "elinewidth": 1, "capsize": 2.5}
             axes.errorbar(xs, ys, color=COLOURS[1], marker="o", ms=5, lw=1.4, **bars)
             for place, cell in found:
                 if swept[place] is default:
@@ -304,7 +304,7 @@ def trial_fronts(tuned: Tuned) -> Figure:
             axes.step([x for x, _ in points], [y for _, y in points], **style)
             for number, trial in enumerate(method.trials):
                 if {"ap", "masr"} <= trial.scores.keys():
-                    chosen = trial.objective is not None and trial.settings == method.chosen
+                    chosen = method.is_chosen(trial)
                     label = "defaults" if number == 0 else "trial"
                     style = {"marker": "D" if number == 0 else "o", "color": COLOURS[0], "ls": "none", "ms": 5.5}
                     face = COLOURS[1] if chosen else "white"
@@ -341,7 +341,7 @@ def _noise_boxes(axes: Axes, condition: Condition, places: Mapping[str, tuple[fl
             label = "_nolegend_"
 
 
-def _bars(*cells: Cell) -> list[list[float]]:
+def bars_of(*cells: Cell) -> list[list[float]]:
     """Return what an error bar reaches below and above each number."""
     return [[max(0, cell.value - cell.low) for cell in cells], [max(0, cell.high - cell.value) for cell in cells]]
 

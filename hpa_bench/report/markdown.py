@@ -54,7 +54,7 @@ def noise_table(condition: Condition) -> str:
             for cell in cells
         ]
         lines.append([f"`{floor.label}`", floor.repeats, *shown])
-    note = " ".join(filter(None, [f"{condition.title}. {tables.NOISE}", tables.without_noise(condition)]))
+    note = f"{condition.title}. {tables.about_noise(condition)}"
     return _table(["method", "noise runs", *map(tables.title, columns)], lines) + f"\n{note}\n"
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from hpa_bench.report.columns import overlap_columns
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.figures import COLOURS, MARKERS, STYLE
+from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
 from hpa_bench.report.tables import shown
 from hpa_bench.results.measures import ALL, Cell, Series
@@ -49,10 +49,9 @@ def overlap_figure(condition: Condition) -> Figure | None:
             colour = COLOURS[index % len(COLOURS)]
             found = [(at, cell) for at, series in enumerate(blocks) if isinstance(cell := group.final(series), Cell)]
             xs, ys = [at for at, _ in found], [cell.value for _, cell in found]
-            bars: Any = {"yerr": [[y - cell.low for y, (_, cell) in zip(ys, found, strict=True)]]}
-            bars["yerr"].append([cell.high - y for y, (_, cell) in zip(ys, found, strict=True)])
+            bars: Any = {"yerr": bars_of(*(cell for _, cell in found)), "elinewidth": 1, "capsize": 2}
             style: Any = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "ms": 4.5, "lw": 1.4}
-            axes.errorbar(xs, ys, label=group.label, elinewidth=1, capsize=2, **bars, **style)
+            axes.errorbar(xs, ys, label=group.label, **bars, **style)
             chance = [(at, cell) for at, s in enumerate(blocks) if isinstance(cell := group.final(_chance(s)), Cell)]
             axes.plot([at for at, _ in chance], [cell.value for _, cell in chance], color=colour, lw=1, ls=":")
         axes.set(ylim=(-3, 103), xlabel="decoder block", ylabel="of the kept columns, %")

@@ -274,8 +274,11 @@ def _noise(condition: Condition) -> dict[str, Any]:
         (floor.label, floor.repeats, [tables.shown_spread(floor.spread(series)) for series in columns])
         for floor in condition.noise
     ]
-    about = " ".join(filter(None, [tables.NOISE, tables.without_noise(condition)]))
-    return {"head": [_head(series) | {"better": ""} for series in columns], "rows": rows, "about": about}
+    return {
+        "head": [_head(series) | {"better": ""} for series in columns],
+        "rows": rows,
+        "about": tables.about_noise(condition),
+    }
 
 
 def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -> dict[str, Any]:

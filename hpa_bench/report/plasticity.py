@@ -19,7 +19,7 @@ from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.figures import COLOURS, MARKERS, STYLE
+from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
 from hpa_bench.report.ranking import LEVEL, corrected
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare
@@ -204,8 +204,7 @@ def plasticity_figure(found: Matched) -> Figure:
                 points = [(group.final(LEARNED), group.final(series)) for group in row.sweep.groups]
                 known = [(x, y) for x, y in points if isinstance(x, Cell) and isinstance(y, Cell)]
                 xs, ys = [x.value for x, _ in known], [y.value for _, y in known]
-                bars: Any = {"yerr": [[max(0, y.value - y.low) for _, y in known]], "elinewidth": 0.8, "alpha": 0.9}
-                bars["yerr"].append([max(0, y.high - y.value) for _, y in known])
+                bars: Any = {"yerr": bars_of(*(y for _, y in known)), "elinewidth": 0.8, "alpha": 0.9}
                 style: Any = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
                 axes.errorbar(xs, ys, ms=5, lw=1.4, label=row.sweep.label, **style, **bars)
             axes.axvline(found.level, color="#8c8c8c", lw=1, ls=(0, (4, 2)))

@@ -209,13 +209,15 @@ def shown_spread(found: Spread | str) -> dict[str, Any]:
     }
 
 
-def without_noise(condition: Condition) -> str:
-    """Return which methods can have no noise run, in a sentence; empty where each could."""
+def about_noise(condition: Condition) -> str:
+    """Return what the noise floor is, and which methods can have no noise run."""
     untrained = [group.label for group in condition.main if not group.last]
+    if not untrained:
+        return NOISE
     has = (
         "have no trained parameter, and so no noise" if len(untrained) > 1 else "has no trained parameter, and so none"
     )
-    return f"{' and '.join(untrained)} {has}." if untrained else ""
+    return f"{NOISE} {' and '.join(untrained)} {has}."
 
 
 def title(series: Series) -> str:

@@ -13,7 +13,7 @@ from hpa_bench.names import short_names
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import Condition, conditions
-from hpa_bench.report.tuned import sides
+from hpa_bench.report.tuned import Side, sides
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
 from hpa_bench.results.tuned import Tuned
@@ -37,9 +37,10 @@ def terminal_table(runs: Sequence[Run], tuned: Tuned | None = None) -> Renderabl
         if any(mark for row in tables.main(condition) for mark in row.marks):
             parts.append(Text(tables.MARKS, style="dim"))
         if condition.noise:
-            parts += [_noise(condition), Text(" ".join([tables.NOISE, tables.without_noise(condition)]), style="dim")]
+            parts += [_noise(condition), Text(tables.about_noise(condition), style="dim")]
         parts += [_settings(condition, method) for method in condition.settings]
-        parts += [_tuned(condition, tuned)] if tuned is not None and sides(condition, tuned) else []
+        if tuned is not None and (found := sides(condition, tuned)):
+            parts.append(_tuned(condition, tuned.trials, found))
         for run in condition.all_runs:
             if run.missing:
                 which = f"{run.label}, seed {run.seed}" + (f", noise {run.noise}" if run.noise else "")
@@ -74,9 +75,9 @@ def _settings(condition: Condition, method: str) -> Table:
     return table
 
 
-def _tuned(condition: Condition, tuned: Tuned) -> Table:
-    table = _table(condition, f"{condition.title}: defaults and tuned, {tuned.trials} trials a method", "method")
-    for side in sides(condition, tuned):
+def _tuned(condition: Condition, trials: int, found: Sequence[Side]) -> Table:
+    table = _table(condition, f"{condition.title}: defaults and tuned, {trials} trials a method", "method")
+    for side in found:
         seeds = side.group.seeds if side.group else "0"
         _add_row(table, f"{side.method}, {side.setting}", seeds, side.cells, [""] * len(side.cells))
     return table

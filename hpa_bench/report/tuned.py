@@ -14,7 +14,7 @@ from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import Group
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import flat
-from hpa_bench.results.tuned import Tuned, TunedMethod
+from hpa_bench.results.tuned import Tuned
 
 SCORES = ("ap", "bwt", "masr", "over_refusal")
 """Of a trial, in the order in which they are shown; the objective comes last."""
@@ -95,15 +95,9 @@ def trial_rows(tuned: Tuned) -> list[tables.Row]:
             row |= {"settings": tables.setting(trial.settings) or "defaults", "seed": trial.seed}
             row |= {score: trial.scores.get(score, "") for score in SCORES}
             row |= {"objective": "" if trial.objective is None else trial.objective}
-            row |= {"front": "yes" if trial in front else "", "chosen": "yes" if is_chosen(method, number) else ""}
+            row |= {"front": "yes" if trial in front else "", "chosen": "yes" if method.is_chosen(trial) else ""}
             rows.append(row | {"missing": trial.missing})
     return rows
-
-
-def is_chosen(method: TunedMethod, number: int) -> bool:
-    """Whether a trial, counted from 1, has the settings that were chosen, by a score."""
-    trial = method.trials[number - 1]
-    return trial.objective is not None and trial.settings == method.chosen
 
 
 def budget(tuned: Tuned) -> list[str]:

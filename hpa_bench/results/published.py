@@ -401,7 +401,7 @@ def _about(source: Source, data: Sequence[StageData], samples: str) -> dict[str,
         ],
         "references": {
             judge: {
-                name: [references.judgements(judge, name).get(sample, "") for sample in data[0].ids[name]]
+                name: _in_order(references.judgements(judge, name), data[0].ids[name])
                 for name in sets
                 if references.is_judged(judge, name)
             }
@@ -409,6 +409,10 @@ def _about(source: Source, data: Sequence[StageData], samples: str) -> dict[str,
         },
         "references_missing": {judge: _reasons(references, judge, sets) for judge in judges},
     }
+
+
+def _in_order(given: Mapping[str, str], ids: Sequence[str]) -> list[str]:
+    return [given.get(sample, "") for sample in ids]
 
 
 def _reasons(judged: StageSource | References, judge: str, sets: Sequence[str]) -> dict[str, str]:

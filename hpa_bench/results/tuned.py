@@ -51,6 +51,10 @@ class TunedMethod(BaseConfig):
     numerics: list[dict[str, Any]]
     """How the machines of its trials round."""
 
+    def is_chosen(self, trial: Trial) -> bool:
+        """Whether a trial has the settings that were chosen, by a score."""
+        return trial.objective is not None and trial.settings == self.chosen
+
     def front(self) -> list[Trial]:
         """Return the trials that no other beats in AP or MASR without losing in the other, by AP."""
         found = [trial for trial in self.trials if {"ap", "masr"} <= trial.scores.keys()]

@@ -174,7 +174,7 @@ def check_verified(there: Run, say: Callable[[str], None], suite: str | None = N
     if known is not None and known.exists():
         say(f"{there.label}, seed {there.seed}: every response was equal to the published run on this machine.")
         return
-    say(f"Verifying on this machine: {there.label}, seed {there.seed}, is made once more (about a minute).")
+    say(f"Verifying on this machine: {there.label}, seed {there.seed}, is made once more (as long as a run takes).")
     with TemporaryDirectory(prefix="hpa-bench-") as folder:
         found = first_difference(there, make_again(there, Path(folder) / "run", suite))
     if found:
