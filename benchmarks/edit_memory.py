@@ -12,10 +12,11 @@ import argparse
 import gc
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,13 +42,32 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32, help="tokens a sample")
     args = parser.parse_args()
 
+    with simulated_gpu():
+        names = args.methods.split(",")
+        for found in beside_model(names, args.hidden, args.mlp, args.blocks, args.samples, args.tokens):
+            print(json.dumps(found), flush=True)
+
+
+def beside_model(
+    names: Iterable[str], hidden: int, mlp: int, blocks: int, samples: int, tokens: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what each method's edit holds on the GPU that torch sees, a simulated one or not, beside the model.
+
+    Args:
+        names: of methods.
+        hidden: width of the decoder, a multiple of 128.
+        mlp: width inside a block.
+        blocks: how many.
+        samples: calibration samples, of safety and of the task each.
+        tokens: a sample.
+    """
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=1000,
-        hidden_size=args.hidden,
-        intermediate_size=args.mlp,
-        num_hidden_layers=args.blocks,
-        num_attention_heads=args.hidden // 128,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=blocks,
+        num_attention_heads=hidden // 128,
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
@@ -59,29 +79,28 @@ def main() -> None:
     layers = find_decoder(model).layers
 
     def batches() -> list[dict[str, Tensor]]:
-        return [{"input_ids": torch.randint(1000, (args.samples, args.tokens)).to("cuda")}]
+        return [{"input_ids": torch.randint(1000, (samples, tokens)).to("cuda")}]
 
-    for name in args.methods.split(","):
+    for name in names:
         started = time.perf_counter()
-        with TemporaryDirectory() as folder, simulated_gpu() as gpu:
+        with TemporaryDirectory() as folder:
             model.to("cuda")
             ctx = stage_of(model, before, Path(folder), "cuda", batches, batches)
             after = Merged(before, adapter(model, layers, Path(folder) / "adapter"))
             torch.cuda.reset_peak_memory_stats()
-            resting = gpu.used
+            resting = torch.cuda.memory_allocated()
             method = methods.get(name)()
             taken_off(method.adapt(before, after, ctx))
             taken_off(method.evaluated(after, replace(ctx, before=after)))
-            peak = gpu.peak - resting
+            peak = torch.cuda.max_memory_allocated() - resting
             model.to("cpu")
             gc.collect()
-        found = {"method": name, "GB beside the model": round(peak / 1e9, 2)}
-        between = 2 * 2 * args.samples * args.tokens * args.hidden
-        found |= {
-            "of them samples between blocks": round(between / 1e9, 3),
-            "seconds": round(time.perf_counter() - started),
+        yield {
+            "method": name,
+            "GB beside the model": round(peak / 1e9, 2),
+            "of them samples between blocks": round(2 * 2 * samples * tokens * hidden / 1e9, 3),
+            "seconds": round(time.perf_counter() - started, 1),
         }
-        print(json.dumps(found), flush=True)
 
 
 def adapter(model: LlamaForCausalLM, layers: Sequence[Sequence[str]], folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Requests a second of one at a time, of batches (engine hf) and of vLLM, on the same requests.
 
-python benchmarks/engines.py [--shape tiny|100m|7b] [--requests 256] [--json benchmarks/engines.json]
+python -m benchmarks.engines [--shape tiny|100m|7b] [--requests 256] [--json benchmarks/engines.json]
 
 Needs an environment with vLLM: that of `make test-vllm`, or, for `--shape 7b --requests 1000`, one with vLLM on a GPU.
 `tiny` is the embedded model with the embedded suite's requests; the others are LLaVAs with random weights of that size,
@@ -21,6 +21,7 @@ import psutil
 import torch
 from PIL import Image
 
+from benchmarks.shapes import SHAPES, random_llava
 from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import HFEngine
@@ -33,59 +34,7 @@ from hpa_bench.spec import RunOptions, make_spec
 SUITE = make_spec(RunOptions("tiny", "seqft")).suite
 Contestant = tuple[Callable[[], Any], list[Request]]
 """What makes an engine that keeps nothing of an earlier pass, and its requests."""
-SHAPES = {
-    "100m": {"hidden": 768, "intermediate": 2048, "layers": 12, "heads": 12, "vision": (192, 3, 3), "image": 112},
-    "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": (1024, 24, 16), "image": 336},
-}
-"""Llama and CLIP sizes; `vision` is (hidden size, layers, heads). 7b is that of LLaVA-1.5-7B."""
-PATCH = 14
-VOCABULARY = 32064
 NEW_TOKENS = 64
-
-
-def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype) -> None:
-    """Save a LLaVA of this shape with random weights and the embedded model's tokenizer."""
-    from transformers import AutoProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
-    size: dict[str, Any] = SHAPES[shape]
-    hidden, layers, heads = size["vision"]
-    processor = AutoProcessor.from_pretrained(SUITE.model_path())
-    # Every token that a random model says has a word, so that responses can be compared.
-    processor.tokenizer.add_tokens([f"word{index}" for index in range(len(processor.tokenizer), VOCABULARY)])
-    processor.patch_size = PATCH
-    processor.image_processor.size = {"shortest_edge": size["image"]}
-    processor.image_processor.crop_size = {"height": size["image"], "width": size["image"]}
-    vision = CLIPVisionConfig(
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        image_size=size["image"],
-        patch_size=PATCH,
-    )
-    text = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=size["hidden"],
-        intermediate_size=size["intermediate"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        num_key_value_heads=size["heads"],
-        max_position_embeddings=4096,
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(size["image"] // PATCH) ** 2,
-        vision_feature_layer=-2,
-    )
-    torch.manual_seed(0)
-    with torch.device(device):
-        torch.set_default_dtype(dtype)
-        model = LlavaForConditionalGeneration(config)
-        torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
 def tiny_requests(processor: Any, count: int) -> list[Request]:

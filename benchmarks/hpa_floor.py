@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -67,6 +69,74 @@ def stage_of(
     )
 
 
+@dataclass(frozen=True)
+class Size:
+    """Of the decoder and of its calibration."""
+
+    hidden: int
+    mlp: int
+    layers: int
+    tokens: int
+    """Tokens a sample."""
+    safety_samples: int = 8
+    task_samples: int = 128
+    batch_size: int = 16
+
+
+def measure(size: Size, device: str, repeats: int) -> dict[str, Any]:
+    """Return the seconds of an edit, of its floor and of the floor's parts, and the rates that the floor is counted at.
+
+    Args:
+        size: of what is edited.
+        device: a torch device.
+        repeats: the shortest of so many edits counts.
+    """
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=size.hidden,
+        intermediate_size=size.mlp,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.hidden // 64,
+    )
+    with torch.device(device):
+        model = LlamaForCausalLM(config).eval()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        after = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in before.items()}
+
+    def batches(samples: int) -> list[dict[str, torch.Tensor]]:
+        sizes = [min(size.batch_size, samples - first) for first in range(0, samples, size.batch_size)]
+        return [{"input_ids": torch.randint(1000, (count, size.tokens))} for count in sizes]
+
+    with TemporaryDirectory() as folder:
+        safety, task = (partial(batches, samples) for samples in (size.safety_samples, size.task_samples))
+        ctx = stage_of(model, before, Path(folder), device, safety, task)
+        measured = seconds(lambda: list(HPA().adapt(before, after, ctx)), device, repeats)
+
+    a = torch.randn(2048, 2048, device=device)
+    flops_per_second = 2 * 2048**3 / seconds(lambda: a @ a, device, 5)
+    bytes_per_second = 2 * a.nbytes / seconds(a.clone, device, 5)
+
+    weights = size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.mlp)
+    tokens = size.tokens * (size.safety_samples + size.task_samples)
+    # q/k/v, o and gate/up read `hidden` columns, down reads `mlp`; scores and their product with V are attention's.
+    squares, cubes = (3 * size.hidden**power + size.mlp**power for power in (2, 3))
+    forward = 2 * tokens * weights + size.layers * 4 * tokens * size.tokens * size.hidden
+    flops = {"forward": forward, "moments": size.layers * 2 * tokens * squares, "inverses": size.layers * 2 * cubes}
+    parts = {name: count / flops_per_second for name, count in flops.items()}
+    parts["weights"] = 3 * 4 * weights / bytes_per_second
+    floor = sum(parts.values())
+    return {
+        "weights": weights,
+        "tokens": tokens,
+        "GFLOP/s": flops_per_second / 1e9,
+        "GB/s": bytes_per_second / 1e9,
+        "parts": parts,
+        "seconds": measured,
+        "floor": floor,
+        "ratio": measured / floor,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, default=256)
@@ -78,48 +148,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
+    args = vars(parser.parse_args())
+    device, repeats = args.pop("device"), args.pop("repeats")
+    found = measure(Size(**args), device, repeats)
 
-    config = LlamaConfig(
-        vocab_size=1000,
-        hidden_size=args.hidden,
-        intermediate_size=args.mlp,
-        num_hidden_layers=args.layers,
-        num_attention_heads=args.hidden // 64,
+    print(
+        f"{device}, {torch.get_num_threads()} CPU threads; {found['weights'] / 1e6:.1f} M weights,"
+        f" {found['tokens']} tokens"
     )
-    with torch.device(args.device):
-        model = LlamaForCausalLM(config).eval()
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        after = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in before.items()}
-
-    def batches(samples: int) -> list[dict[str, torch.Tensor]]:
-        sizes = [min(args.batch_size, samples - first) for first in range(0, samples, args.batch_size)]
-        return [{"input_ids": torch.randint(1000, (size, args.tokens))} for size in sizes]
-
-    with TemporaryDirectory() as folder:
-        safety, task = (partial(batches, samples) for samples in (args.safety_samples, args.task_samples))
-        ctx = stage_of(model, before, Path(folder), args.device, safety, task)
-        measured = seconds(lambda: list(HPA().adapt(before, after, ctx)), args.device, args.repeats)
-
-    a = torch.randn(2048, 2048, device=args.device)
-    flops_per_second = 2 * 2048**3 / seconds(lambda: a @ a, args.device, 5)
-    bytes_per_second = 2 * a.nbytes / seconds(a.clone, args.device, 5)
-
-    hidden, mlp = args.hidden, args.mlp
-    weights = args.layers * (4 * hidden**2 + 3 * hidden * mlp)
-    tokens = args.tokens * (args.safety_samples + args.task_samples)
-    # q/k/v, o and gate/up read `hidden` columns, down reads `mlp`; scores and their product with V are attention's.
-    squares, cubes = (3 * hidden**power + mlp**power for power in (2, 3))
-    forward = 2 * tokens * weights + args.layers * 4 * tokens * args.tokens * hidden
-    flops = {"forward": forward, "moments": args.layers * 2 * tokens * squares, "inverses": args.layers * 2 * cubes}
-    parts = {name: count / flops_per_second for name, count in flops.items()}
-    parts["weights"] = 3 * 4 * weights / bytes_per_second
-    floor = sum(parts.values())
-
-    print(f"{args.device}, {torch.get_num_threads()} CPU threads; {weights / 1e6:.1f} M weights, {tokens} tokens")
-    print(f"rates: {flops_per_second / 1e9:.0f} GFLOP/s, {bytes_per_second / 1e9:.1f} GB/s")
-    print("floor: " + ", ".join(f"{name} {part:.3f} s" for name, part in parts.items()))
-    print(f"measured {measured:.3f} s, floor {floor:.3f} s, ratio {measured / floor:.2f}")
+    print(f"rates: {found['GFLOP/s']:.0f} GFLOP/s, {found['GB/s']:.1f} GB/s")
+    print("floor: " + ", ".join(f"{name} {part:.3f} s" for name, part in found["parts"].items()))
+    print(f"measured {found['seconds']:.3f} s, floor {found['floor']:.3f} s, ratio {found['ratio']:.2f}")
 
 
 if __name__ == "__main__":

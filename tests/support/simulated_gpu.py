@@ -252,6 +252,7 @@ def _driver(gpu: SimulatedGPU) -> dict[str, Any]:
         "memory_allocated": lambda device=None: gpu.used,
         "reset_peak_memory_stats": forget_peak,
         "set_device": nothing,
+        "synchronize": nothing,
     }
 
 

@@ -1,0 +1,65 @@
+"""LLaVAs of known shapes with random weights, so that nothing need be downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpa_bench.spec import RunOptions, make_spec
+
+SHAPES = {
+    "100m": {"hidden": 768, "intermediate": 2048, "layers": 12, "heads": 12, "vision": (192, 3, 3), "image": 112},
+    "few": {"hidden": 128, "intermediate": 192, "layers": 2, "heads": 4, "vision": (32, 2, 2), "image": 28},
+    "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": (1024, 24, 16), "image": 336},
+}
+"""Llama and CLIP sizes; `vision` is (hidden size, layers, heads). 7b is that of LLaVA-1.5-7B."""
+PATCH = 14
+VOCABULARY = 32064
+
+
+def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, blocks: int | None = None) -> int:
+    """Save a LLaVA of this shape with random weights and the embedded model's tokenizer; return its parameters."""
+    from transformers import AutoProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    size: dict[str, Any] = SHAPES[shape]
+    hidden, layers, heads = size["vision"]
+    processor = AutoProcessor.from_pretrained(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
+    # Every token that a random model says has a word, so that responses can be compared.
+    processor.tokenizer.add_tokens([f"word{index}" for index in range(len(processor.tokenizer), VOCABULARY)])
+    processor.patch_size = PATCH
+    processor.image_processor.size = {"shortest_edge": size["image"]}
+    processor.image_processor.crop_size = {"height": size["image"], "width": size["image"]}
+    vision = CLIPVisionConfig(
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=size["image"],
+        patch_size=PATCH,
+    )
+    text = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=size["hidden"],
+        intermediate_size=size["intermediate"],
+        num_hidden_layers=blocks or size["layers"],
+        num_attention_heads=size["heads"],
+        num_key_value_heads=size["heads"],
+        max_position_embeddings=4096,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(size["image"] // PATCH) ** 2,
+        vision_feature_layer=-2,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = LlavaForConditionalGeneration(config)
+        torch.set_default_dtype(torch.float32)
+    model.to("cpu").save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return sum(tensor.numel() for tensor in model.parameters())
