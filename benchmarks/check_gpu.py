@@ -44,7 +44,17 @@ from hpa_bench.models.prompts import training_batch
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.alignment import align
 from hpa_bench.runner.environment import environment
-from hpa_bench.runner.events import Adapted, Event, Generated, Observer, RunStarted, StageStarted, Trained, TrainStep
+from hpa_bench.runner.events import (
+    Adapted,
+    Event,
+    Generated,
+    Generating,
+    Observer,
+    RunStarted,
+    StageStarted,
+    Trained,
+    TrainStep,
+)
 from hpa_bench.runner.training import Training, train
 from hpa_bench.spec import RunOptions, make_spec
 from hpa_bench.suite import TrainingConfig
@@ -104,6 +114,7 @@ class Peaks(Observer):
         self.peaks: dict[str, dict[str, float]] = {}
         self.seconds: list[float] = []
         self._stage = "setup"
+        self._last = time.perf_counter()
 
     def observe(self, event: Event) -> None:
         """Note what an event ends."""
@@ -114,6 +125,10 @@ class Peaks(Observer):
         if step := self.STEPS.get(type(event)):
             self.peaks.setdefault(self._stage, {})[step] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
             torch.cuda.reset_peak_memory_stats()
+        if not isinstance(event, TrainStep | Generating):
+            now = time.perf_counter()
+            print(f"{now - self._last:6.1f} s until {self._stage}: {event.kind}", flush=True)
+            self._last = now
 
 
 def whole_run(check: Check) -> dict[str, Any]:
@@ -123,8 +138,8 @@ def whole_run(check: Check) -> dict[str, Any]:
     emptied()
     written = time.perf_counter() - started
     recipe = {
-        "lora": {"rank": RANK, "alpha": RANK},
-        "training": {"learning_rate": 3e-4, "batch_size": 8, "epochs": 8 if check.wide else 2},
+        "lora": {"rank": RANK, "alpha": 2 * RANK},
+        "training": {"learning_rate": 1e-3, "batch_size": 8, "epochs": 8},
     }
     settings = [f"{part}.{key}={value}" for part, values in recipe.items() for key, value in values.items()]
     settings += ["training.limit=32", "training.gradient_checkpointing=true"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,6 @@ def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, bloc
     size: dict[str, Any] = SHAPES[shape]
     hidden, layers, heads = size["vision"]
     processor = AutoProcessor.from_pretrained(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
-    # Every token that a random model says has a word, so that responses can be compared.
-    processor.tokenizer.add_tokens([f"word{index}" for index in range(len(processor.tokenizer), VOCABULARY)])
     processor.patch_size = PATCH
     processor.image_processor.size = {"shortest_edge": size["image"]}
     processor.image_processor.crop_size = {"height": size["image"], "width": size["image"]}
@@ -62,4 +61,14 @@ def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, bloc
         torch.set_default_dtype(torch.float32)
     model.to("cpu").save_pretrained(folder)
     processor.save_pretrained(folder)
+    _add_words(folder / "tokenizer.json")
     return sum(tensor.numel() for tensor in model.parameters())
+
+
+def _add_words(file: Path) -> None:
+    """Give every token that a random model says a word, so that responses can be compared."""
+    tokenizer = json.loads(file.read_text())
+    known: dict[str, int] = tokenizer["model"]["vocab"]
+    taken = {*known.values(), *(token["id"] for token in tokenizer["added_tokens"])}
+    known |= {f"word{index}": index for index in range(VOCABULARY) if index not in taken}
+    file.write_text(json.dumps(tokenizer))
