@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +29,7 @@ from safetensors.torch import load_file
 
 from benchmarks import edit_memory, hpa_floor
 from benchmarks.engines import measure, random_requests
-from benchmarks.shapes import SHAPES, VOCABULARY, random_llava
+from benchmarks.shapes import SHAPES, VOCABULARY, random_llava, random_model, save_processor
 from hpa_bench import run
 from hpa_bench.alignment import Alignment
 from hpa_bench.data.tasks import load_tasks, training_samples
@@ -39,7 +38,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.method import Method, methods
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
 from hpa_bench.models.decoder import find_decoder
-from hpa_bench.models.loading import load_model, load_processor
+from hpa_bench.models.loading import load_processor
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.alignment import align
@@ -90,8 +89,13 @@ class Check:
 
     @property
     def samples(self) -> int:
-        """Training samples of a task."""
-        return 128 if self.wide else 16
+        """Training samples of a task: a few steps' worth."""
+        return 3 * BATCH
+
+    def random_model(self) -> tuple[Any, Any]:
+        """Return a model on the card, and its processor."""
+        processor = save_processor(self.shape, self.work / "processor")
+        return random_model(self.shape, processor, "cuda", torch.bfloat16, self.blocks), processor
 
     @property
     def wide(self) -> bool:
@@ -127,7 +131,8 @@ class Peaks(Observer):
             torch.cuda.reset_peak_memory_stats()
         if not isinstance(event, TrainStep | Generating):
             now = time.perf_counter()
-            print(f"{now - self._last:6.1f} s until {self._stage}: {event.kind}", flush=True)
+            peak = ", ".join(f"{value} GB" for value in [self.peaks.get(self._stage, {}).get(step or "")] if value)
+            print(f"{now - self._last:6.1f} s until {self._stage}: {event.kind} {peak}", flush=True)
             self._last = now
 
 
@@ -172,8 +177,8 @@ def whole_run(check: Check) -> dict[str, Any]:
             f"training.batch_size={BATCH}",
             "training.gradient_checkpointing=true",
             "evaluation.engine=hf",
-            f"evaluation.limit={check.samples // 4}",
-            "evaluation.batch_size=32",
+            "evaluation.limit=12",
+            "evaluation.batch_size=16",
         ],
         out=check.work / "run",
         device="cuda",
@@ -200,7 +205,7 @@ def whole_run(check: Check) -> dict[str, Any]:
     if check.wide:
         adapters = 16 * check.blocks * RANK * (4 * 2 * 4096 + 3 * (4096 + 11008)) / 1e9
         training = weights + adapters + BATCH * per_sample(check, tokens, recomputing=True)
-        edit = weights + EDITS["hpa"] + 2 * 136 * tokens * 4096 / 1e9
+        edit = weights + EDITS["hpa"] + 2 * (8 + check.samples) * tokens * 4096 / 1e9
         peak = max(max(steps.values()) for steps in watch.peaks.values())
         found["claims"] = [
             claim("the weights, once loaded", weights, watch.peaks["setup"]["load"], "GB"),
@@ -231,7 +236,7 @@ def task_samples(count: int) -> list[Any]:
 
 def training_memory(check: Check) -> dict[str, Any]:
     """Train on batches of two sizes, without and with recomputed activations, and tell what a sample takes."""
-    model, processor = load_model(check.aligned, "cuda", torch.bfloat16)
+    model, processor = check.random_model()
     wrapped = attach_lora(model, LoRAConfig(rank=RANK, alpha=RANK), find_decoder(model).linear_layers)
     tokens = tokens_of(processor)
     found: dict[str, Any] = {"tokens a sample": round(tokens), "claims": []}
@@ -243,7 +248,7 @@ def training_memory(check: Check) -> dict[str, Any]:
             with TemporaryDirectory() as folder:
                 training = Training(Method(), processor, config, 0, Path(folder), "the check")
                 emptied()
-                train(wrapped, task_samples(3 * size), training, lambda step, to=steps: to.append(step.seconds))
+                train(wrapped, task_samples(2 * size), training, lambda step, to=steps: to.append(step.seconds))
             peaks.append(torch.cuda.max_memory_allocated())
             seconds.append(median(steps))
         measured = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) / 1e9
@@ -280,11 +285,8 @@ def edit_bytes(check: Check) -> dict[str, Any]:
 
 
 def generation(check: Check) -> dict[str, Any]:
-    """Time requests one at a time and in batches, and vLLM where it is installed, and compare their responses."""
-    from hpa_bench.engines.vllm import VLLMEngine
-    from hpa_bench.models.weights import Checkpoint
-
-    model, processor = load_model(check.aligned, "cuda", torch.bfloat16)
+    """Time requests one at a time and in batches, and compare their responses."""
+    model, processor = check.random_model()
     requests = random_requests(processor, 128 if check.wide else 16, SHAPES[check.shape]["image"])
     stride = len(requests) // 8
     some = requests[::stride]
@@ -292,19 +294,8 @@ def generation(check: Check) -> dict[str, Any]:
         "one at a time": (lambda: HFEngine(model, processor, batch_size=1), some),
         "hf": (lambda: HFEngine(model, processor, batch_size=64), requests),
     }
-    vllm = VLLMEngine(model, processor, folder=check.work / "engine") if find_spec("vllm") else None
-    if vllm:
-
-        def given_weights() -> VLLMEngine:
-            vllm.load(Checkpoint(check.aligned, model))
-            return vllm
-
-        contestants["vllm"] = (given_weights, requests)
     emptied()
     best, said = measure(contestants, 1)
-    if vllm:
-        vllm.close()
-    told = {"vllm": "not installed"} if not vllm else {"vllm over hf": round(best["vllm"] / best["hf"], 2)}
     equal = sum(text == said["hf"][index * stride] for index, text in enumerate(said["one at a time"]))
     return {
         "requests": len(requests),
@@ -312,7 +303,6 @@ def generation(check: Check) -> dict[str, Any]:
         "hf over one at a time": round(best["hf"] / best["one at a time"], 1),
         "equal responses, alone and in batches": f"{equal} of {len(some)}",
         "peak in GB": round(torch.cuda.max_memory_allocated() / 1e9, 2),
-        **told,
     }
 
 
@@ -382,9 +372,9 @@ PARTS: dict[str, Callable[[Check], dict[str, Any]]] = {
     "embedded": embedded_suite,
     "edit": edit_floor,
     "edit_memory": edit_bytes,
-    "run": whole_run,
     "training_memory": training_memory,
     "generation": generation,
+    "run": whole_run,
 }
 
 

@@ -86,7 +86,7 @@ def beside_model(
         with TemporaryDirectory() as folder:
             model.to("cuda")
             ctx = stage_of(model, before, Path(folder), "cuda", batches, batches)
-            after = Merged(before, adapter(model, layers, Path(folder) / "adapter"))
+            after = Merged(before, adapter(model, layers, Path(folder) / "adapter"), "cuda")
             torch.cuda.reset_peak_memory_stats()
             resting = torch.cuda.memory_allocated()
             method = methods.get(name)()

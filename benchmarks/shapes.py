@@ -21,15 +21,33 @@ VOCABULARY = 32064
 
 
 def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, blocks: int | None = None) -> int:
-    """Save a LLaVA of this shape with random weights and the embedded model's tokenizer; return its parameters."""
-    from transformers import AutoProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    """Save a LLaVA of this shape with random weights and a processor; return its parameters."""
+    processor = save_processor(shape, folder)
+    model = random_model(shape, processor, device, dtype, blocks)
+    model.to("cpu").save_pretrained(folder)
+    return sum(tensor.numel() for tensor in model.parameters())
+
+
+def save_processor(shape: str, folder: Path) -> Any:
+    """Save the embedded model's processor with this shape's images and vocabulary, and return it."""
+    from transformers import AutoProcessor
+
+    size = SHAPES[shape]["image"]
+    processor = AutoProcessor.from_pretrained(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
+    processor.patch_size = PATCH
+    processor.image_processor.size = {"shortest_edge": size}
+    processor.image_processor.crop_size = {"height": size, "width": size}
+    processor.save_pretrained(folder)
+    _add_words(folder / "tokenizer.json")
+    return AutoProcessor.from_pretrained(folder)
+
+
+def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, blocks: int | None = None) -> Any:
+    """Return a LLaVA of this shape with random weights; `blocks` are its decoder's, by default the shape's."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     size: dict[str, Any] = SHAPES[shape]
     hidden, layers, heads = size["vision"]
-    processor = AutoProcessor.from_pretrained(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
-    processor.patch_size = PATCH
-    processor.image_processor.size = {"shortest_edge": size["image"]}
-    processor.image_processor.crop_size = {"height": size["image"], "width": size["image"]}
     vision = CLIPVisionConfig(
         hidden_size=hidden,
         intermediate_size=4 * hidden,
@@ -59,10 +77,7 @@ def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, bloc
         torch.set_default_dtype(dtype)
         model = LlavaForConditionalGeneration(config)
         torch.set_default_dtype(torch.float32)
-    model.to("cpu").save_pretrained(folder)
-    processor.save_pretrained(folder)
-    _add_words(folder / "tokenizer.json")
-    return sum(tensor.numel() for tensor in model.parameters())
+    return model.eval()
 
 
 def _add_words(file: Path) -> None:

@@ -115,14 +115,17 @@ class Merged(Mapping[str, Tensor]):
 
     _PREFIX = "base_model.model."
 
-    def __init__(self, before: Weights, adapter: Path) -> None:
+    def __init__(self, before: Weights, adapter: Path, device: str | torch.device = "cpu") -> None:
         """Read an adapter.
 
         Args:
             before: theta_{t-1}.
             adapter: a folder as peft's `save_pretrained` writes it.
+            device: where weights are merged, one at a time; a GPU does in no time what takes a CPU longer than the rest
+                of an edit.
         """
         self.before = before
+        self.device = device
         config = json.loads((adapter / "adapter_config.json").read_text())
         self.scale: float = config["lora_alpha"] / config["r"]
         tensors = load_file(adapter / "adapter_model.safetensors")
@@ -143,8 +146,9 @@ class Merged(Mapping[str, Tensor]):
             raise UserError(f"The adapter in {adapter} changes {strangers[0]!r}, which the checkpoint does not have.")
 
     def update(self, name: str) -> Tensor:
-        """Return `(alpha / r) B A` [out_features, in_features] in float32 for an adapted weight."""
-        return self.scale * (self._b[name].float() @ self._a[name].float())
+        """Return `(alpha / r) B A` [out_features, in_features] in float32 for an adapted weight, on `device`."""
+        b, a = (factors[name].to(self.device).float() for factors in (self._b, self._a))
+        return self.scale * (b @ a)
 
     @property
     def adapted(self) -> list[str]:
@@ -157,14 +161,15 @@ class Merged(Mapping[str, Tensor]):
         return [*self._a, *self._full]
 
     def unrounded(self, name: str) -> Tensor:
-        """Return a weight as merged in float32, before it is rounded to the checkpoint's dtype."""
+        """Return a weight as merged in float32, on `device`, before it is rounded to the checkpoint's dtype."""
         if name in self._full:
             return self._full[name].clone()
         weight = self.before[name]
-        return weight.float() + self.update(name).to(weight.device) if name in self._a else weight
+        return weight.to(self.device).float() + self.update(name) if name in self._a else weight
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.unrounded(name).to(self.before[name].dtype)
+        weight = self.before[name]
+        return self.unrounded(name).to(weight.dtype).to(weight.device)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.before)

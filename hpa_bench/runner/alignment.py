@@ -85,7 +85,7 @@ def align(asked: Alignment, observers: Sequence[Observer] = ()) -> AlignmentMani
                 spent = {"steps": stage.cost["steps"], "seconds": stage.cost["seconds"]["train"]}
                 manifest = manifest.model_copy(update=spent)
                 with atomic(out) as partial:
-                    write_checkpoint(partial, base.start, Merged(base.start, stage.adapter), base.template)
+                    write_checkpoint(partial, base.start, Merged(base.start, stage.adapter, device), base.template)
                     manifest.write(partial / MANIFEST)
         if is_main():
             shutil.rmtree(work.path)

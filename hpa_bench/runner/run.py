@@ -225,7 +225,7 @@ class _Stages:
     def _adapt(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
         self._events.emit(Adapting(stage=context.stage))
         if self._method.mergeable:
-            after = Merged(context.before, stage.adapter)
+            after = Merged(context.before, stage.adapter, context.device)
             with costs.timed("adapt"):
                 edits = self._method.adapt(context.before, after, context)
                 changes = checked(edits, self._setup.base.start, self._method.name, "adapt")

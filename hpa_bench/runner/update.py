@@ -48,7 +48,7 @@ def note_update(
             if not stage.update_file.exists():
                 warn(f"What is left of the update of {stage.path} is not measured: its adapter or its W0 is gone.")
             return
-        after = Merged(ctx.before, stage.adapter)
+        after = Merged(ctx.before, stage.adapter, ctx.device)
         found = measure_update(after, scored, ctx, lambda: batches(ctx.stage, SAMPLES), method.keeps_columns)
     write_json(stage.update_file, found.model_dump(exclude_defaults=True))
 
