@@ -176,6 +176,20 @@ METRICS |= {
             "higher",
             "Mean score of a task's test samples; captions score the share of their slots that are right.",
         ),
+        Metric(
+            "in_form",
+            "In form",
+            "higher",
+            "The share of a task’s responses that have the form of its answers (a letter, a word or two, a sentence, a "
+            "pattern), whatever they say; only tasks that declare a form have it.",
+        ),
+        Metric(
+            "mif",
+            "MIF",
+            "higher",
+            "Mean instruction following: the mean of these shares over the tasks that declare a form, each with the "
+            "same weight. Low accuracy with a high MIF is a lost skill; both low, answers in another task’s style.",
+        ),
         Share(
             "asr",
             "ASR",

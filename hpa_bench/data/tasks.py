@@ -20,6 +20,7 @@ from lm_eval import utils
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
+from hpa_bench.data.forms import form_of
 from hpa_bench.data.images import ImageReader, start_no_program
 from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.data.task_files import check_names, unknown_task
@@ -317,6 +318,10 @@ def _load(manager: Any, name: str, split: Split) -> Task:
         raise UserError(f"Task {name!r} ({source}) cannot be loaded: {type(error).__name__}: {error}.") from error
     if task.OUTPUT_TYPE != "generate_until":
         raise UserError(f"Task {name!r} ({source}) has output_type {task.OUTPUT_TYPE}: expected generate_until.")
+    try:
+        form_of(task.config.metadata)
+    except UserError as error:
+        raise UserError(f"Task {name!r} ({source}): {error}") from None
     if split == "validation" and task.has_validation_docs():
         # Without a test split lm-eval evaluates the validation split.
         task.set_config("test_split", None)

@@ -73,6 +73,13 @@ def per_sample(condition: Condition) -> list[Series]:
     return series
 
 
+def form_columns(condition: Condition) -> list[Series]:
+    """How far responses have the form that tasks ask for: the mean over tasks, then each that declares one."""
+    wanted = [Series(ALL, "task", "", "mif"), *(Series(task, "task", "", "in_form") for task in condition.tasks)]
+    measured = {key.series for run in condition.runs for key in run.measures}
+    return [series for series in wanted if series in measured]
+
+
 def continual_columns() -> list[Series]:
     """Return the metrics of the accuracy matrix."""
     return [Series(ALL, "task", "", metric) for metric in continual_names()]

@@ -19,6 +19,7 @@ from hpa_bench.redact import clean
 from hpa_bench.report import figures, markdown, tables, trust
 from hpa_bench.report.columns import (
     continual_columns,
+    form_columns,
     headline,
     plane,
     safety_columns,
@@ -208,7 +209,8 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "calibrated": _calibrated(condition),
         "noise": _noise(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
-        "continual": _table(condition, continual_columns()),
+        "forms": bool(form_columns(condition)),
+        "continual": _table(condition, [*continual_columns(), *form_columns(condition)[:1]]),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
         "sets": {name: _verdicts(condition, name, show_unsafe) for name in condition.safety_sets},
         "agreement": trust.agreement_tables(condition),
@@ -350,8 +352,10 @@ def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
             cell = group.cell(stage, Series(task, "task", "", "accuracy"))
             shade = cell.value / 100 if isinstance(cell, Cell) else 0.0
             text = tables.number(cell.value) if isinstance(cell, Cell) else "missing"
+            form = group.cell(stage, Series(task, "task", "", "in_form"))
             cells.append(
                 {"text": text, "shade": f"{0.85 * shade:.2f}", "dark": shade > 0.65, "trained": task in trained}
+                | {"form": tables.number(form.value, 0) if isinstance(form, Cell) else ""}
             )
         name = short[trained[0]] if len(trained) == 1 else f"{len(trained)} tasks" if trained else "aligned"
         rows.append((f"{stage} {name}", cells))

@@ -11,6 +11,7 @@ from hpa_bench.metrics import METRICS, UPDATE
 from hpa_bench.redact import csv_cell
 from hpa_bench.report.columns import (
     continual_columns,
+    form_columns,
     headline,
     overlap_columns,
     per_sample,
@@ -281,12 +282,13 @@ def _result_columns(condition: Condition) -> list[Series]:
     ]
     kept = overlap_columns(condition)
     updates = [*update_columns(), *kept, *(series._replace(metric="chance_overlap") for series in kept)]
-    return list(dict.fromkeys([*continual_columns(), *updates, *aggregates, *per_sample(condition), *shares]))
+    forms = form_columns(condition)
+    return list(dict.fromkeys([*continual_columns(), *forms, *updates, *aggregates, *per_sample(condition), *shares]))
 
 
 def stages(condition: Condition) -> list[Row]:
     """Return every per-set number and MASR, stage by stage."""
-    averages = [Series(ALL, "task", "", "accuracy")]
+    averages = [Series(ALL, "task", "", "accuracy"), *form_columns(condition)]
     if condition.safety_sets:
         averages.append(Series(ALL, "safety", "", "incoherent"))
     for judge in condition.judges if condition.safety_sets else ():

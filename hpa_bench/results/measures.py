@@ -19,6 +19,10 @@ ALL = "all"
 """The set of a value that averages over sets, each with the same weight."""
 
 
+MEANS = {"asr": "masr", "in_form": "mif"}
+"""What the mean over sets of a metric is called, where it has a name of its own."""
+
+
 class Series(NamedTuple):
     """What is measured on every sample of a set: `kind` is task, safety or benign; tasks have no judge."""
 
@@ -76,6 +80,8 @@ def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[st
         return found
     for task in manifest.tasks:
         found[Series(task, "task", "", "accuracy")] = 100 * np.stack([stage.scores[task] for stage in data])
+        if all(task in stage.in_form for stage in data):
+            found[Series(task, "task", "", "in_form")] = 100.0 * np.array([stage.in_form[task] for stage in data])
     kinds = dict.fromkeys(manifest.safety_sets, "safety") | dict.fromkeys(manifest.benign_sets, "benign")
     incoherent = {name: np.array([stage.incoherent[name] for stage in data]) for name in kinds}
     for name, kind in kinds.items():
@@ -119,7 +125,7 @@ def measures_of(
         error = np.concatenate([errors[part] for part in parts], axis=1) / len(parts)
         sizes = [samples[part].shape[1] for part in parts]
         shares = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
-        mean = series._replace(metric="masr") if series.metric == "asr" else series
+        mean = series._replace(metric=MEANS.get(series.metric, series.metric))
         _add(found, mean, value, error, sum(sizes), len(parts) * min(shares))
         if mean.metric == "masr" and curriculum is not None:
             _add(found, mean._replace(metric="dasr"), value - value[0], error - error[0], sum(sizes))

@@ -62,6 +62,7 @@ _RUN = pa.schema(
         ("verdicts", pa.map_(pa.string(), pa.list_(pa.string()))),
         ("responses", pa.list_(pa.string())),
         ("cost", pa.string()),
+        ("in_form", pa.list_(pa.bool_())),
     ]
 )
 _SAMPLES = pa.schema(
@@ -232,7 +233,9 @@ class PublishedRun:
         return _read_samples(self.path.parents[1] / self._about["samples"])
 
     def value(self, column: str, stage: int, name: str) -> Any:
-        """Return what a column says of a stage's responses to a set."""
+        """Return what a column says of a stage's responses to a set; None where the file is older than the column."""
+        if column not in self._rows.column_names:
+            return None
         return self._rows[column][self.places[stage, name]].as_py(maps_as_pydicts="strict")
 
     def read(self, stage: int) -> StageData:
@@ -245,6 +248,8 @@ class PublishedRun:
                 data.clusters[name] = clusters
             if name in self.manifest.tasks:
                 data.scores[name] = np.array(self.value("scores", stage, name), dtype=np.float64)
+                if (in_form := self.value("in_form", stage, name)) is not None:
+                    data.in_form[name] = in_form
                 continue
             data.incoherent[name] = self.value("incoherent", stage, name)
             if any(sample["category"] is not None for sample in samples):
@@ -286,12 +291,13 @@ class PublishedStage:
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a set, as of a run folder; where texts are not kept, their `response` is None."""
         samples = self._run.samples[name]
-        columns = [self._run.value(column, self._index, name) for column in ("responses", "scores")]
+        columns = [self._run.value(column, self._index, name) for column in ("responses", "scores", "in_form")]
         given = zip(samples, *(column or [None] * len(samples) for column in columns), strict=True)
         return [
             {key: value for key, value in sample.items() if key not in ("images", "set") and value is not None}
             | {"response": response, "score": score}
-            for sample, response, score in given
+            | ({} if in_form is None else {"in_form": in_form})
+            for sample, response, score, in_form in given
         ]
 
     def judges(self) -> list[str]:
@@ -433,6 +439,8 @@ def _run_table(source: Source, data: Sequence[StageData], samples: str, show_uns
             row |= {"sha256": source.digest(index, name), "scores": None if None in scores else scores}
             if name in found.incoherent:
                 row["incoherent"] = found.incoherent[name]
+            if name in found.in_form:
+                row["in_form"] = found.in_form[name]
             row["verdicts"] = {judge: given for (judge, where), given in found.verdicts.items() if where == name}
             if has_texts and (show_unsafe or name not in manifest.safety_sets):
                 row["responses"] = [responses[sample]["response"] for sample in ids]

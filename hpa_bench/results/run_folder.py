@@ -10,7 +10,8 @@ runs/<suite>/<method>-<config hash>/seed<k>/
   stage<t>/                        t = 0 is the aligned model, before any tuning
     adapter/  weights/  state/     what a later step or stage needs
     update.json                    what the method's edit left of what training changed
-    responses/<set>.jsonl          one row a sample: id, prompt, target, response, score
+    responses/<set>.jsonl          one row a sample: id, prompt, target, response, score; in_form, where a task
+                                   declares a form
     judgements/<judge>/<set>.jsonl one row a sample: id, verdict; or <set>.MISSING, one sentence
     judgements/<judge>/can_say.json  of a judge that was added later: the verdicts that it can give
     scores.json  cost.json  DONE

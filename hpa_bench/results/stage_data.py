@@ -22,6 +22,8 @@ class StageData:
 
     ids: dict[str, list[str]] = field(default_factory=dict)
     scores: dict[str, Floats] = field(default_factory=dict)
+    in_form: dict[str, list[bool]] = field(default_factory=dict)
+    """By task that declares the form of its answers: whether the response has it (see `hpa_bench.data.forms`)."""
     verdicts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """By judge and set; sets that a judge has not judged are absent."""
     incoherent: dict[str, list[bool]] = field(default_factory=dict)
@@ -56,6 +58,8 @@ def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
             if unscored is not None:
                 raise UserError(f"{where} has no score for the id {unscored!r}.")
             data.scores[name] = np.array([row["score"] for row in rows], dtype=np.float64)
+            if all("in_form" in row for row in rows):
+                data.in_form[name] = [row["in_form"] for row in rows]
             continue
         data.incoherent[name] = [incoherence(row["response"]) != "" for row in rows]
         if any("category" in row for row in rows):

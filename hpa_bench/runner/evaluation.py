@@ -13,6 +13,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
 
 from hpa_bench.data.captions import CORPUS_METRICS
+from hpa_bench.data.forms import form_of
 from hpa_bench.data.tasks import built_once, evaluated_samples, metric_of, quiet, sample_id
 from hpa_bench.engines.base import Engine, Progress, Request
 from hpa_bench.errors import UserError
@@ -39,6 +40,8 @@ class Response(TypedDict):
     score: float | None
     """The task's first metric on this sample, in [0, 1], or higher where captions have CIDEr in it; None where that is
     `bypass`, as safety sets may have it."""
+    in_form: NotRequired[bool]
+    """Whether it has the form that the task asks for, where its YAML declares one (see `hpa_bench.data.forms`)."""
     category: NotRequired[str]
     request: NotRequired[str]
     """What is asked for in words, where a part of it stands in the image; for judges that see none."""
@@ -121,11 +124,14 @@ class Evaluator:
         # A task with several filters logs every sample once for each.
         samples = [sample for sample in logged if sample["filter"] == logged[0]["filter"]]
         rows: list[Response] = []
+        form = form_of(self.tasks[name].config.metadata)
         for sample, score in zip(samples, _scores(self.tasks[name], samples), strict=True):
             asked = self._samples[name][sample["doc_id"]]
             row = Response(
                 id=asked.id, prompt=asked.prompt, target=asked.target, response=sample["resps"][0][0], score=score
             )
+            if form is not None:
+                row["in_form"] = form(row["response"].strip(), _references(sample["doc"], asked.target))
             rows.append({**row, **asked.about})  # type: ignore[typeddict-item]
         return rows
 
@@ -185,6 +191,11 @@ class EngineLM(LM):
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Refuse: engines generate only."""
         raise UserError("hpa-bench generates; tasks that compare likelihoods need another lm-eval model.")
+
+
+def _references(doc: Mapping[str, Any], target: str) -> list[str]:
+    """Return every answer that a row gives."""
+    return [target, *(doc.get("references") or ()), *(doc.get("answers") or ())]
 
 
 def _corpus_figures(results: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from hpa_bench.results.run_folder import find_runs
 from hpa_bench.results.runs import load_runs, read_runs
 from hpa_bench.results.statistics import holm
 from tests.support.reports import Visible, printed, report_of, table
-from tests.support.run_folders import SAFETY, TASKS, rewrite_manifest, write_run
+from tests.support.run_folders import SAFETY, TASKS, rewrite_manifest, write_forms, write_run
 
 ABOUT = ("condition", "method", "set", "kind", "judge", "metric")
 
@@ -203,3 +203,29 @@ def test_equal_methods_share_a_rank(tmp_path):
     rows = table(report_of(runs, tmp_path / "report"), "conditions")
 
     assert {row["rank"] for row in rows} == {"1"} and {row["mark"] for row in rows} == {""}
+
+
+@pytest.mark.slow
+def test_the_form_of_responses_stands_beside_accuracy(tmp_path):
+    runs = [write_run(tmp_path / "runs", seed=seed) for seed in (0, 1)]
+    for run in runs:
+        write_forms(run)
+    old = write_run(tmp_path / "runs", "seqft")  # Of a version that knew of no form.
+    page = report_of([*runs, old], tmp_path / "out")
+
+    rows = [row for row in table(page, "results") if row["metric"] in ("mif", "in_form")]
+    found = {(row["method"], row["set"]): row for row in rows}
+    shares = {
+        name: 100 * np.mean([[row["in_form"] for row in run.stage(3).responses(name)] for run in runs])
+        for name in TASKS[:2]
+    }
+    assert {name: float(found["hpa", name]["value"]) for name in shares} == pytest.approx(shares, abs=1e-3)
+    assert float(found["hpa", "all"]["value"]) == pytest.approx(np.mean(list(shares.values())), abs=1e-3)
+    assert found["hpa", "all"]["metric"] == "mif" and found["seqft", "all"]["missing"] == "not defined"
+    staged = [row for row in table(page, "stages") if row["metric"] == "in_form" and row["method"] == "hpa"]
+    assert [(row["stage"], row["set"]) for row in staged] == [
+        (str(stage), name) for stage in range(4) for name in shares
+    ]
+    seqft, hpa = (part.partition("</table>")[0] for part in page.read_text().split('class="matrix"')[1:])
+    assert seqft.count("<small>") == 0 and hpa.count("<small>") == 4 * len(shares)
+    assert [f"<small>{share:.0f}</small>" in hpa for share in shares.values()] == [True, True]

@@ -35,6 +35,28 @@ def test_scores_are_percent() -> None:
     assert values(AD) == [[100.0, 25.0]]
 
 
+def test_form_is_percent_and_its_mean_over_the_tasks_that_declare_one_is_mif() -> None:
+    manifest = toy_manifest(tasks=["ad", "fin", "caption"], stages=[["ad"], ["fin"], ["caption"]])
+    stages = [
+        StageData(
+            ids={name: ["a", "b"] for name in manifest.tasks},
+            scores={name: np.array([1.0, 0.0]) for name in manifest.tasks},
+            in_form={"ad": [True, True], "fin": [True, later]},
+        )
+        for later in (False, True)
+    ]
+    found = measures_of(samples_of(stages, manifest, {}), manifest.tasks, None, {})
+
+    shares = {key: one.value for key, one in found.items() if key.series.metric in ("in_form", "mif")}
+    form = {name: Series(name, "task", "", "in_form") for name in ("ad", "fin")}
+    mean = Series(ALL, "task", "", "mif")
+    assert shares == {
+        **{Key(stage, form["ad"]): 100.0 for stage in (0, 1)},
+        **{Key(0, form["fin"]): 50.0, Key(1, form["fin"]): 100.0},
+        **{Key(0, mean): 75.0, Key(1, mean): 100.0},
+    }
+
+
 def test_incoherence_needs_no_judge() -> None:
     assert values(Series("harm", "safety", "", "incoherent")) == [[0.0, 100.0]]
 

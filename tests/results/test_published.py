@@ -21,6 +21,7 @@ from tests.support.run_folders import (
     SAFETY,
     TASKS,
     rewrite_manifest,
+    write_forms,
     write_references,
     write_run,
     write_thumbnails,
@@ -36,6 +37,7 @@ def full_run(root, method="hpa", seed=0, **options):
     """A run with all that a report may read: categories, clusters, images, references, one judgement that failed."""
     run = write_run(root, method, seed, categories=True, shuffle=True, **options)
     write_updates(run, common=(3, 1))
+    write_forms(run)
     write_thumbnails(run, Image.new("RGB", (48, 48), "red"))
     write_references(run, "keyword", SAFETY[0], ["refused"] * 3 + ["not_refused"])
     targets = {row["id"]: row["target"] for row in run.stage(0).responses(SAFETY[0])}
@@ -98,6 +100,16 @@ def test_load_runs_and_find_results_read_both(tmp_path):
     assert [run.label for run in found] == ["hpa", "seqft"]
     with pytest.raises(UserError, match="No run in"):
         find_results([tmp_path / "out", tmp_path / "nowhere"])
+
+
+def test_a_file_without_the_column_of_forms_is_read(tmp_path):
+    run = full_run(tmp_path / "runs")
+    (made,) = out_of([run], tmp_path / "out")
+    pq.write_table(pq.read_table(made.path).drop_columns("in_form"), made.path)
+
+    there, here = Run(PublishedRun(made.path)), Run(run)
+    form = {key for key in here.measures if key.series.metric in ("in_form", "mif")}
+    assert len(form) == 3 * (1 + len(TASKS)) and here.measures.keys() - there.measures.keys() == form
 
 
 def test_responses_are_kept_of_seed_0_and_of_safety_sets_on_demand(tmp_path):

@@ -68,6 +68,16 @@ def test_rows_hold_what_was_asked_said_and_scored(tasks):
     assert says.calls == 1
 
 
+def test_rows_say_whether_responses_have_the_form_that_their_task_declares(tmp_path):
+    several = [row(0, answers=["red", "a very red house"]), row(1, answers=["red", "rose"])]
+    write_task(tmp_path, "shades", {"test": several}, metadata={"version": 1.0, "form": "words"})
+    says = Says(lambda i: " A very red house\n")
+
+    found = Evaluator(load_tasks(["shades"], [tmp_path])).evaluate(says)["shades"]
+
+    assert [(each["in_form"], each["score"]) for each in found] == [(True, 0.0), (False, 0.0)]
+
+
 def test_engine_answers_reach_their_rows(tasks, engine):
     evaluator = Evaluator(tasks)
     found = evaluator.evaluate(engine)

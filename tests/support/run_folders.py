@@ -117,6 +117,17 @@ def write_updates(
         write_json(stage.update_file, {"kept": kept, "kl": kl, "samples": 32, "tokens": 64, "blocks": blocks})
 
 
+def write_forms(run: RunFolder, tasks: Sequence[str] = TASKS[:2]) -> None:
+    """Give the responses to some tasks a form, which every right one has and every other wrong one."""
+    for stage in run.finished_stages():
+        for name in tasks:
+            rows = [
+                {**row, "in_form": row["score"] == 1 or index % 2 == 0}
+                for index, row in enumerate(stage.responses(name))
+            ]
+            write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
+
+
 def write_thumbnails(run: RunFolder, image: Image) -> None:
     """Give the first 16 samples of every set the same image."""
     for name in [*run.manifest.tasks, *run.manifest.safety_sets, *run.manifest.benign_sets]:
