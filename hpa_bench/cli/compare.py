@@ -13,10 +13,9 @@ import typer
 
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
-from hpa_bench.cli.launching import make_missing, named_methods, say_missing
+from hpa_bench.cli.launching import chosen_launcher, make_missing, named_methods, say_missing, split_launch
 from hpa_bench.cli.publishing import Publisher, ask_published, together, unpublished
 from hpa_bench.errors import UserError
-from hpa_bench.launchers.base import make_launcher
 from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
@@ -68,9 +67,9 @@ def compare(
             help="Runs at a time, the cores shared out; 0: one on a GPU, else one a core. Short for local:slots=N.",
         ),
     ] = 0,
-    launcher: Annotated[
-        str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
-    ] = "local",
+    gpus: options.Gpus = None,
+    launcher: options.Launcher = None,
+    launch_file: options.LaunchFile = None,
     tuned: options.TunedFile = None,
     beside: options.With = None,
     publish: Annotated[
@@ -89,7 +88,8 @@ def compare(
             " for each run, then `hpa-bench compare` finds them finished and writes the report."
         )
     load_plugins(plugin)
-    starter = make_launcher(launcher, **({"slots": jobs} if jobs else {}))
+    settings, own = split_launch(settings)
+    starter = chosen_launcher(launcher, own, {"slots": jobs, "gpus": gpus}, launch_file)
     names, broken = named_methods(methods)
     common = RunOptions(
         suite=suite,

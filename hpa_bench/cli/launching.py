@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from hpa_bench.config import parse_settings, read_yaml, split_settings
 from hpa_bench.errors import UserError
-from hpa_bench.launchers.base import Launcher
+from hpa_bench.launchers.base import Launcher, make_launcher
 from hpa_bench.method import methods as registry
 from hpa_bench.runner.launch import launch, missing
 from hpa_bench.spec import RunSpec
@@ -30,6 +32,47 @@ def named_methods(text: str) -> tuple[list[str], dict[str, str]]:
             else:
                 names.append(name)
     return list(dict.fromkeys(names)), broken
+
+
+OWN = "launch."
+"""What begins a setting of the launcher, among those of the suite and the methods."""
+
+
+def split_launch(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the settings of `--set` that are not the launcher's, and those that are, without `launch.`."""
+    own = [setting.strip().removeprefix(OWN) for setting in settings if setting.strip().startswith(OWN)]
+    return [setting for setting in settings if not setting.strip().startswith(OWN)], own
+
+
+def chosen_launcher(named: str | None, own: Sequence[str], short: Mapping[str, Any], file: Path | None) -> Launcher:
+    """Return the launcher that a user asks for; what is named first has the last word.
+
+    Args:
+        named: a registered name, with options after colons; None: the file's, or local.
+        own: `key=value` of `--set launch.KEY=VALUE`.
+        short: options by options of the command line of their own; those that are not given are empty.
+        file: YAML whose section `launch` has the launcher's name and options.
+
+    Raises:
+        UserError: no such file, launcher or option, or the file's section is for another launcher.
+    """
+    section = dict(_section(file)) if file is not None else {}
+    name = str(section.pop("launcher", "local"))
+    if named is not None and file is not None and split_settings(named)[0] != name:
+        raise UserError(f"--launcher {named}, and {file} is for the launcher {name!r}: leave out one.")
+    given = {key: value for key, value in short.items() if value}
+    return make_launcher(named or name, **(section | given | parse_settings(list(own))))
+
+
+def _section(file: Path) -> Mapping[str, Any]:
+    try:
+        read = read_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--launch-file {file} cannot be read ({error}): expected YAML with a section launch.") from None
+    section = read.get("launch") if isinstance(read, dict) else None
+    if not isinstance(section, dict):
+        raise UserError(f"--launch-file {file} has no section launch: expected `launch: {{launcher: slurm, time: 12h}}`.")
+    return section
 
 
 def make_missing(

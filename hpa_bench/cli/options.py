@@ -54,3 +54,18 @@ With = Annotated[
         help="Published results to stand beside, verified first; published: those that come with hpa-bench.",
     ),
 ]
+Launcher = Annotated[
+    str | None,
+    typer.Option(
+        help="Who starts the runs: local (unless told otherwise), slurm, ray or a plugin's, options after colons as in"
+        " local:slots=2, or by --set launch.KEY=VALUE (docs/running-at-scale.md)."
+    ),
+]
+LaunchFile = Annotated[
+    Path | None,
+    typer.Option("--launch-file", metavar="FILE", help="A YAML file with a section launch: the launcher, its options."),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Share these GPUs out, one a run, as in 0-7. Short for --set launch.gpus=LIST."),
+]

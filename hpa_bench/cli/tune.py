@@ -9,9 +9,8 @@ import typer
 
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
-from hpa_bench.cli.launching import make_missing, named_methods, say_missing
+from hpa_bench.cli.launching import chosen_launcher, make_missing, named_methods, say_missing, split_launch
 from hpa_bench.errors import UserError
-from hpa_bench.launchers.base import make_launcher
 from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
@@ -41,9 +40,9 @@ def tune(
     jobs: Annotated[
         int, typer.Option(min=0, help="Runs at a time; 0: one on a GPU, else one a core. Short for local:slots=N.")
     ] = 0,
-    launcher: Annotated[
-        str, typer.Option(help="Who starts the runs: local or a plugin's, options after colons as in local:slots=2.")
-    ] = "local",
+    gpus: options.Gpus = None,
+    launcher: options.Launcher = None,
+    launch_file: options.LaunchFile = None,
     again: options.Again = False,
     device: options.Device = "auto",
 ) -> None:
@@ -51,7 +50,8 @@ def tune(
     if processes() > 1:
         raise UserError(f"tune starts its runs itself and cannot be launched as {processes()} processes: launch one.")
     load_plugins(plugin)
-    starter = make_launcher(launcher, **({"slots": jobs} if jobs else {}))
+    settings, own = split_launch(settings)
+    starter = chosen_launcher(launcher, own, {"slots": jobs, "gpus": gpus}, launch_file)
     names, broken = named_methods(methods)
     common = RunOptions(suite=suite, settings=settings, data_root=data_root, engine=engine, plugins=plugin)
     planned = plan(common, names, trials, out)

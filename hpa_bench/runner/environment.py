@@ -12,9 +12,9 @@ from pathlib import Path
 
 from hpa_bench.machine.numerics import VARIABLES, cpu
 from hpa_bench.machine.processes import processes
+from hpa_bench.machine.versions import versions
 from hpa_bench.results.manifest import Environment, Hardware, Numerics
 
-PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
 PACKAGE = Path(__file__).parents[1]
 CODE = ("hpa_bench", "baselines", "tasks", "safety_sets")
 """What decides a run's results, in a checkout."""
@@ -35,11 +35,6 @@ def environment(device: str) -> Environment:
         numerics=numerics(device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def git_commit() -> str | None:

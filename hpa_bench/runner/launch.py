@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,38 +58,46 @@ def launch(wanted: Mapping[Path, RunSpec], launcher: Launcher, device: str = "au
     """
     if not wanted:
         return
+    launcher.check(device)
     room = launcher.room(device)
     at_once = len(wanted) if room is None else min(room, len(wanted))
     threads = None if room is None else max(1, (os.cpu_count() or 1) // at_once)
     waiting = deque(Job(spec, folder, folder.with_suffix(".log"), device, threads) for folder, spec in wanted.items())
     running: dict[Path, Any] = {}
+    full_until = 0.0
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.popleft()
-                running[job.folder] = _submitted(job, launcher)
+            if waiting and len(running) < at_once and time.monotonic() >= full_until:
+                jobs = [waiting.popleft() for _ in range(min(at_once - len(running), len(waiting)))]
+                handles = _submitted(jobs, launcher)
+                running.update(zip((job.folder for job in jobs), handles, strict=False))
+                if left := jobs[len(handles) :]:
+                    waiting.extendleft(reversed(left))
+                    full_until = time.monotonic() + launcher.full_seconds
             for folder, handle in list(running.items()):
                 if (reason := launcher.poll(handle)) is not None:
                     del running[folder]
                     _record(folder, wanted[folder], reason)
                     yield folder, reason
-            if running:
+            if running or waiting:
                 time.sleep(launcher.poll_seconds)
     except KeyboardInterrupt:
-        # The terminal has interrupted them as well: they end by themselves, and close what they have opened.
-        while any(launcher.poll(handle) is None for handle in running.values()):
+        # The terminal has interrupted those of this machine as well: they end by themselves, and close what they have
+        # opened.
+        while room is not None and any(launcher.poll(handle) is None for handle in running.values()):
             time.sleep(launcher.poll_seconds)
-        running.clear()
+        if room is not None:
+            running.clear()
         raise
     finally:
-        for handle in running.values():
-            launcher.cancel(handle)
+        launcher.cancel_together(list(running.values()))
 
 
-def _submitted(job: Job, launcher: Launcher) -> Any:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    (job.folder / FAILED).unlink(missing_ok=True)
-    return launcher.submit(job)
+def _submitted(jobs: Sequence[Job], launcher: Launcher) -> list[Any]:
+    for job in jobs:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        (job.folder / FAILED).unlink(missing_ok=True)
+    return launcher.submit_together(jobs)
 
 
 def _record(folder: Path, spec: RunSpec, reason: str) -> None:

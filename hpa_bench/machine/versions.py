@@ -1,0 +1,25 @@
+"""Which versions are installed here, of what decides results."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide results."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def differences(expected: Mapping[str, str]) -> str:
+    """Return what is of another version here, as in "torch 2.11.0 instead of 2.12.0"; "" where all is the same.
+
+    Args:
+        expected: as `versions` returned it, on another machine.
+    """
+    here = versions()
+    others = [name for name in here if here[name] != expected.get(name)]
+    return ", ".join(f"{name} {here[name]} instead of {expected.get(name, 'none')}" for name in others)
