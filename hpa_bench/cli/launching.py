@@ -68,10 +68,14 @@ def _section(file: Path) -> Mapping[str, Any]:
     try:
         read = read_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"--launch-file {file} cannot be read ({error}): expected YAML with a section launch.") from None
+        raise UserError(
+            f"--launch-file {file} cannot be read ({error}): expected YAML with a section launch."
+        ) from None
     section = read.get("launch") if isinstance(read, dict) else None
     if not isinstance(section, dict):
-        raise UserError(f"--launch-file {file} has no section launch: expected `launch: {{launcher: slurm, time: 12h}}`.")
+        raise UserError(
+            f"--launch-file {file} has no section launch: expected `launch: {{launcher: slurm, time: 12h}}`."
+        )
     return section
 
 

@@ -72,7 +72,8 @@ class Local(Launcher):
         """Refuse GPUs where there are none."""
         if (self.config.gpus or self.config.gpus_per_run > 1) and device != "cpu" and not sees_gpu(device):
             raise UserError(
-                "launch.gpus shares out GPUs, and torch finds none here: leave it out, or check the driver (nvidia-smi)."
+                "launch.gpus shares out GPUs, and torch finds none here: leave it out, or check the driver"
+                " (nvidia-smi)."
             )
 
     def room(self, device: str) -> int:

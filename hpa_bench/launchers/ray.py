@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from hpa_bench.launchers.base import Job, Launcher, LauncherConfig
 from hpa_bench.launchers.node import GRACE_SECONDS, ClusterConfig, NodeRun
 
 LOCAL = "local"
+REACH_SECONDS = 10
 
 
 class RayConfig(ClusterConfig):
@@ -43,12 +46,16 @@ class Ray(Launcher):
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
-                ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+                _knock(address)
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except Exception as error:
-                said = str(error).strip().partition("\n")[0]
+                said = str(error).strip().partition("\n")[0] or type(error).__name__
+                what = (
+                    "Ray cannot be started here" if address == LOCAL else f"No Ray cluster can be reached at {address}"
+                )
                 raise UserError(
-                    f"The Ray cluster at {address} cannot be reached ({said or type(error).__name__}): start it (ray start"
-                    " --head), or give its address by --set launch.address=HOST:6379."
+                    f"{what} ({said}): start a cluster (ray start --head) and give its address by --set"
+                    " launch.address=HOST:6379."
                 ) from error
         wanted = {"CPU": self.config.cpus, "GPU": self.config.gpus_of(device)}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -98,6 +105,13 @@ class Ray(Launcher):
                     ray.cancel(handle, force=force)
             if left:
                 left = ray.wait(left, num_returns=len(left), timeout=2 * GRACE_SECONDS)[1]
+
+
+def _knock(address: str) -> None:
+    """Try whether anyone listens, since Ray itself takes two minutes to say that nobody does."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 def _make(run: NodeRun) -> str:

@@ -124,11 +124,12 @@ class Slurm(Launcher):
         missing = next((tool for tool in ("sbatch", "squeue", "srun") if shutil.which(tool) is None), None)
         if missing:
             raise UserError(
-                f"Launcher slurm finds no {missing} here: start hpa-bench on a machine of the cluster that submits jobs."
+                f"Launcher 'slurm' finds no {missing} here: start hpa-bench on a machine of the cluster that submits"
+                " jobs."
             )
         try:
             partitions = set(_ask("sinfo", "--noheader", "--format=%R").split())
-            limits = dict(re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.M))
+            told = _ask("scontrol", "show", "config")
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(
                 f"Slurm cannot be reached ({_said(error)}): `sinfo` must work here before hpa-bench can submit jobs."
@@ -136,7 +137,8 @@ class Slurm(Launcher):
         for name in (self.config.partition or "").split(","):
             if name and name not in partitions:
                 raise unknown("partition", name, partitions, "of launcher 'slurm'")
-        self._most = max(1, min((int(limit) for limit in limits.values()), default=2) - 1)
+        limits = re.findall(r"^(?:MaxArraySize|MaxJobCount)\s*=\s*(\d+)", told, re.MULTILINE)
+        self._most = max(1, min((int(limit) for limit in limits), default=2) - 1)
 
     def room(self, device: str) -> None:
         """Leave it to Slurm, which has a queue."""
@@ -157,7 +159,9 @@ class Slurm(Launcher):
                 handles += self._array(folder, some)
             except Exception as error:
                 if not _FULL.search(str(error)):
-                    raise UserError(f"Slurm takes no such job ({_said(error)}): change what launch asks for.") from error
+                    raise UserError(
+                        f"Slurm takes no such job ({_said(error)}): change what launch asks for."
+                    ) from error
                 size = len(some) // 2
         if len(handles) < len(jobs):
             left = len(jobs) - len(handles)
@@ -240,7 +244,9 @@ class Slurm(Launcher):
         return f"Slurm job {job.job_id} could not make it: {last}"
 
     def _given_up(self, job: Any, state: str) -> str:
-        printed = "".join(path.read_text(errors="replace") for path in (job.paths.stderr, job.paths.stdout) if path.exists())
+        printed = "".join(
+            path.read_text(errors="replace") for path in (job.paths.stderr, job.paths.stdout) if path.exists()
+        )
         if not printed and state not in ("CANCELLED", "PREEMPTED"):
             return (
                 f"Slurm job {job.job_id} ended as {state} and left nothing in {job.paths.folder}: do the nodes see that"

@@ -1,0 +1,114 @@
+"""A real Ray cluster on this machine, whose nodes have host names, processes and mounts of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from tests.support.slurm_cluster import free_port
+
+RAY = str(Path(sys.executable).parent / "ray")
+SECONDS = 180
+"""A busy machine takes long to start a node."""
+
+
+def lacking() -> str:
+    """Why no nodes can be started here; "" where they can."""
+    if os.geteuid():
+        return "only root may start nodes with names and mounts of their own"
+    return "" if shutil.which("unshare") else "no unshare is installed: run `make system-cluster`"
+
+
+class Cluster:
+    """A head without a processor for runs, and nodes of one each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._folder = folder
+        self._start("head", ["--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0"], "true")
+
+    def add(self, name: str, setup: str = "true") -> None:
+        """Start a node.
+
+        Args:
+            name: its host name.
+            setup: shell that runs first, in the node's own mount namespace and environment.
+        """
+        self._start(name, [f"--address={self.address}", "--num-cpus=1"], setup)
+
+    def kill(self, name: str) -> None:
+        """End a node as a power cut does: all its processes at once."""
+        node = self.nodes.pop(name)
+        os.killpg(node.pid, signal.SIGTERM if name == "head" else signal.SIGKILL)
+        node.wait()
+
+    def _start(self, name: str, options: list[str], setup: str) -> None:
+        start = [RAY, "start", "--block", "--disable-usage-stats", "--include-dashboard=false"]
+        start += [f"--node-name={name}", "--object-store-memory=80000000", *options]
+        if "--head" not in options:
+            start.remove("--include-dashboard=false")
+        # The first process of a PID namespace takes all others with it when it is killed. The head is of this machine,
+        # since the driver speaks to it.
+        own = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if "--head" in options:
+            own, script = [], 'exec "$@"'
+        else:
+            script = f'hostname {name} && {setup} && exec "$@"'
+        with (self._folder / f"{name}.log").open("wb") as log:
+            env = os.environ | {"RAY_health_check_failure_threshold": "3", "OMP_NUM_THREADS": "1"}
+            self.nodes[name] = subprocess.Popen(
+                [*own, "sh", "-c", script, "sh", *start],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+            )
+        self._wait_for(len(self.nodes), name)
+
+    def _wait_for(self, count: int, name: str) -> None:
+        until = time.monotonic() + SECONDS
+        while self._alive() < count:
+            log = (self._folder / f"{name}.log").read_text(errors="replace")
+            assert time.monotonic() < until and self.nodes[name].poll() is None, log[-2000:]
+            time.sleep(1)
+
+    def _alive(self) -> int:
+        told = subprocess.run(
+            [sys.executable, "-c", ALIVE, self.address], capture_output=True, text=True, timeout=SECONDS
+        )
+        return int(told.stdout.strip() or 0)
+
+
+ALIVE = """
+import sys
+from ray._raylet import GcsClientOptions
+from ray._private.state import GlobalState
+state = GlobalState()
+state._initialize_global_state(GcsClientOptions.create(sys.argv[1], None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False))
+print(sum(node["Alive"] for node in state.node_table()))
+"""
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """Start a cluster with a head alone, and end it with all its nodes."""
+    made = None
+    try:
+        made = Cluster(folder)
+        yield made
+    finally:
+        for name in list(made.nodes if made else {}):
+            made.kill(name)  # type: ignore[union-attr]
+
+
+assert ray.__version__
