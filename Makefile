@@ -2,7 +2,9 @@
 # make check: the format, the lints, the types and the fast tests. make test: make check, then the slow tests.
 # make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
+# make test-cluster: the tests of launchers on a real Slurm and a real Ray, started for them; a few minutes, as root.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
+# make system-cluster: Slurm and munge, by apt-get, for make test-cluster.
 # make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
 # make report: the published comparison on the embedded suite, from the published results alone.
 # make lock: write down the versions that are installed in .venv.
@@ -12,11 +14,11 @@ BIN := $(VENV)/bin
 # Tests run in so many processes; worksteal keeps a file's tests together, and with them what they share.
 WORKERS ?= 2
 SPREAD := --numprocesses $(WORKERS) --dist worksteal
-PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm
+PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm results report lock setup system clean
+.PHONY: demo lint check test faults test-vllm test-cluster results report lock setup system system-cluster clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -39,6 +41,10 @@ faults: setup
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest $(SPREAD) tests/vllm
 
+# One process: the nodes of one cluster at a time are enough for a machine.
+test-cluster: $(VENV)/.installed-cluster
+	$(BIN)/pytest tests/cluster
+
 # Where published results go; `make results` goes on where it stopped.
 OUT ?= reports/tiny
 
@@ -59,6 +65,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/.installed-cluster: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray,slurm]'
+	touch $@
+
 $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt tests/vllm/make_environment.sh
 	tests/vllm/make_environment.sh $(PYTHON) $(VENV)-vllm
 	touch $@
@@ -70,6 +80,12 @@ system:
 	@echo "Installing a Java runtime (caption metrics) and mount (full file systems)"
 	$(SUDO) apt-get update
 	$(SUDO) apt-get install --yes --no-install-recommends default-jre-headless mount
+
+system-cluster: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
+system-cluster:
+	@echo "Installing Slurm and munge"
+	$(SUDO) apt-get update
+	$(SUDO) apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge util-linux procps
 
 clean:
 	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info

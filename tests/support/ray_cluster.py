@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -18,7 +18,8 @@ from tests.support.slurm_cluster import free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
 SECONDS = 180
-"""A busy machine takes long to start a node."""
+ATTEMPTS = 4
+"""How long, and how often, a node has to start."""
 
 
 def lacking() -> str:
@@ -49,11 +50,20 @@ class Cluster:
     def kill(self, name: str) -> None:
         """End a node as a power cut does: all its processes at once."""
         node = self.nodes.pop(name)
-        os.killpg(node.pid, signal.SIGTERM if name == "head" else signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGTERM if name == "head" else signal.SIGKILL)
         node.wait()
 
     def _start(self, name: str, options: list[str], setup: str) -> None:
         start = [RAY, "start", "--block", "--disable-usage-stats", "--include-dashboard=false"]
+        # A node waits 15 s for the ports that its agents choose themselves, which a busy machine may exceed.
+        ports = (
+            "metrics-export-port",
+            "dashboard-agent-grpc-port",
+            "dashboard-agent-listen-port",
+            "runtime-env-agent-port",
+        )
+        start += [f"--{port}={free_port()}" for port in ports]
         start += [f"--node-name={name}", "--object-store-memory=80000000", *options]
         if "--head" not in options:
             start.remove("--include-dashboard=false")
@@ -64,23 +74,30 @@ class Cluster:
             own, script = [], 'exec "$@"'
         else:
             script = f'hostname {name} && {setup} && exec "$@"'
-        with (self._folder / f"{name}.log").open("wb") as log:
-            env = os.environ | {"RAY_health_check_failure_threshold": "3", "OMP_NUM_THREADS": "1"}
-            self.nodes[name] = subprocess.Popen(
-                [*own, "sh", "-c", script, "sh", *start],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=env,
-                start_new_session=True,
-            )
-        self._wait_for(len(self.nodes), name)
+        env = os.environ | {"RAY_health_check_failure_threshold": "3", "OMP_NUM_THREADS": "1"}
+        # Ray gives up a node that is not up within 15 or 30 s, which a busy machine may exceed.
+        for _ in range(ATTEMPTS):
+            with (self._folder / f"{name}.log").open("wb") as log:
+                self.nodes[name] = subprocess.Popen(
+                    [*own, "sh", "-c", script, "sh", *start],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    start_new_session=True,
+                )
+            if self._is_up(name):
+                return
+            self.kill(name)
+        raise AssertionError((self._folder / f"{name}.log").read_text(errors="replace")[-2000:])
 
-    def _wait_for(self, count: int, name: str) -> None:
+    def _is_up(self, name: str) -> bool:
+        """Wait until a node is up, or has given up."""
         until = time.monotonic() + SECONDS
-        while self._alive() < count:
-            log = (self._folder / f"{name}.log").read_text(errors="replace")
-            assert time.monotonic() < until and self.nodes[name].poll() is None, log[-2000:]
+        while time.monotonic() < until and self.nodes[name].poll() is None:
+            if self._alive() == len(self.nodes):
+                return True
             time.sleep(1)
+        return False
 
     def _alive(self) -> int:
         told = subprocess.run(
@@ -94,7 +111,8 @@ import sys
 from ray._raylet import GcsClientOptions
 from ray._private.state import GlobalState
 state = GlobalState()
-state._initialize_global_state(GcsClientOptions.create(sys.argv[1], None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False))
+options = {"allow_cluster_id_nil": True, "fetch_cluster_id_if_nil": False}
+state._initialize_global_state(GcsClientOptions.create(sys.argv[1], None, **options))
 print(sum(node["Alive"] for node in state.node_table()))
 """
 

@@ -24,7 +24,7 @@ class Stall(Observer):
         if isinstance(event, RunStarted):
             self.mark = Path(__file__).parent / "marks" / str(event.seed)
         # Only the seeds that the test names, by an empty file.
-        if isinstance(event, Saved) and event.stage == 2 and event.what == "adapter":
-            if self.mark is not None and self.mark.exists() and not self.mark.read_text():
-                self.mark.write_text(socket.gethostname())
-                time.sleep(SECONDS)
+        trained = isinstance(event, Saved) and event.stage == 2 and event.what == "adapter"
+        if trained and self.mark is not None and self.mark.exists() and not self.mark.read_text():
+            self.mark.write_text(socket.gethostname())
+            time.sleep(SECONDS)
