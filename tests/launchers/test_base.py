@@ -66,6 +66,7 @@ def test_no_such_launcher_or_option(text: str, message: str) -> None:
         (1, b"torn \xff\n", "torn \ufffd"),
         (137, b"", "exit status 137"),
         (1, b" \n\n", "exit status 1"),
+        (1, b"Error: no such task.\ntorch...ChildFailedError:\n  exitcode : 2\n=====\n", "no such task."),
     ],
 )
 def test_why_a_run_failed(code: int, printed: bytes, reason: str, tmp_path: Path) -> None:
@@ -73,3 +74,11 @@ def test_why_a_run_failed(code: int, printed: bytes, reason: str, tmp_path: Path
     log.write_bytes(printed)
 
     assert why(code, log) == reason
+
+
+def test_what_an_earlier_attempt_printed_is_no_reason(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"Error: an old one\nError: a new one\n")
+
+    assert why(2, log, len(b"Error: an old one\n")) == "a new one"
+    assert why(2, log, log.stat().st_size) == "exit status 2"

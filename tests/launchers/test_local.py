@@ -12,6 +12,7 @@ import pytest
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, make_launcher
 from hpa_bench.launchers.local import Local
+from hpa_bench.machine.device import sees_gpu
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
 
 
@@ -20,8 +21,8 @@ class Shell(Job):
 
     script: ClassVar[str] = ""
 
-    def command(self, spec: str = "-") -> list[str]:
-        return ["sh", "-c", self.script]
+    def command(self, spec: str = "-", processes: int = 1) -> list[str]:
+        return ["sh", "-c", self.script.replace("{spec}", spec)]
 
 
 def shell(script: str, folder: Path, threads: int | None = None) -> Job:
@@ -98,3 +99,66 @@ def test_room() -> None:
 def test_a_bad_launcher_is_one_sentence(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_launcher(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus"),
+    [("0-3", ("0", "1", "2", "3")), ("0,2,5-6", ("0", "2", "5", "6")), (0, ("0",)), ("GPU-a", ("GPU-a",))],
+)
+def test_gpus_by_number_and_by_name(given: str | int, gpus: tuple[str, ...]) -> None:
+    assert make_launcher("local", gpus=given).config.gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gpus": "3-0"}, "expected different GPUs, as in 0-7 or 0,2,5"),
+        ({"gpus": "0,0"}, "expected different GPUs"),
+        ({"gpus": "0,"}, "expected different GPUs"),
+        ({"gpus": "0-2", "gpus_per_run": 4}, "gpus_per_run is 4, and gpus names 3"),
+        ({"gpus": "0-3", "gpus_per_run": 2, "slots": 3}, "slots is 3, and the 4 GPUs have no share for each"),
+    ],
+)
+def test_gpus_that_cannot_be_shared_out(settings: dict[str, str | int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_launcher("local", **settings)
+
+
+def test_no_gpus_to_share_out() -> None:
+    launcher = make_launcher("local:gpus=0-1")
+    launcher.check("cpu")
+    if not sees_gpu("auto"):
+        with pytest.raises(UserError, match="launch.gpus shares out GPUs, and torch finds none here"):
+            launcher.check("auto")
+
+
+@pytest.mark.parametrize(("per_run", "shares"), [(1, ["0", "1", "2", "3"]), (2, ["0,1", "2,3"])])
+def test_every_run_has_a_share_of_the_gpus_to_itself(per_run: int, shares: list[str], tmp_path: Path) -> None:
+    launcher = make_launcher("local:gpus=0-3", gpus_per_run=per_run)
+    assert launcher.room("cuda") == len(shares)
+    started = []
+    for number in range(len(shares)):
+        (folder := tmp_path / str(number)).mkdir()
+        job = shell("echo $CUDA_VISIBLE_DEVICES; exec sleep 60", folder)
+        started.append((launcher.submit(job), job))
+    launcher.cancel(started[0][0])
+    again = shell("echo $CUDA_VISIBLE_DEVICES", tmp_path)
+    handle = launcher.submit(again)
+    while launcher.poll(handle) is None:
+        time.sleep(0.01)
+    for first, _ in started[1:]:
+        launcher.cancel(first)
+
+    assert [job.log.read_text().strip() for _, job in started[1:]] == shares[1:]
+    assert again.log.read_text().strip() == shares[0]
+
+
+def test_several_processes_of_one_run_read_its_spec_from_a_file(tmp_path: Path) -> None:
+    launcher = make_launcher("local", gpus_per_run=2)
+    job = shell("cat {spec}", tmp_path)
+    handle = launcher.submit(job)
+    while launcher.poll(handle) is None:
+        time.sleep(0.01)
+
+    assert RunSpec.from_json(job.log.read_text()) == job.spec
+    assert not list(tmp_path.glob("*.json"))

@@ -1,11 +1,12 @@
 """Who is started when, and what is left of what failed, with a launcher whose jobs end when the test says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, Launcher
 from hpa_bench.results.run_folder import FAILED, MANIFEST, RunFolder
 from hpa_bench.runner.launch import launch, missing
@@ -134,3 +135,38 @@ def test_nothing_missing_asks_the_launcher_nothing(tmp_path: Path) -> None:
             raise AssertionError("asked")
 
     assert list(launch({}, Silent(1))) == []
+
+
+def test_what_a_full_queue_does_not_take_is_tried_again_in_order(tmp_path: Path) -> None:
+    class Full(Scripted):
+        full_seconds: ClassVar[float] = 0.0
+
+        def submit_together(self, jobs: Sequence[Job]) -> list[int]:
+            return [self.submit(job) for job in jobs[:2]] if len(self.jobs) < 4 else super().submit_together(jobs)
+
+    launcher, runs = Full(None), wanted(tmp_path / "runs")
+
+    assert dict(launch(runs, launcher)) == dict.fromkeys(runs, "")
+    assert [job.folder for job in launcher.jobs] == [*runs]
+
+
+def test_an_interrupt_ends_what_waits_in_a_queue_elsewhere(tmp_path: Path) -> None:
+    class Interrupted(Scripted):
+        def poll(self, handle: int) -> str | None:
+            raise KeyboardInterrupt
+
+    launcher = Interrupted(None)
+    with pytest.raises(KeyboardInterrupt):
+        list(launch(wanted(tmp_path, 3), launcher))
+
+    assert launcher.cancelled == [0, 1, 2]
+
+
+def test_what_cannot_work_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    class Absent(Scripted):
+        def check(self, device: str) -> None:
+            raise UserError(f"no such launcher on {device}")
+
+    with pytest.raises(UserError, match="no such launcher on cpu"):
+        list(launch(wanted(tmp_path / "runs", 1), Absent(None), "cpu"))
+    assert not (tmp_path / "runs").exists()
