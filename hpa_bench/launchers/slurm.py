@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -80,10 +81,12 @@ class _Resumed(NodeRun):
     """A run that submitit queues again before its job's time is up, or when it makes room for another."""
 
     def __call__(self) -> str:
+        told: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
         reason = super().__call__()
-        if "ended by signal 15" in reason:
-            # Whoever ends the job ends the run as well. A reason given here would count as the job's result, though
-            # Slurm may be about to queue it again.
+        if reason and told:
+            # Slurm ends the job, and the run with it. A reason given here would count as the job's result, though Slurm
+            # may be about to queue it again.
             time.sleep(600)
         return reason
 
@@ -170,10 +173,11 @@ class Slurm(Launcher):
 
     def poll(self, handle: _Queued) -> str | None:
         """Return None until the job has left its result, or Slurm has given it up."""
-        paths = handle.job.paths
-        if paths.result_pickle.exists():
-            outcome, result = handle.job._get_outcome_and_result()
-            return str(result) if outcome == "success" else self._broken(handle.job, str(result))
+        if handle.job.paths.result_pickle.exists():
+            try:
+                return str(handle.job.result())
+            except Exception as error:
+                return self._broken(handle.job, str(error))
         state = self._state(handle.job.job_id)
         if state not in ENDED:
             handle.ended_at = None
@@ -235,7 +239,8 @@ class Slurm(Launcher):
         return self._states.get(job, "GONE" if self._states else "UNKNOWN")
 
     def _broken(self, job: Any, trace: str) -> str:
-        last = (trace.strip().splitlines() or ["no reason given"])[-1]
+        said = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", trace, re.MULTILINE)
+        last = said[-1] if said else "no reason given"
         if "timed-out too many times" in last:
             return (
                 f"not finished after {1 + self.config.continuations} jobs of {self.config.time} in Slurm (the last was"

@@ -44,7 +44,10 @@ def test_a_launcher_by_name_and_options(text: str, settings: dict[str, int], slo
     ("text", "message"),
     [
         ("locl", "Unknown launcher 'locl'. Did you mean 'local'? Available: local, ray, slurm."),
-        ("local:slot=2", "Unknown key 'slot' of launcher 'local'. Did you mean 'slots'? Available: slots."),
+        (
+            "local:slot=2",
+            "Unknown key 'slot' of launcher 'local'. Did you mean 'slots'? Available: gpus, gpus_per_run, slots.",
+        ),
         ("local:slots", "Bad setting 'slots': expected key=value."),
         ("local:slots=-1", "Bad value for slots of launcher 'local': Input should be greater than or equal to 0"),
         ("local:slots=few", "Bad value for slots of launcher 'local': Input should be a valid integer"),
