@@ -108,7 +108,7 @@ def test_a_folder_that_a_live_run_holds(suite: Path, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run").locked():
         message = refused(suite, tmp_path / "run")
 
-    assert f"in use by another run (process {os.getpid()})" in message
+    assert f"in use by another run (process {os.getpid()} on " in message
 
 
 @pytest.mark.slow

@@ -2,20 +2,35 @@
 
 import ast
 import builtins
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from hpa_bench.errors import UserError
-from hpa_bench.machine.processes import leave_it_to_the_first
+from hpa_bench.machine.processes import is_main, leave_it_to_the_first
+from hpa_bench.machine.stopping import Stopped, end_by, stops_raised
 from hpa_bench.redact import clean
 
-VERBS = ("run", "compare", "tune", "judge", "report", "publish", "verify", "align", "list", "validate", "new-method")
+VERBS = (
+    "run",
+    "compare",
+    "status",
+    "tune",
+    "judge",
+    "report",
+    "publish",
+    "verify",
+    "align",
+    "list",
+    "validate",
+    "new-method",
+)
 """In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
 
 ANEW = ("--from-stage", "--no-resume")
@@ -68,16 +83,27 @@ def _hpa_bench(
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and exit status 2."""
     try:
-        app()
+        with stops_raised():
+            app()
     except UserError as error:
         leave_it_to_the_first()
         print(f"Error: {clean(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        anew = next((name for name in ANEW if any(part.partition("=")[0] == name for part in sys.argv)), None)
-        without = f" without {anew}" if anew else ""
-        print(f"Stopped. The same command{without} goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, Stopped) as error:
+        _end_stopped(error)
+
+
+def _end_stopped(error: BaseException) -> NoReturn:
+    """Say how the command goes on, and end as the signal says that stopped it."""
+    number, done = (error.number, error.done) if isinstance(error, Stopped) else (signal.SIGINT, "")
+    anew = next((name for name in ANEW if any(part.partition("=")[0] == name for part in sys.argv)), None)
+    without = f" without {anew}" if anew else ""
+    if is_main():
+        print(f"stopped; the same command{without} goes on{f' ({done})' if done else ''}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if number == signal.SIGINT:
+        raise SystemExit(130)
+    end_by(number)
 
 
 def _command(name: str, function: Any, **options: Any) -> Any:

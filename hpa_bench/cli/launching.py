@@ -8,11 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from hpa_bench.cli.watch import View, say, scores
 from hpa_bench.config import parse_settings, read_yaml, split_settings
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Launcher, make_launcher
+from hpa_bench.machine.stopping import Stopped
 from hpa_bench.method import methods as registry
-from hpa_bench.runner.launch import launch, missing
+from hpa_bench.runner.launch import Launching, launch, missing
+from hpa_bench.runner.watching import RunLog
 from hpa_bench.spec import RunSpec
 
 
@@ -100,12 +103,26 @@ def make_missing(
     todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
     failed: dict[str, str] = {}
-    for done, (folder, reason) in enumerate(launch(todo, launcher, device), 1):
-        console.print(f"[{done}/{len(todo)}] {folder}: {reason or 'finished'}", highlight=False, markup=False)
-        if reason:
-            failed[str(folder)] = reason
-        elif finished is not None:
-            finished(folder)
+    done = 0
+    logs = {folder: RunLog(folder) for folder in wanted}
+    try:
+        with View(console).shown() as view:
+
+            def watch(launching: Launching) -> None:
+                view.show(lambda: list(logs.values()), launching.at_once)
+
+            for folder, reason in launch(todo, launcher, device, watch):
+                done += 1
+                logs[folder].update()
+                said = reason or ", ".join(part for part in ("finished", scores(logs[folder])) if part)
+                say(f"[{done}/{len(todo)}] {folder}: {said}", console)
+                if reason:
+                    failed[str(folder)] = reason
+                elif finished is not None:
+                    finished(folder)
+    except Stopped as stopped:
+        stopped.done = f"{len(wanted) - len(todo) + done - len(failed)} of {len(wanted)} done"
+        raise
     return failed
 
 

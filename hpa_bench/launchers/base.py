@@ -22,7 +22,7 @@ class Job:
     folder: Path
     """The run's own folder."""
     log: Path
-    """The file that takes what the run prints; its folder exists."""
+    """The file that what the run prints is added to; its folder exists."""
     device: str = "auto"
     """cpu, cuda, or "auto" for a GPU where there is one."""
     threads: int | None = None

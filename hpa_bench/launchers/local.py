@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +19,10 @@ from pydantic import Field, field_validator, model_validator
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, Launcher, LauncherConfig, why
 from hpa_bench.machine.device import sees_gpu
+from hpa_bench.machine.stopping import dying_with_this
+
+GRACE_SECONDS = 10.0
+"""How long a run that is told to end has for it; a killed one loses no more than one that ends."""
 
 
 class LocalConfig(LauncherConfig):
@@ -52,6 +60,8 @@ class LocalConfig(LauncherConfig):
 class _Started:
     process: subprocess.Popen[bytes]
     log: Path
+    start: int
+    """Bytes that earlier attempts have printed."""
     spec: Path | None
     """A file to remove in the end."""
 
@@ -91,13 +101,19 @@ class Local(Launcher):
             file.write_text(job.spec.to_json(), encoding="utf-8")
         command = job.command() if file is None else job.command(str(file), processes)
         # A file, not a pipe: writing never waits for a process that is still importing.
-        with job.log.open("wb") as log, tempfile.TemporaryFile() as spec:
+        with job.log.open("ab") as log, tempfile.TemporaryFile() as spec:
             spec.write(job.spec.to_json().encode())
             spec.seek(0)
+            start = log.tell()
             process = subprocess.Popen(
-                command, stdin=spec, stdout=log, stderr=subprocess.STDOUT, env=os.environ | threads | shown
+                dying_with_this(command),
+                stdin=spec,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | threads | shown,
+                process_group=0,  # Ctrl-C is for whoever started the runs, who ends each with all that it started.
             )
-        started = _Started(process, job.log, file)
+        started = _Started(process, job.log, start, file)
         self._taken[started] = share
         return started
 
@@ -106,15 +122,32 @@ class Local(Launcher):
         if (code := handle.process.poll()) is None:
             return None
         self._clear(handle)
-        return why(code, handle.log)
+        return why(code, handle.log, handle.start)
 
     def cancel(self, handle: _Started) -> None:
-        """Terminate the process."""
-        handle.process.terminate()
-        handle.process.wait()
-        self._clear(handle)
+        """End the process and its children."""
+        self.cancel_together([handle])
+
+    def cancel_together(self, handles: Sequence[_Started]) -> None:
+        """Tell processes to end, and kill what has not ended in time."""
+        for handle in handles:
+            _signal(handle, signal.SIGTERM)
+        until = time.monotonic() + GRACE_SECONDS
+        for handle in handles:
+            with suppress(subprocess.TimeoutExpired):
+                handle.process.wait(max(0.0, until - time.monotonic()))
+        for handle in handles:
+            _signal(handle, signal.SIGKILL)
+            handle.process.wait()
+            self._clear(handle)
 
     def _clear(self, handle: _Started) -> None:
         self._taken.pop(handle, None)
         if handle.spec is not None:
             handle.spec.unlink(missing_ok=True)
+
+
+def _signal(handle: _Started, number: signal.Signals) -> None:
+    """Send a signal to a process and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(handle.process.pid, number)

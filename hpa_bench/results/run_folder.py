@@ -22,20 +22,21 @@ Files and folders are written under a temporary name and renamed, so what has it
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import time
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import PARTIAL, atomic, read_jsonl, read_object, read_text, remove, write_json, write_jsonl
 from hpa_bench.machine.disk import refusal, refusals_told
+from hpa_bench.machine.lease import InUse, Lease, holder_of
 from hpa_bench.redact import clean
 from hpa_bench.results.manifest import MANIFEST, Manifest, Record
 
@@ -48,9 +49,15 @@ ASIDE = ".aside-"
 START_AGAIN = "run it with --again, which keeps the old run aside, or bring back what it was made with"
 _WRITTEN = re.compile(
     r"(manifest\.json|FAILED|calibration(-\d+)?|method|thumbnails|references|engine|report|stage\d+)(\.partial)?"
-    r"|events\.jsonl|\.lock"
+    r"|events\.jsonl|\.(lock|lease-\d+.*|claim-\d+.*)"
 )
-"""What a run's folder may hold."""
+"""What a run's folder may hold; `.lock` in those of earlier versions."""
+LEASE, CLAIM = ".lease", ".claim"
+"""Leases in a run's folder: that of the process which works at it, and that of a comparison which has it made."""
+HELD = "is in use by another run"
+"""In the reason of a run that another one kept from starting."""
+_BEFORE_ITS_RUN = re.compile(r"events\.jsonl|\.lock|\.(lease|claim)-.*")
+"""What may be there before the manifest is."""
 CAN_SAY = "can_say"
 
 
@@ -104,8 +111,8 @@ class Judged:
 
     def write_missing_judgement(self, judge: str, name: str, reason: str) -> None:
         """Leave the reason, one sentence, where the verdicts would stand."""
-        with atomic(self._judgement(judge, name, "MISSING")) as partial:
-            partial.write_text(reason, encoding="utf-8")
+        with atomic(self._judgement(judge, name, "MISSING")) as file:
+            file.write_text(reason, encoding="utf-8")
 
     def drop_judgements(self) -> None:
         """Remove all verdicts, when there are new responses."""
@@ -217,31 +224,29 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process; the lock ends with the process, however that ends.
+        """Hold the run for this process, by a lease that ends with the process, however that ends.
+
+        Where this process does not get to beat for so long that another machine takes the run over, it ends at once:
+        two must not write.
 
         Raises:
             UserError: another live run holds it, or its folder cannot be made or written.
         """
-        with refusals_told(self.path), _lock_file(self.path) as file:
-            if not _taken(file, fcntl.LOCK_EX):
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(
-                    f"{self.path} is in use by another run (process {holder}): wait for it, or choose another --out."
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+        lease = Lease(self.path / LEASE, partial(_leave, self.path))
+        with refusals_told(self.path):
+            try:
+                lease.take()
+            except InUse as error:
+                raise UserError(f"{self.path} {HELD} ({error.holder}): wait for it, or choose another --out.") from None
+            try:
+                yield
+            finally:
+                lease.release()
 
     @property
     def is_live(self) -> bool:
-        """Whether a process holds the run at this moment."""
-        try:
-            with (self.path / ".lock").open() as file:
-                return not _taken(file, fcntl.LOCK_SH)
-        except OSError:  # No process has ever held it, or it is another user's.
-            return False
+        """Whether a process holds the run at this moment; of another machine's, by this machine's clock."""
+        return holder_of(self.path / LEASE) is not None
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
@@ -254,6 +259,7 @@ class RunFolder:
         self._recording = True
         try:
             yield
+            (self.path / FAILED).unlink(missing_ok=True)  # Whoever had it made may have given it up meanwhile.
         except Exception as error:
             full = refusal(self.path, error)
             if full:
@@ -270,8 +276,8 @@ class RunFolder:
         """Write the FAILED file, where failures are being recorded and there is room for it."""
         if self._recording:
             try:
-                with atomic(self.path / FAILED) as partial:
-                    partial.write_text(clean(reason), encoding="utf-8")
+                with atomic(self.path / FAILED) as file:
+                    file.write_text(clean(reason), encoding="utf-8")
             except OSError:
                 _remove_partial(self.path)
 
@@ -285,8 +291,8 @@ class RunFolder:
         if not (self.path / MANIFEST).exists():
             planned.model_copy(update={"planned": True}).write(self.path / MANIFEST)
         if not (self.path / FAILED).exists():
-            with atomic(self.path / FAILED) as partial:
-                partial.write_text(clean(reason), encoding="utf-8")
+            with atomic(self.path / FAILED) as file:
+                file.write_text(clean(reason), encoding="utf-8")
 
     def claim(self, manifest: Record) -> None:
         """Write the manifest, or check that the folder was made by the same run.
@@ -299,7 +305,7 @@ class RunFolder:
         """
         path = self.path / MANIFEST
         if not path.exists():
-            foreign = [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]
+            foreign = [entry.name for entry in self.path.iterdir() if not _BEFORE_ITS_RUN.fullmatch(entry.name)]
             if foreign:
                 raise UserError(
                     f"{self.path} is not empty and holds no {MANIFEST} (it has {foreign[0]!r}): choose another --out."
@@ -316,28 +322,23 @@ class RunFolder:
         _remove_partial(self.path)
 
 
+def _leave(folder: Path) -> None:
+    """End this process, whose run another one has taken over."""
+    taker = holder_of(folder / LEASE)
+    print(
+        f"Error: {folder} {HELD} ({taker or 'gone by now'}), which took it over since this process did not answer for"
+        " a while.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
+
+
 def _remove_partial(folder: Path) -> None:
     """Remove what was being written when a process ended; a trainer's checkpoints have marks of their own."""
-    for partial in folder.rglob(f"*{PARTIAL}"):
-        if partial.name != f"trainer{PARTIAL}":
-            remove(partial)
-
-
-def _lock_file(folder: Path) -> IO[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / ".lock").open("a+")
-
-
-def _taken(file: IO[str], how: int, attempts: int = 3) -> bool:
-    """Return whether a lock could be had; whoever only looks whether a run is live holds it for a moment."""
-    for left in reversed(range(attempts)):
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if left and how == fcntl.LOCK_EX:
-                time.sleep(0.05)
-    return False
+    for path in folder.rglob(f"*{PARTIAL}"):
+        if path.name != f"trainer{PARTIAL}":
+            remove(path)
 
 
 def set_aside(run: RunFolder) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hpa_bench.errors import UserError
+from hpa_bench.machine.stopping import Stopped
 from hpa_bench.redact import clean
 from hpa_bench.registry import Registry
 
@@ -24,6 +25,12 @@ log = logging.getLogger(__name__)
 
 LOG = "events.jsonl"
 """The run folder's log: one line an event, with its kind and its time; lines are only ever added."""
+STOPPED = "stopped"
+"""The reason of a run that somebody has asked to end: the same command goes on."""
+
+
+_TAIL = 2**16
+"""Bytes at the end of a log that hold its last event."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,16 @@ class Event:
     """Something that happened."""
 
     kind: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Event):
+    """A comparison will have the run made; nothing of it is begun yet."""
+
+    kind = "planned"
+    suite: str
+    method: str
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,10 @@ class RunStarted(Event):
     engine: str
     why: str
     """Why this engine."""
+    host: str = ""
+    """The machine's name."""
+    samples: Sequence[int] = ()
+    """Training samples of stages 1, 2, ..., before the method adds its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +291,8 @@ def told(events: Events) -> Iterator[None]:
         yield
     except BaseException as error:
         known = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".removesuffix(": ")
-        events.emit(Failed(reason="stopped" if isinstance(error, KeyboardInterrupt) else clean(known)))
+        stopped = isinstance(error, KeyboardInterrupt | Stopped)
+        events.emit(Failed(reason=STOPPED if stopped else clean(known)))
         raise
 
 
@@ -290,3 +312,18 @@ def read_log(path: Path) -> Iterable[Mapping[str, object]]:
                 continue
             if isinstance(event, dict):
                 yield event
+
+
+def last_event(path: Path) -> str:
+    """Return the kind of a log's last event; "" where there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return str(json.loads(line)["event"])
+        except (ValueError, KeyError, TypeError):  # Torn, or the end of a line that is longer.
+            continue
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -18,6 +19,7 @@ from hpa_bench.machine import products
 from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
+from hpa_bench.machine.stopping import Stopped
 from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
@@ -100,7 +102,7 @@ def execute(
         setup = prepare(spec, run, device, from_stage)
         events = Events([EventLog(run.path), *listening] if first else ())
         with closing(setup.engine), told(events), run.recording_failure() if first else nullcontext():
-            with _exits_told(spec.method.name), _little_garbage():
+            with _exits_told(spec.method.name), _stops_counted(run, len(setup.stages)), _little_garbage():
                 _Stages(setup, events).take()
             events.emit(Finished(seconds=time.perf_counter() - began))
     return run
@@ -121,22 +123,12 @@ class _Stages:
 
     def take(self) -> None:
         """Take the stages that are not finished, stage 0 (the aligned model) included."""
-        setup, spec = self._setup, self._setup.spec
+        setup = self._setup
         finished = from_main(len(self._run.finished_stages()))
         if is_main():
             for index in range(finished):
                 write_scores(self._run, index)
-        about = RunStarted(
-            suite=spec.suite.name,
-            method=spec.method.name,
-            seed=spec.seed,
-            folder=str(self._run.path),
-            stages=setup.stages,
-            finished=finished,
-            engine=setup.engine_name,
-            why=setup.why,
-        )
-        self._events.emit(about)
+        self._events.emit(_about(setup, finished))
         for text in setup.warnings:
             self._events.warn(text)
         for index in range(finished, len(setup.stages) + 1):
@@ -307,6 +299,21 @@ class _Stages:
             wrapped.unload()
 
 
+def _about(setup: Setup, finished: int) -> RunStarted:
+    return RunStarted(
+        suite=setup.spec.suite.name,
+        method=setup.spec.method.name,
+        seed=setup.spec.seed,
+        folder=str(setup.run.path),
+        stages=setup.stages,
+        finished=finished,
+        engine=setup.engine_name,
+        why=setup.why,
+        host=socket.gethostname(),
+        samples=[sum(len(setup.data.training[task]) for task in tasks) for tasks in setup.stages],
+    )
+
+
 def _keep_thumbnails(setup: Setup) -> None:
     with atomic(setup.run.path / "thumbnails") as partial:
         partial.mkdir()
@@ -323,6 +330,16 @@ def _little_garbage() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def _stops_counted(run: RunFolder, stages: int) -> Iterator[None]:
+    """Let whoever stops a run hear how far it has come."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.done = f"{len(run.finished_stages())} of {stages + 1} stages done"
+        raise
 
 
 @contextmanager

@@ -18,10 +18,10 @@ def test_the_version_is_said_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--seed", "1"], "Stopped. The same command goes on from here."),
-        (["--from-stage", "2"], "Stopped. The same command without --from-stage goes on from here."),
-        (["--from-stage=2"], "Stopped. The same command without --from-stage goes on from here."),
-        (["--no-resume"], "Stopped. The same command without --no-resume goes on from here."),
+        (["--seed", "1"], "stopped; the same command goes on"),
+        (["--from-stage", "2"], "stopped; the same command without --from-stage goes on"),
+        (["--from-stage=2"], "stopped; the same command without --from-stage goes on"),
+        (["--no-resume"], "stopped; the same command without --no-resume goes on"),
     ],
 )
 def test_who_stops_a_command_hears_how_it_goes_on(

@@ -13,6 +13,7 @@ from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, make_launcher
 from hpa_bench.launchers.local import Local
 from hpa_bench.machine.device import sees_gpu
+from hpa_bench.machine.lease import _started
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
 
 
@@ -27,6 +28,7 @@ class Shell(Job):
 
 def shell(script: str, folder: Path, threads: int | None = None) -> Job:
     kind = type("Script", (Shell,), {"script": script})
+    folder.mkdir(exist_ok=True)
     job: Job = kind(make_spec(RunOptions("tiny", "seqft")), folder / "seed0", folder / "seed0.log", "cpu", threads)
     return job
 
@@ -69,6 +71,66 @@ def test_a_cancelled_job_has_ended(tmp_path: Path) -> None:
     launcher.cancel(handle)
 
     assert launcher.poll(handle) == f"ended by signal {int(signal.SIGTERM)}"
+
+
+def test_a_log_is_added_to_and_the_reason_is_of_the_last_attempt(tmp_path: Path) -> None:
+    assert end(shell("echo Error: first; exit 1", tmp_path)) == "first"
+    assert end(shell("exit 3", tmp_path)) == "exit status 3"
+
+    assert (tmp_path / "seed0.log").read_text() == "Error: first\n"
+
+
+def gone(pid: int) -> bool:
+    until = time.monotonic() + 20
+    while _started(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not _started(pid)
+
+
+def children(log: Path, count: int = 1) -> list[int]:
+    """The numbers of processes that jobs have written, once they are there."""
+    until = time.monotonic() + 20
+    while (len(found := log.read_text().split() if log.exists() else []) < count) and time.monotonic() < until:
+        time.sleep(0.02)
+    return [int(each) for each in found]
+
+
+def test_a_cancelled_job_leaves_no_child(tmp_path: Path) -> None:
+    launcher = Local()
+    handle = launcher.submit(shell("sleep 60 & echo $!; wait", tmp_path))
+    (child,) = children(tmp_path / "seed0.log")
+
+    launcher.cancel(handle)
+
+    assert gone(child)
+
+
+def test_jobs_that_do_not_end_are_killed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpa_bench.launchers.local.GRACE_SECONDS", 0.5)
+    launcher = Local()
+    script = "trap '' TERM; echo $$; while :; do sleep 1; done"
+    handles = [launcher.submit(shell(script, tmp_path / str(number))) for number in range(3)]
+    for number in range(3):
+        children(tmp_path / str(number) / "seed0.log")
+
+    began = time.monotonic()
+    launcher.cancel_together(handles)
+
+    assert time.monotonic() - began < 5
+    assert [launcher.poll(handle) for handle in handles] == [f"ended by signal {int(signal.SIGKILL)}"] * 3
+
+
+def test_a_job_dies_with_whoever_started_it(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        Local().submit(shell("echo $$; sleep 60", tmp_path))
+        time.sleep(60)
+    (child,) = children(tmp_path / "seed0.log")
+
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    assert gone(child)
 
 
 def test_the_command_is_one_run_of_a_spec(tmp_path: Path) -> None:

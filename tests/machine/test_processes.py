@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from hpa_bench import run
 from hpa_bench.errors import UserError
-from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.machine.lease import holder_of
+from hpa_bench.results.run_folder import LEASE, RunFolder
 from hpa_bench.runner.training import share_of_step
 from hpa_bench.suite import TrainingConfig
 from tests.support import fails_elsewhere
@@ -38,7 +39,8 @@ def launch(suite: Path, out: Path, *arguments: str, **environment: str) -> subpr
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in found if not path.name.startswith(f"{LEASE}-")}
 
 
 def assert_close_weights(ours: RunFolder, theirs: RunFolder, start: Path, stage: int) -> None:
@@ -77,7 +79,9 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
     launched = launch(suite, two.path, "--method", "hpa")
     while launched.poll() is None and not any(two.path.glob("stage2/trainer.partial/checkpoint-*/WHOLE")):
         time.sleep(0.001)
-    os.kill(int((two.path / ".lock").read_text()), signal.SIGKILL)
+    holder = holder_of(two.path / LEASE)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
     assert launched.wait(30) != 0
     assert len(two.finished_stages()) == 2 and not two.stage(2).adapter.exists(), "killed too late"
     shutil.copytree(two.path, tmp_path / "goes on as one")

@@ -1,7 +1,5 @@
-import fcntl
 import json
 import multiprocessing
-import threading
 from pathlib import Path
 
 import pytest
@@ -58,7 +56,7 @@ def test_a_live_run_holds_its_folder_and_a_killed_one_does_not(tmp_path: Path) -
     assert ready.wait(30)
 
     with (
-        pytest.raises(UserError, match=rf"in use by another run \(process {holder.pid}\)"),
+        pytest.raises(UserError, match=rf"in use by another run \(process {holder.pid} on "),
         RunFolder(tmp_path).locked(),
     ):
         pass
@@ -76,12 +74,6 @@ def test_whoever_asks_hears_whether_a_run_is_live_and_disturbs_nobody(tmp_path: 
     with run.locked():
         assert RunFolder(run.path).is_live
     assert not run.is_live
-
-    with (run.path / ".lock").open() as asking:
-        fcntl.flock(asking, fcntl.LOCK_SH)
-        threading.Timer(0.07, lambda: fcntl.flock(asking, fcntl.LOCK_UN)).start()
-        with run.locked():
-            assert run.is_live
 
 
 def test_a_folder_of_another_configuration_is_refused_by_key(tmp_path: Path) -> None:

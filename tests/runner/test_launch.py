@@ -1,5 +1,7 @@
 """Who is started when, and what is left of what failed, with a launcher whose jobs end when the test says."""
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -8,7 +10,9 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, Launcher
-from hpa_bench.results.run_folder import FAILED, MANIFEST, RunFolder
+from hpa_bench.machine.lease import Lease
+from hpa_bench.machine.stopping import SIGNALS, Stopped
+from hpa_bench.results.run_folder import CLAIM, FAILED, HELD, LEASE, MANIFEST, RunFolder
 from hpa_bench.runner.launch import launch, missing
 from hpa_bench.runner.manifest import planned_manifest
 from hpa_bench.spec import RunOptions, RunSpec, make_spec
@@ -50,6 +54,14 @@ def wanted(folder: Path, count: int = 5) -> dict[Path, RunSpec]:
     return {folder / f"seed{seed}": make_spec(RunOptions("tiny", "seqft", seed)) for seed in range(count)}
 
 
+def finish(path: Path, spec: RunSpec) -> None:
+    """Write what a finished run leaves, as far as `launch` looks."""
+    folder = RunFolder(path)
+    planned_manifest(spec, spec.stages).write(path / MANIFEST)
+    for index in range(len(spec.stages) + 1):
+        folder.stage(index).finish({})
+
+
 @pytest.mark.parametrize(("room", "most"), [(2, 2), (9, 5), (None, 5)])
 def test_no_more_run_at_a_time_than_there_is_room_for(room: int | None, most: int, tmp_path: Path) -> None:
     launcher, runs = Scripted(room), wanted(tmp_path / "runs")
@@ -81,7 +93,7 @@ def test_a_failure_is_left_in_its_folder_and_ends_nothing(tmp_path: Path) -> Non
         **planned_manifest(runs[failed.path], runs[failed.path].stages).said(),
         "planned": True,
     }
-    assert not (tmp_path / "seed0").exists()
+    assert not (tmp_path / "seed0" / MANIFEST).exists()
 
 
 def test_an_earlier_failure_is_forgotten_when_a_run_starts(tmp_path: Path) -> None:
@@ -102,20 +114,26 @@ def test_what_still_runs_is_cancelled_when_nobody_waits_any_more(tmp_path: Path)
     assert len(launcher.jobs) == 2
 
 
-def test_an_interrupt_waits_for_what_runs_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(Scripted):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_what_runs_and_starts_nothing(number: int, tmp_path: Path) -> None:
+    class Stopping(Scripted):
         def poll(self, handle: int) -> str | None:
             if sum(self.polls.values()) == 0:
-                self.polls[handle] += 1
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), number)
             return super().poll(handle)
 
-    launcher = Interrupted(2)
-    with pytest.raises(KeyboardInterrupt):
-        list(launch(wanted(tmp_path, 3), launcher))
+    launcher = Stopping(2)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(Stopped) as stopped:
+            list(launch(wanted(tmp_path, 3), launcher, "cpu"))
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
 
-    assert len(launcher.jobs) == 2 and all(count >= 2 for count in launcher.polls.values())
-    assert launcher.cancelled == []
+    assert stopped.value.number == number
+    assert len(launcher.jobs) == 2 and launcher.cancelled == [0, 1]
+    assert not list(tmp_path.rglob(FAILED))
 
 
 def test_a_finished_run_is_not_missing(tmp_path: Path) -> None:
@@ -127,6 +145,80 @@ def test_a_finished_run_is_not_missing(tmp_path: Path) -> None:
             folder.stage(index).finish({})
 
     assert [*missing(runs)] == [tmp_path / "seed1", tmp_path / "seed2"]
+
+
+@pytest.mark.parametrize("name", [CLAIM, LEASE])
+def test_what_another_has_in_hand_is_waited_for(name: str, tmp_path: Path) -> None:
+    runs, launcher = wanted(tmp_path, 2), Scripted(2)
+    theirs = Lease(tmp_path / "seed0" / name)
+    theirs.take()
+    ends = launch(runs, launcher, "cpu")
+    assert next(ends) == (tmp_path / "seed1", "")
+
+    finish(tmp_path / "seed0", runs[tmp_path / "seed0"])
+    theirs.release()
+
+    assert list(ends) == [(tmp_path / "seed0", "")]
+    assert [job.folder.name for job in launcher.jobs] == ["seed1"]
+
+
+def test_how_it_failed_elsewhere_is_told_and_not_tried_again(tmp_path: Path) -> None:
+    runs, launcher = wanted(tmp_path, 2), Scripted(2)
+    theirs = Lease(tmp_path / "seed0" / CLAIM)
+    theirs.take()
+    ends = launch(runs, launcher, "cpu")
+    next(ends)
+
+    RunFolder(tmp_path / "seed0").record_failure(planned_manifest(runs[tmp_path / "seed0"], []), "no equation today")
+    theirs.release()
+
+    assert list(ends) == [(tmp_path / "seed0", "no equation today")]
+    assert [job.folder.name for job in launcher.jobs] == ["seed1"]
+
+
+def test_what_another_has_given_up_is_taken_over(tmp_path: Path) -> None:
+    launcher = Scripted(2)
+    theirs = Lease(tmp_path / "seed0" / CLAIM)
+    theirs.take()
+    ends = launch(wanted(tmp_path, 2), launcher, "cpu")
+    next(ends)
+
+    theirs.release()
+
+    assert list(ends) == [(tmp_path / "seed0", "")]
+    assert [job.folder.name for job in launcher.jobs] == ["seed1", "seed0"]
+
+
+def test_a_run_that_another_kept_from_starting_has_not_failed(tmp_path: Path) -> None:
+    class Late(Scripted):
+        """Whose job finds the run held by somebody's own command, which then finishes it."""
+
+        def poll(self, handle: int) -> str | None:
+            reason = super().poll(handle)
+            if reason == "":
+                finish(self.jobs[handle].folder, self.jobs[handle].spec)
+                return f"it {HELD} (process 1 on a): wait for it."
+            return reason
+
+    assert dict(launch(wanted(tmp_path, 1), Late(1), "cpu")) == {tmp_path / "seed0": ""}
+    assert not list(tmp_path.rglob(FAILED))
+
+
+def test_what_was_made_since_it_was_planned_is_not_made_again(tmp_path: Path) -> None:
+    runs, launcher = wanted(tmp_path, 1), Scripted(1)
+    finish(tmp_path / "seed0", runs[tmp_path / "seed0"])
+
+    assert dict(launch(runs, launcher, "cpu")) == {tmp_path / "seed0": ""}
+    assert launcher.jobs == []
+
+
+def test_a_finished_run_has_not_failed(tmp_path: Path) -> None:
+    runs = wanted(tmp_path, 1)
+    finish(tmp_path / "seed0", runs[tmp_path / "seed0"])
+    (tmp_path / "seed0" / FAILED).write_text("given up")
+
+    assert missing(runs) == {}
+    assert not list(tmp_path.rglob(FAILED))
 
 
 def test_nothing_missing_asks_the_launcher_nothing(tmp_path: Path) -> None:
@@ -150,18 +242,6 @@ def test_what_a_full_queue_does_not_take_is_tried_again_in_order(tmp_path: Path)
     assert [job.folder for job in launcher.jobs] == [*runs]
 
 
-def test_an_interrupt_ends_what_waits_in_a_queue_elsewhere(tmp_path: Path) -> None:
-    class Interrupted(Scripted):
-        def poll(self, handle: int) -> str | None:
-            raise KeyboardInterrupt
-
-    launcher = Interrupted(None)
-    with pytest.raises(KeyboardInterrupt):
-        list(launch(wanted(tmp_path, 3), launcher))
-
-    assert launcher.cancelled == [0, 1, 2]
-
-
 def test_what_cannot_work_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
     class Absent(Scripted):
         def check(self, device: str) -> None:
@@ -170,3 +250,21 @@ def test_what_cannot_work_is_refused_before_a_folder_is_made(tmp_path: Path) -> 
     with pytest.raises(UserError, match="no such launcher on cpu"):
         list(launch(wanted(tmp_path / "runs", 1), Absent(None), "cpu"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_that_was_killed_elsewhere_has_failed_and_is_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Node(Scripted):
+        """Whose job takes the run's lease as another machine's, and is killed."""
+
+        def submit(self, job: Job) -> int:
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr("hpa_bench.machine.lease.this_machine", lambda: "a node")
+                Lease(job.folder / LEASE).take()
+            return super().submit(job)
+
+    launcher = Node(1, {"seed0": "ended by signal 9"})
+
+    assert dict(launch(wanted(tmp_path, 1), launcher, "cpu")) == {tmp_path / "seed0": "ended by signal 9"}
+    assert len(launcher.jobs) == 1

@@ -154,16 +154,21 @@ def spoil(file: Path, fault: str, foreign: bytes = b"") -> None:
 FILE_FAULTS = ("absent", "empty", "cut", "one bit flipped", "another's")
 
 
-VOLATILE = (".lock", "events.jsonl", "manifest.json", "cost.json", "DONE", "SEAL.json", "WHOLE")
-"""Files of a run that hold times, or digests of such files."""
+VOLATILE = ("events.jsonl", "manifest.json", "cost.json", "DONE", "SEAL.json", "WHOLE")
+"""Files of a run that hold times, or digests of such files; leases do, too."""
+LEASES = (".lease-", ".claim-")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return what equal runs have alike: every file of a run but those of `VOLATILE`, by path in its folder."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    read = {name: path.read_bytes() for name, path in sorted(found.items()) if path.name not in VOLATILE}
+    read = {name: path.read_bytes() for name, path in sorted(found.items()) if not _is_volatile(path.name)}
     # peft writes the set of adapted layers in an order that is each process's own.
     return {name: bytes(sorted(text)) if name.endswith("adapter_config.json") else text for name, text in read.items()}
+
+
+def _is_volatile(name: str) -> bool:
+    return name in VOLATILE or name.startswith(LEASES)
 
 
 def _told(text: str, names: Sequence[str]) -> Found:
