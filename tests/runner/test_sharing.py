@@ -82,17 +82,17 @@ def test_two_comparisons_on_one_folder_make_each_run_once(suite: str, unbroken: 
 
 @pytest.mark.slow
 def test_what_a_killed_comparison_had_in_hand_goes_on_in_another(suite: str, unbroken: Path, tmp_path: Path) -> None:
-    first = compare(suite, tmp_path)
-    until(lambda: list(tmp_path.glob("*/*/*/stage1/trainer.partial/checkpoint-*/WHOLE")), first)
-    (held,) = [path.parent for path in tmp_path.glob(f"*/*/*/{LEASE}-*")]
-    second = compare(suite, tmp_path)
-    until(lambda: len(list(tmp_path.glob(f"*/*/*/{LEASE}-*"))) == 2, second)
+    both = [compare(suite, tmp_path) for _ in range(2)]
+    whole = "*/*/*/stage1/trainer.partial/checkpoint-*/WHOLE"
+    until(lambda: list(tmp_path.glob(whole)), both[0])
+    held = next(iter(tmp_path.glob(whole))).parents[3]
     runner = holder_of(held / LEASE)
     assert runner is not None
+    first, second = sorted(both, key=lambda one: one.pid != psutil.Process(runner.pid).ppid())
 
     first.kill()
     first.wait()
-    said = second.communicate(timeout=300)[0]
+    said = second.communicate(timeout=500)[0]
 
     assert second.returncode == 0, said
     assert not psutil.pid_exists(runner.pid), "the run died with its comparison"
