@@ -115,7 +115,8 @@ def compare(
     publisher = Publisher(publish, show_unsafe) if publish is not None else None
     if publisher is not None:
         wanted = publisher.begin(wanted)
-    failed = make_missing(wanted, starter, device, again, console, publisher.take if publisher else None)
+    take, made = (publisher.take, publisher.has) if publisher else (None, None)
+    failed = make_missing(wanted, starter, device, again, console, take, made)
 
     if publisher is None:
         results = together(wanted, published)

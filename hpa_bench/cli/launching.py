@@ -89,6 +89,7 @@ def make_missing(
     again: bool,
     console: Console,
     finished: Callable[[Path], None] | None = None,
+    made: Callable[[Path], bool] | None = None,
 ) -> dict[str, str]:
     """Have those of the wanted runs made that are not finished, say how each went, and return why runs failed.
 
@@ -99,6 +100,7 @@ def make_missing(
         again: set aside and make anew what was made before its model's files or its plugin changed.
         console: where to say it.
         finished: is called with the folder of each run that finishes.
+        made: as of `launch`.
     """
     todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
@@ -111,7 +113,7 @@ def make_missing(
             def watch(launching: Launching) -> None:
                 view.show(lambda: list(logs.values()), launching.at_once)
 
-            for folder, reason in launch(todo, launcher, device, watch):
+            for folder, reason in launch(todo, launcher, device, watch, made):
                 done += 1
                 logs[folder].update()
                 said = reason or ", ".join(part for part in ("finished", scores(logs[folder])) if part)

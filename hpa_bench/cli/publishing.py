@@ -13,8 +13,9 @@ from hpa_bench.results.run_folder import RunFolder, discard
 from hpa_bench.results.runs import Run, read_runs
 from hpa_bench.results.source import FolderSource
 from hpa_bench.runner.environment import git_commit, uncommitted
-from hpa_bench.runner.launch import missing
+from hpa_bench.runner.launch import finished, missing
 from hpa_bench.runner.manifest import planned_manifest
+from hpa_bench.runner.sharing import Share
 from hpa_bench.runner.verify import published_beside
 from hpa_bench.spec import RunSpec
 
@@ -63,23 +64,34 @@ class Publisher:
     def __init__(self, out: Path, show_unsafe: bool) -> None:
         self._out = out
         self._show_unsafe = show_unsafe
+        self._names: dict[Path, str] = {}
+        """What the runs are called where they are published, by their folders."""
         check_code(out, git_commit(), uncommitted())
 
     def begin(self, wanted: Wanted) -> dict[Path, RunSpec]:
         """Publish those of the wanted runs that are finished, and return those that are still to be made."""
+        self._names = {folder: run_name(spec.identity()) for folder, spec in wanted.items()}
         known = published_names(self._out)
-        left = {folder: spec for folder, spec in wanted.items() if run_name(spec.identity()) not in known}
+        left = {folder: spec for folder, spec in wanted.items() if self._names[folder] not in known}
         todo = missing(left)
         for folder in left.keys() - todo.keys():
-            self.take(folder)
+            share = Share(folder)
+            if share.take():  # Otherwise another comparison is about to publish it.
+                self.take(folder)
+                share.release()
         return todo
 
+    def has(self, folder: Path) -> bool:
+        """Whether a run is made: finished, or published, by another comparison too, which has removed its folder."""
+        return finished(folder) or self._names[folder] in published_names(self._out)
+
     def take(self, folder: Path) -> None:
-        """Publish a finished run.
+        """Publish a finished run whose folder is this process's by a claim.
 
         Raises:
             UserError: it may not stand beside what is published, or is there with other results.
         """
-        publish(FolderSource(RunFolder(folder)), self._out, show_unsafe=self._show_unsafe)
+        if finished(folder):
+            publish(FolderSource(RunFolder(folder)), self._out, show_unsafe=self._show_unsafe)
         discard(RunFolder(folder))
         folder.with_suffix(".log").unlink(missing_ok=True)

@@ -55,7 +55,9 @@ class SlurmConfig(ClusterConfig):
     time: str = "24h"
     """The time limit of a job, such as 12h, 90m or 1-12:00:00; what is not finished by then goes on in the next."""
     partition: str | None = None
+    """Where jobs are queued; several, separated by commas. Unset: the cluster's default."""
     account: str | None = None
+    """Who is charged. Unset: the user's default account."""
     memory: str | None = None
     """Main memory of a run, as sbatch's --mem takes it: 64G."""
     at_once: int = Field(256, ge=1, le=100000)

@@ -382,14 +382,16 @@ def _aside(run: RunFolder) -> Path:
 
 
 def discard(run: RunFolder) -> None:
-    """Remove a run, and nothing that a run does not write.
+    """Remove a run, or what is there before one begins, and nothing that a run does not write.
 
     Raises:
         UserError: the folder holds no run of hpa-bench, or something else beside one; nothing is removed then.
     """
     with run.locked():
-        Manifest.read(run.path / MANIFEST)
-        for entry in sorted(run.path.iterdir()):
+        entries = sorted(run.path.iterdir())
+        if not all(_BEFORE_ITS_RUN.fullmatch(entry.name) for entry in entries):
+            Manifest.read(run.path / MANIFEST)
+        for entry in entries:
             if not _WRITTEN.fullmatch(entry.name):
                 raise UserError(
                     f"{run.path} holds {entry.name!r}, which no run writes, so it is not removed: move it, or choose"

@@ -36,7 +36,7 @@ def missing(wanted: Mapping[Path, RunSpec], again: bool = False) -> dict[Path, R
             if not again:
                 raise UserError(f"{folder} was made before, and {change}: {START_AGAIN}.")
             set_aside(RunFolder(folder))
-    todo = {folder: spec for folder, spec in wanted.items() if not _finished(folder)}
+    todo = {folder: spec for folder, spec in wanted.items() if not finished(folder)}
     for folder in wanted.keys() - todo.keys():
         (folder / FAILED).unlink(missing_ok=True)  # A comparison may have given it up before another finished it.
     return todo
@@ -57,6 +57,7 @@ def launch(
     launcher: Launcher,
     device: str = "auto",
     watch: Callable[[Launching], None] = lambda _: None,
+    made: Callable[[Path], bool] | None = None,
 ) -> Iterator[tuple[Path, str]]:
     """Have runs made, as many at a time as the launcher has room for; those that another process makes are waited for.
 
@@ -65,6 +66,7 @@ def launch(
         launcher: who starts them.
         device: cpu, cuda, or "auto" for a GPU where there is one.
         watch: called again and again while runs are on their way.
+        made: whether a run is made, by its folder; by default where the folder holds it, finished.
 
     Yields:
         The folder of each run as it ends, and why it failed, or "" where it finished. The reason is by then in the
@@ -75,7 +77,7 @@ def launch(
     """
     if wanted:
         launcher.check(device)
-        yield from Launching(wanted, launcher, device, watch).ends()
+        yield from Launching(wanted, launcher, device, watch, made or finished).ends()
 
 
 class Launching:
@@ -86,6 +88,7 @@ class Launching:
         launcher: who starts them.
         device: cpu, cuda, or "auto".
         watch: is called again and again.
+        made: whether a run is made.
     """
 
     def __init__(
@@ -93,10 +96,12 @@ class Launching:
         wanted: Mapping[Path, RunSpec],
         launcher: Launcher,
         device: str,
-        watch: Callable[[Launching], None] = lambda _: None,
+        watch: Callable[[Launching], None],
+        made: Callable[[Path], bool],
     ) -> None:
         self._launcher = launcher
         self._watch = watch
+        self._made = made
         room = launcher.room(device)
         self.at_once = len(wanted) if room is None else min(room, len(wanted))
         """How many may run at a time."""
@@ -144,7 +149,7 @@ class Launching:
             folder = self.waiting.popleft()
             if not self._shares[folder].take():
                 self.elsewhere.append(folder)
-            elif _finished(folder):  # Another process has made it since it was planned.
+            elif self._made(folder):  # Another process has made it since it was planned.
                 yield folder, ""
             else:
                 self._jobs[folder].log.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +191,7 @@ class Launching:
             if self._shares[folder].holder() is not None:
                 continue
             self.elsewhere.remove(folder)
-            if _finished(folder):
+            if self._made(folder):
                 yield folder, ""
             elif (folder / FAILED).exists():
                 yield folder, read_text(folder / FAILED)
@@ -199,6 +204,7 @@ class Launching:
             time.sleep(min(left, 0.1))
 
 
-def _finished(folder: Path) -> bool:
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a run with all its stages."""
     run = RunFolder(folder)
     return (folder / MANIFEST).exists() and len(run.finished_stages()) == len(run.manifest.stages) + 1

@@ -7,9 +7,11 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app, publishing
 from hpa_bench.errors import UserError
+from hpa_bench.launchers.local import Local
 from hpa_bench.results.published import find_published, published_names
 from hpa_bench.results.runs import load_runs
 from hpa_bench.runner import verify
+from hpa_bench.spec import RunSpec
 from tests.support.published import Committed
 from tests.support.suites import write_suite
 
@@ -62,6 +64,33 @@ def test_runs_are_published_as_they_come_and_stand_beside_others(
     code, said = compare("--methods", "l2", "--seeds", "0", *common, "--with", out, "--set", "lora.rank=1")
     assert (code, said) == (2, "l2, seed 0, cannot stand beside the published runs: lora.rank is 2 there and 1 here.")
     assert set(load_runs([runs, out])["method"]) == {"zero_shot", "seqft", "l2"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("committed")
+def test_a_run_that_another_comparison_publishes_meanwhile_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, out, runs = write_suite(tmp_path / "suite", tasks=["colours"]), tmp_path / "out", tmp_path / "runs"
+    arguments = ["--suite", suite, "--runs", runs, "--jobs", 1, "--device", "cpu", "--publish", out]
+    arguments += ["--methods", "zero_shot", "--seeds", 0]
+    started: list[Path] = []
+    submit = Local.submit
+    monkeypatch.setattr(Local, "submit", lambda self, job: started.append(job.folder) or submit(self, job))
+    begin = publishing.Publisher.begin
+
+    def overtaken(self: publishing.Publisher, wanted: publishing.Wanted) -> dict[Path, RunSpec]:
+        left = begin(self, wanted)
+        monkeypatch.setattr(publishing.Publisher, "begin", begin)
+        assert compare(*arguments)[0] == 0, "the other comparison, between the plan of this one and its first run"
+        return left
+
+    monkeypatch.setattr(publishing.Publisher, "begin", overtaken)
+    code, said = compare(*arguments)
+
+    assert code == 0 and "[1/1]" in said, said
+    assert len(started) == 1 and len(find_published(out)) == 1
+    assert not [*runs.rglob("seed0*")], "nothing is left of the run"
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hpa_bench.machine.numerics import VARIABLES
-from hpa_bench.runner.environment import PACKAGES, driver, environment
+from hpa_bench.machine.versions import PACKAGES
+from hpa_bench.runner.environment import driver, environment
 
 DRIVER = """NVRM version: NVIDIA UNIX {kind} x86_64 Kernel Module  {number}  Release Build  (dvs-builder@U16)
 GCC version:  gcc version 11.4.0 (Ubuntu)
