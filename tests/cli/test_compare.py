@@ -175,10 +175,10 @@ LAUNCHER = '''
 from typing import ClassVar
 
 from hpa_bench import Job, LauncherConfig
-from hpa_bench.launchers.local import Local
+from hpa_bench.launchers.local import Local, LocalConfig
 
 
-class NotingConfig(LauncherConfig):
+class NotingConfig(LocalConfig):
     """Options of Noting."""
 
     file: str

@@ -125,7 +125,7 @@ def test_what_slurm_has_not_is_refused_before_anything_starts(
     code, printed = Compared(suite, tmp_path / "runs", "0", ["slurm", setting], slurm).end()
 
     assert code == 2 and message in printed
-    assert not list(tmp_path.glob("runs/small/*/seed0"))
+    assert not list(tmp_path.glob("runs/small/*/seed0/manifest.json")), "nothing is begun"
 
 
 def test_no_controller(suite: Path, tmp_path: Path, slurm: dict[str, str]) -> None:
