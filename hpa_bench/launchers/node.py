@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,14 +88,27 @@ class NodeRun:
 
     def end(self) -> None:
         """End the run's process, if there is one: it is told to, and killed where it does not."""
-        if self.process is None or self.process.poll() is not None:
+        if self._is_over():
             return
-        self.process.terminate()
+        os.kill(self.process.pid, signal.SIGTERM)
+        until = time.monotonic() + GRACE_SECONDS
+        while not self._is_over():
+            if time.monotonic() > until:
+                os.kill(self.process.pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _is_over(self) -> bool:
+        """Whether there is no living process of the run.
+
+        It is left to whoever waits for it. A signal handler calls this while the same thread is inside `Popen.wait`,
+        and would wait for ever for the lock that this holds.
+        """
+        if self.process is None or self.process.returncode is not None:
+            return True
         try:
-            self.process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     def _refusal(self) -> str:
         found = differences(self.versions) if self.versions is not None else ""

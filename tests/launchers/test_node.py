@@ -118,3 +118,25 @@ here.node_run(Path({str(tmp_path)!r}), "import os, time; print(os.getpid(), flus
             return
         time.sleep(0.1)
     raise AssertionError("it lives on")
+
+
+@pytest.mark.slow
+def test_a_signal_handler_ends_it_while_it_is_waited_for(tmp_path: Path) -> None:
+    script = f"""
+import signal
+import tests.launchers.test_node as here
+from pathlib import Path
+run = here.node_run(Path({str(tmp_path)!r}), "import time; print('begun', flush=True); time.sleep(600)")
+signal.signal(signal.SIGUSR2, lambda *_: run.end())
+print(run())
+"""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "log"
+    while not log.exists() or "begun" not in log.read_text():
+        assert starter.poll() is None
+        time.sleep(0.1)
+    starter.send_signal(signal.SIGUSR2)
+
+    assert starter.communicate(timeout=20)[0] == f"ended by signal 15{NODE}\n"
