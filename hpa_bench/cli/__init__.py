@@ -27,6 +27,7 @@ VERBS = (
     "publish",
     "verify",
     "align",
+    "convert-llava",
     "list",
     "validate",
     "new-method",

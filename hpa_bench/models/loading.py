@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,8 +75,12 @@ def _without_videos(kind: Any, path: str | Path) -> Any:
     return processor
 
 
-def checkpoint_folder(name: str) -> Path:
+def checkpoint_folder(name: str, weights: Sequence[str] = ("*.safetensors",)) -> Path:
     """Return the folder of a checkpoint: a path, or a name on the Hugging Face hub, fetched if it is not here yet.
+
+    Args:
+        name: the path or the name.
+        weights: patterns of the files of weights to fetch.
 
     Raises:
         UserError: there is no such folder, and no such name on the hub or no way to get at it.
@@ -84,7 +88,7 @@ def checkpoint_folder(name: str) -> Path:
     if (folder := local_folder(name)) is not None:
         return folder
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", *BESIDE_WEIGHTS]))
+        return Path(snapshot_download(name, allow_patterns=[*weights, *BESIDE_WEIGHTS]))
     except GatedRepoError:
         reason = "its owner must grant you access first: ask for it on its page, then run `hf auth login`"
     except (RepositoryNotFoundError, HFValidationError):
