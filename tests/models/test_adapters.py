@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import Linear
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -86,6 +87,31 @@ def test_an_update_has_its_closed_form_and_gradient() -> None:
     assert update.tolist() == [[1.5, 3.0], [2.0, 4.0]]
     assert a.grad is not None and a.grad.tolist() == [[3.5, 3.5]]  # scale * (3 + 4)
     assert b.grad is not None and b.grad.tolist() == [[1.5], [1.5]]  # scale * (1 + 2)
+
+
+@pytest.mark.parametrize(("rank", "dropout", "watched", "summed"), [
+    (3, 0.0, False, True),
+    (1, 0.0, False, False),  # 8 * 8 > 3 * 1 * (8 + 8)
+    (3, 0.5, False, False),
+    (3, 0.0, True, False),
+])  # fmt: skip
+def test_a_small_layer_adds_its_adapter_to_its_weight(rank: int, dropout: float, watched: bool, summed: bool) -> None:
+    wrapped = randomised(attach_lora(llama(), LoRAConfig(rank=rank, alpha=5, dropout=dropout), LAYERS[:1])).eval()
+    layer: Any = wrapped.get_submodule(f"base_model.model.{LAYERS[0]}")
+    (factors,) = lora_factors(wrapped)
+    x = torch.randn(2, 5, 8)
+    seen: list[Any] = []
+    if watched:
+        layer.base_layer.register_forward_hook(lambda *call: seen.append(call))
+
+    y, expected = layer(x), Linear.forward(layer, x)
+    gradients, theirs = (torch.autograd.grad(out.square().sum(), [factors.a, factors.b]) for out in (y, expected))
+
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradients, theirs)
+    whole = nn.functional.linear(x, torch.addmm(layer.base_layer.weight, factors.b, factors.a, alpha=factors.scale))
+    assert torch.equal(y, whole if summed else expected) and not torch.equal(whole, expected)
+    assert len(seen) == (2 if watched else 0)
 
 
 def test_a_model_without_an_adapter_has_no_factors() -> None:
