@@ -19,11 +19,13 @@ from torch import Tensor
 
 BLOCK = 1024
 """Terms of one block of a sum."""
+_linear: Any = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
+"""oneDNN's `a @ b.T`; it copies an `a` that is not stored row by row, and reads `b` in either order."""
 
 
 def served() -> bool:
     """Whether this torch has oneDNN's products, and they are those of this module's docstring: tried on a few."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not (torch.backends.mkldnn.is_available() and _linear):
         return False
     generator = torch.Generator().manual_seed(0)
     for m, k, n in ((2, 1, 2), (1, 130, 33), (33, 130, 1), (64, BLOCK, 48), (37, 2 * BLOCK + 5, 19)):
@@ -60,10 +62,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         b: float32 `[k, n]`, likewise.
     """
     m, n = a.shape[0], b.shape[1]
-    rows = a.expand(2, -1).contiguous() if m == 1 else a
-    columns = b.t().expand(2, -1).contiguous() if n == 1 else b.t()
-    found = torch.ops.mkldnn._linear_pointwise(rows, columns, None, "none", [], "")
-    return found if m > 1 < n else found[:m, :n].contiguous()
+    if m == 1 or n == 1:
+        rows = a.expand(2, -1).contiguous() if m == 1 else a
+        columns = b.t().expand(2, -1).contiguous() if n == 1 else b.t()
+        return _linear(rows, columns, None, "none", [], "")[:m, :n].contiguous()
+    if a.stride(1) != 1 and (b.stride(0) == 1 or n < m):
+        # The transposed product copies less, as that of a wide gradient with a narrow input.
+        return _linear(b.t(), a, None, "none", [], "").t()
+    return _linear(a, b.t(), None, "none", [], "")
 
 
 _in_force = False
@@ -78,7 +84,7 @@ def in_force() -> bool:
 def chosen(numerics: str, device: str) -> Iterator[None]:
     """Let torch's float32 matrix products on a CPU be oneDNN's for a while, where a run is to be portable.
 
-    These are `mm`, `addmm`, and `bmm` of one right side, so those of linear layers and of their gradients too.
+    These are `mm`, `addmm`, `addmm_`, and `bmm` of one right side: those of linear layers and of their gradients too.
 
     Args:
         numerics: of a suite, "portable" or "native".
@@ -101,16 +107,20 @@ def chosen(numerics: str, device: str) -> Iterator[None]:
             found.mul_(alpha)
         return found.add_(bias, alpha=beta) if beta else found
 
+    def ours_addmm_(keys: Any, held: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+        return held.copy_(ours_addmm(keys, held, a, b, beta=beta, alpha=alpha))
+
     def ours_bmm(keys: Any, a: Tensor, b: Tensor) -> Tensor:
         # As a linear layer does with a part of a wider input: the same weight for every row of the batch.
         if not _fit(a, b) or (len(a) > 1 and b.stride(0) != 0):
             return bmm.call_boxed(keys, a, b)
-        return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
+        return product(a.flatten(0, 1), b[0]).reshape(*a.shape[:2], b.shape[2])
 
     with warnings.catch_warnings(), torch.library._scoped_library("aten", "IMPL") as library:
         warnings.filterwarnings("ignore", message=r"(?s).*Overriding a previously registered kernel")
         library.impl("mm", ours_mm, "CPU", with_keyset=True)
         library.impl("addmm", ours_addmm, "CPU", with_keyset=True)
+        library.impl("addmm_", ours_addmm_, "CPU", with_keyset=True)
         library.impl("bmm", ours_bmm, "CPU", with_keyset=True)
         _in_force = True
         try:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from jinja2 import TemplateError, TemplateSyntaxError
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hpa_bench.data.samples import PLACEHOLDER, Sample
 from hpa_bench.errors import UserError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Batch = Mapping[str, Tensor]
 """Model inputs by name, as the processor makes them, and `labels` where answers are learned."""
 
+KEPT_BYTES = 256 * 2**20
+"""Rows of training batches kept for the next epoch."""
 KEPT_CONVERSATIONS = 10_000
 """Conversations kept rendered and tokenised, a few kilobytes each."""
 _KEPT: WeakKeyDictionary[Any, dict[tuple[Any, ...], _Learned]] = WeakKeyDictionary()
@@ -178,6 +181,7 @@ def prompt_ids(processor: Any, text: str) -> list[int]:
 def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Return the model inputs of questions with their answers, padded on the right, and the labels of the answers.
 
+    Every epoch asks for the same samples again: where each of a processor's rows is of one sample alone, rows are kept.
     A row starts with exactly the tokens that the model sees when it generates. Of a conversation of several exchanges
     every answer is learned, as LLaVA does.
 
@@ -185,6 +189,19 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
         What the processor makes of the prompts, with what is per token (`input_ids`, `attention_mask`, token types,
         [batch, length]) extended by what follows them, and `labels` [batch, length], -100 outside the answers.
     """
+    rows = _ROWS.setdefault(processor, _Rows())
+    template, filler = getattr(processor, "chat_template", None), tokenizer_of(processor).pad_token_id or 0
+    joined = rows.joined(samples, template, filler)
+    if joined is not None and rows.alone:
+        return joined
+    batch = _batch(processor, samples)
+    if joined is not None:
+        rows.alone = all(torch.equal(joined[name], tensor) for name, tensor in batch.items())
+    rows.keep(samples, template, batch)
+    return batch
+
+
+def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tensor]:
     conversations = [_learned(processor, tuple(sample.exchanges)) for sample in samples]
     following = [(each.ids, each.labels) for each in conversations]
     batch = encode(
@@ -208,6 +225,57 @@ def training_batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Tenso
         batch["labels"][row, place] = torch.tensor(labels)
         batch["attention_mask"][row, place] = 1
     return batch
+
+
+class _Rows:
+    """The rows of training batches, by sample."""
+
+    def __init__(self) -> None:
+        self.alone: bool | None = None
+        """Whether rows that are put together are what the processor makes of their samples together; None: untried."""
+        self._kept: dict[tuple[int, str | None], tuple[Sample, dict[str, Tensor]]] = {}
+        """The samples are kept too, so that no other object gets their ids."""
+        self._bytes = 0
+
+    def keep(self, samples: Sequence[Sample], template: str | None, batch: Batch) -> None:
+        """Keep the rows of a batch, where each of its tensors has one row a sample, and as far as there is room."""
+        if self.alone is False or any(len(tensor) != len(samples) for tensor in batch.values()):
+            return
+        shape, lengths = batch["input_ids"].shape, batch["attention_mask"].sum(dim=1).tolist()
+        for index, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+            row = {
+                name: (tensor[index, :length] if tensor.shape == shape else tensor[index]).clone()
+                for name, tensor in batch.items()
+            }
+            size = sum(tensor.nbytes for tensor in row.values())
+            if (id(sample), template) not in self._kept and self._bytes + size <= KEPT_BYTES:
+                self._kept[id(sample), template] = sample, row
+                self._bytes += size
+
+    def joined(self, samples: Sequence[Sample], template: str | None, filler: int) -> dict[str, Tensor] | None:
+        """Return the batch of samples whose rows are all kept, and fit together; else None."""
+        keys = [(id(sample), template) for sample in samples]
+        if self.alone is False or any(key not in self._kept for key in keys):
+            return None
+        rows = [self._kept[key][1] for key in keys]
+        lengths = [row["input_ids"].shape for row in rows]
+        found = {}
+        for name in rows[0]:
+            if any(name not in row for row in rows):
+                return None
+            parts = [row[name] for row in rows]
+            if [part.shape for part in parts] == lengths:
+                value = {"input_ids": filler, "labels": IGNORED}.get(name, 0)
+                found[name] = pad_sequence(parts, batch_first=True, padding_value=value)
+            elif any(part.shape != parts[0].shape for part in parts):
+                return None
+            else:
+                found[name] = torch.stack(parts)
+        return found
+
+
+_ROWS: WeakKeyDictionary[Any, _Rows] = WeakKeyDictionary()
+"""By processor."""
 
 
 class _Learned(NamedTuple):

@@ -27,6 +27,7 @@ for _ in range(30):
     assert torch.equal(product(a, b), in_order(a, b)), (m, k, n)
     assert torch.equal(product(a.t().contiguous().t(), b), in_order(a, b)), (m, k, n, "columns first")
     assert torch.equal(product(a, b.t().contiguous().t()), in_order(a, b)), (m, k, n, "columns first, right")
+    assert torch.equal(product(a.t().contiguous().t(), b.t().contiguous().t()), in_order(a, b)), (m, k, n, "both")
     assert torch.equal(product(wide, b), in_order(wide, b)), (m, k, n, "a part of a wider one")
     some = size(m + 1)
     assert torch.equal(product(a[:some], b), product(a, b)[:some]), (m, k, n, "fewer rows")
@@ -73,6 +74,18 @@ def test_linear_layers_and_their_gradients_go_by_it(monkeypatch: pytest.MonkeyPa
     assert weight.grad is not None
     assert torch.equal(weight.grad, in_order(torch.ones(4, 6), x.flatten(0, 1)))
     assert not products.in_force()
+
+
+def test_a_sum_that_grows_in_place_goes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "served", lambda: True)
+    monkeypatch.setattr(products, "product", in_order)
+    x, held = torch.randn(7, 5), torch.randn(5, 5)
+    expected, place = held + 2 * in_order(x.t(), x), held.data_ptr()
+
+    with chosen("portable", "cpu"):
+        held.addmm_(x.t(), x, alpha=2)
+
+    assert torch.equal(held, expected) and held.data_ptr() == place
 
 
 def test_a_frozen_layer_on_a_part_of_a_wider_input_goes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:

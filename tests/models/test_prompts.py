@@ -150,6 +150,40 @@ def test_samples_with_and_without_images_share_a_batch(llava):
     assert batch["pixel_values"].shape[0] == 1 and batch["input_ids"].shape[0] == 2
 
 
+def test_a_row_is_made_once_and_its_batch_is_as_if_made_anew(llava, monkeypatch):
+    processor = llava[1]
+    monkeypatch.setattr(prompts, "_ROWS", WeakKeyDictionary())
+    samples = [sample("red"), sample("a red house .", "<image> what is this there ?"), sample("blue")]
+    anew = [prompts._batch(processor, some) for some in (samples[1:], samples[:1] + samples[2:])]
+    training_batch(processor, samples)  # makes the rows
+    training_batch(processor, samples)  # tries whether each is of one sample alone
+
+    made = []
+    monkeypatch.setattr(prompts, "_batch", lambda *call: made.append(call))
+    kept = [training_batch(processor, some) for some in (samples[1:], samples[:1] + samples[2:])]
+
+    assert not made
+    for found, expected in zip(kept, anew, strict=True):
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_rows_that_depend_on_each_other_are_made_anew(llava, monkeypatch):
+    processor = llava[1]
+    monkeypatch.setattr(prompts, "_ROWS", WeakKeyDictionary())
+    samples = [sample("red"), sample("a red house .", "<image> what is this there ?")]
+    made = prompts._batch
+
+    def centred(processor, samples):
+        batch = made(processor, samples)
+        return batch | {"pixel_values": batch["pixel_values"] + len(samples)}
+
+    monkeypatch.setattr(prompts, "_batch", centred)
+    for some in (samples, samples[:1], samples[1:], samples[:1], samples):
+        found, expected = training_batch(processor, some), centred(processor, some)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_conversation_is_rendered_once_for_each_template(llava, monkeypatch):
     rendered = []
 
