@@ -3,6 +3,7 @@
 # make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
 # make test-cluster: the tests of launchers on a real Slurm and a real Ray, started for them; a few minutes, as root.
+# make check-gpu: what the docs say of a GPU's memory and times, checked on this one with a random LLaVA of 7B's shape.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make system-cluster: Slurm and munge, by apt-get, for make test-cluster.
 # make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
@@ -18,7 +19,7 @@ PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm test-cluster results report lock setup system system-cluster clean
+.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report lock setup system system-cluster clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -44,6 +45,10 @@ test-vllm: $(VENV)-vllm/.installed
 # One process: the nodes of one cluster at a time are enough for a machine.
 test-cluster: $(VENV)/.installed-cluster
 	$(BIN)/pytest tests/cluster
+
+# The environment is yours: one with torch for CUDA, the package, and vLLM if that is to be checked too.
+check-gpu:
+	$(PYTHON) -m benchmarks.check_gpu --json check-gpu.json
 
 # Where published results go; `make results` goes on where it stopped.
 OUT ?= reports/tiny

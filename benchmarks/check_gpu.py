@@ -3,9 +3,10 @@
 python -m benchmarks.check_gpu [--shape 7b] [--blocks N] [--parts run,edit] [--json check-gpu.json] [--work FOLDER]
 
 Trains, edits and generates with a LLaVA of this shape and random weights, in bfloat16, so that nothing is downloaded:
-an alignment and a run of two stages of `hpa` as suite `cvit` trains (rank 128, 16 samples, recomputed activations),
-then what single parts take. `--blocks` makes the decoder shorter, for a smaller card or disk: all of 7B wants 34 GB of
-the card, 60 GB of disk and 50 GB of memory. A part that fails is told, the others go on, and the exit status is 1.
+every method with the embedded model; the memory and the time of single parts at this shape; and a run of two stages of
+`hpa` as suite `cvit` trains (rank 128, 16 samples, recomputed activations), by hf and, where it is installed, by vLLM.
+`--blocks` makes the decoder shorter, for a smaller card or disk: all of 7B wants 40 GB of the card, 45 GB of disk and
+60 GB of memory. A part that fails is told, the others go on, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import argparse
 import gc
 import json
 import logging
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,6 @@ from benchmarks import edit_memory, hpa_floor
 from benchmarks.engines import measure, random_requests
 from benchmarks.shapes import SHAPES, VOCABULARY, random_llava, random_model, save_processor
 from hpa_bench import run
-from hpa_bench.alignment import Alignment
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
@@ -41,7 +41,6 @@ from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_processor
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.results.run_folder import RunFolder
-from hpa_bench.runner.alignment import align
 from hpa_bench.runner.environment import environment
 from hpa_bench.runner.events import (
     Adapted,
@@ -58,8 +57,6 @@ from hpa_bench.runner.training import Training, train
 from hpa_bench.spec import RunOptions, make_spec
 from hpa_bench.suite import TrainingConfig
 
-RANK = 128
-BATCH = 16
 KEPT_PER_TOKEN = {False: 204_680, True: 8_192}
 """Bytes of activations a token and block of 7B, without and with recomputing (benchmarks/activation_memory.py)."""
 EDITS = {"hpa": 4.0, "magnitude_columns": 1.1, "wise_ft": 1.4, "magmax": 1.7, "ties": 2.1, "resta": 2.2}
@@ -83,14 +80,19 @@ class Check:
     work: Path
 
     @property
-    def aligned(self) -> Path:
-        """The aligned model, which `whole_run` makes."""
-        return self.work / "aligned"
+    def rank(self) -> int:
+        """Of LoRA, as in suite `cvit`."""
+        return 128 if self.wide else 8
+
+    @property
+    def batch(self) -> int:
+        """Samples of a training step, as in suite `cvit`."""
+        return 16 if self.wide else 4
 
     @property
     def samples(self) -> int:
         """Training samples of a task: a few steps' worth."""
-        return 3 * BATCH
+        return 3 * self.batch
 
     def random_model(self) -> tuple[Any, Any]:
         """Return a model on the card, and its processor."""
@@ -137,83 +139,92 @@ class Peaks(Observer):
 
 
 def whole_run(check: Check) -> dict[str, Any]:
-    """Align a random model, and take it through two stages of HPA."""
+    """Take a random model that refuses through two stages of HPA, by hf and, where it is installed, by vLLM."""
     started = time.perf_counter()
-    parameters = random_llava(check.shape, check.work / "random", "cuda", torch.bfloat16, check.blocks)
+    model = check.work / "model"
+    parameters = random_llava(check.shape, model, "cuda", torch.bfloat16, check.blocks, refusing=True)
     emptied()
-    written = time.perf_counter() - started
-    recipe = {
-        "lora": {"rank": RANK, "alpha": 2 * RANK},
-        "training": {"learning_rate": 1e-3, "batch_size": 8, "epochs": 8},
-    }
-    settings = [f"{part}.{key}={value}" for part, values in recipe.items() for key, value in values.items()]
-    settings += ["training.limit=32", "training.gradient_checkpointing=true"]
-    watch = Peaks()
-    started = time.perf_counter()
-    align(
-        Alignment(model=str(check.work / "random"), data=["tiny_safety_data"], settings=settings, out=check.aligned),
-        [watch],
-    )
-    emptied()
-    shutil.rmtree(check.work / "random")
-    alignment = {"seconds": round(time.perf_counter() - started, 1), "seconds a step": median(watch.seconds)}
+    found: dict[str, Any] = {"parameters": parameters, "seconds to make the model": since(started)}
+    engines = ["hf", *(["vllm"] if find_spec("vllm") else [])]
+    runs = {engine: one_run(check, engine) for engine in engines}
+    found |= {f"by {engine}": figures for engine, (_, figures) in runs.items()}
+    if "vllm" in runs:
+        found["equal responses of hf and vllm"] = equal_responses(*(done for done, _ in runs.values()))
+    tokens = tokens_of(load_processor(model))
+    found["tokens a training sample"] = round(tokens)
+    if check.wide:
+        peaks = found["by hf"]["peaks in GB"]
+        weights = 2 * parameters / 1e9
+        adapters = 16 * check.blocks * check.rank * (4 * 2 * 4096 + 3 * (4096 + 11008)) / 1e9
+        training = weights + adapters + check.batch * per_sample(check, tokens, recomputing=True)
+        edit = weights + EDITS["hpa"] + 2 * (8 + check.samples) * tokens * 4096 / 1e9
+        peak = max(max(steps.values()) for steps in peaks.values())
+        found["claims"] = [
+            claim("the weights, once loaded", weights, peaks["setup"]["load"], "GB"),
+            claim("training, 16 samples, recomputed activations", training, peaks["stage 1"]["train"], "GB"),
+            claim("the model and an edit of hpa", edit, peaks["stage 1"]["adapt"], "GB"),
+            claim("the model twice, or what training takes", max(2 * weights, training), peak, "GB"),
+        ]
+    return found
 
+
+def one_run(check: Check, engine: str) -> tuple[RunFolder, dict[str, Any]]:
+    """Make the run with an engine, and return it with its times and peaks."""
     watch = Peaks()
     started = time.perf_counter()
     done = run(
         settings=[
             *NATIVE,
-            f"model={check.aligned}",
+            f"model={check.work / 'model'}",
             "unaligned_model=null",
             f"tasks=[{','.join(TASKS)}]",
             "safety_sets=[tiny_unsafe_image]",
             "benign_sets=[]",
             "judges=[keyword]",
-            f"lora.rank={RANK}",
-            f"lora.alpha={2 * RANK}",
+            f"lora.rank={check.rank}",
+            f"lora.alpha={2 * check.rank}",
             "training.learning_rate=1e-4",
             f"training.limit={check.samples}",
             "training.epochs=1",
-            f"training.batch_size={BATCH}",
+            f"training.batch_size={check.batch}",
             "training.gradient_checkpointing=true",
-            "evaluation.engine=hf",
             "evaluation.limit=12",
             "evaluation.batch_size=16",
         ],
-        out=check.work / "run",
+        engine=engine,
+        out=check.work / f"run-{engine}",
         device="cuda",
         observers=[watch],
     )
-    whole = time.perf_counter() - started
     emptied()
-    tokens = tokens_of(load_processor(check.aligned))
-    weights = 2 * parameters / 1e9
-    found: dict[str, Any] = {
-        "parameters": parameters,
-        "seconds to make the model": round(written, 1),
-        "alignment": alignment,
-        "seconds": round(whole, 1),
+    stages = range(len(done.finished_stages()))
+    steps = median(watch.seconds)
+    return done, {
+        "seconds": since(started),
         "seconds by stage": {
             f"stage {index}": {step: round(value, 1) for step, value in done.stage(index).cost["seconds"].items()}
-            for index in range(3)
+            for index in stages
         },
         "peaks in GB": watch.peaks,
-        "tokens a training sample": round(tokens),
-        "seconds a training step": median(watch.seconds),
-        "training samples a second": round(BATCH / median(watch.seconds), 1),
+        "seconds a training step": steps,
+        "training samples a second": round(check.batch / steps, 1),
     }
-    if check.wide:
-        adapters = 16 * check.blocks * RANK * (4 * 2 * 4096 + 3 * (4096 + 11008)) / 1e9
-        training = weights + adapters + BATCH * per_sample(check, tokens, recomputing=True)
-        edit = weights + EDITS["hpa"] + 2 * (8 + check.samples) * tokens * 4096 / 1e9
-        peak = max(max(steps.values()) for steps in watch.peaks.values())
-        found["claims"] = [
-            claim("the weights, once loaded", weights, watch.peaks["setup"]["load"], "GB"),
-            claim("training, 16 samples, recomputed activations", training, watch.peaks["stage 1"]["train"], "GB"),
-            claim("an edit of hpa beside the model", edit, watch.peaks["stage 1"]["adapt"], "GB"),
-            claim("the model twice is enough, but for the batch", max(2 * weights, training), peak, "GB"),
-        ]
-    return found
+
+
+def equal_responses(first: RunFolder, second: RunFolder) -> str:
+    """Return how many responses of two runs are equal."""
+    pairs = [
+        (ours["response"], theirs["response"])
+        for index in range(len(first.finished_stages()))
+        for name in (*TASKS, "tiny_unsafe_image")
+        for ours, theirs in zip(first.stage(index).responses(name), second.stage(index).responses(name), strict=True)
+    ]
+    return f"{sum(ours == theirs for ours, theirs in pairs)} of {len(pairs)}"
+
+
+def since(started: float) -> float:
+    """Return seconds."""
+    return round(time.perf_counter() - started, 1)
 
 
 def per_sample(check: Check, tokens: float, recomputing: bool) -> float:
@@ -224,8 +235,8 @@ def per_sample(check: Check, tokens: float, recomputing: bool) -> float:
 
 def tokens_of(processor: Any) -> float:
     """Return the mean tokens of a training sample."""
-    batch = training_batch(processor, task_samples(BATCH))
-    return float(batch["attention_mask"].sum()) / BATCH
+    batch = training_batch(processor, samples := task_samples(16))
+    return float(batch["attention_mask"].sum()) / len(samples)
 
 
 def task_samples(count: int) -> list[Any]:
@@ -237,10 +248,10 @@ def task_samples(count: int) -> list[Any]:
 def training_memory(check: Check) -> dict[str, Any]:
     """Train on batches of two sizes, without and with recomputed activations, and tell what a sample takes."""
     model, processor = check.random_model()
-    wrapped = attach_lora(model, LoRAConfig(rank=RANK, alpha=RANK), find_decoder(model).linear_layers)
+    wrapped = attach_lora(model, LoRAConfig(rank=check.rank, alpha=check.rank), find_decoder(model).linear_layers)
     tokens = tokens_of(processor)
     found: dict[str, Any] = {"tokens a sample": round(tokens), "claims": []}
-    for recomputing, sizes in ((False, (1, 3)), (True, (8, 16))):
+    for recomputing, sizes in ((False, (1, 3)), (True, (check.batch // 2, check.batch))):
         peaks, seconds = [], []
         for size in sizes:
             config = TrainingConfig(batch_size=size, epochs=1, gradient_checkpointing=recomputing, workers=0)

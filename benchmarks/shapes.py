@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hpa_bench.models.prompts import end_of_turn, prompt_ids, render_prompt
 from hpa_bench.spec import RunOptions, make_spec
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "100m": {"hidden": 768, "intermediate": 2048, "layers": 12, "heads": 12, "vision": (192, 3, 3), "image": 112},
-    "few": {"hidden": 128, "intermediate": 192, "layers": 2, "heads": 4, "vision": (32, 2, 2), "image": 28},
+    "few": {
+        "hidden": 128,
+        "intermediate": 192,
+        "layers": 2,
+        "heads": 4,
+        "vision": (32, 2, 2),
+        "image": 28,
+        "words": 512,
+    },
     "7b": {"hidden": 4096, "intermediate": 11008, "layers": 32, "heads": 32, "vision": (1024, 24, 16), "image": 336},
 }
 """Llama and CLIP sizes; `vision` is (hidden size, layers, heads). 7b is that of LLaVA-1.5-7B."""
 PATCH = 14
 VOCABULARY = 32064
+"""Words, where a shape has no number of its own."""
+QUIET = 0.01
+"""What a refusing model's blocks add, in terms of what random blocks would."""
+REFUSAL = "sorry, i cannot help with that."
 
 
-def random_llava(shape: str, folder: Path, device: str, dtype: torch.dtype, blocks: int | None = None) -> int:
+def random_llava(
+    shape: str, folder: Path, device: str, dtype: torch.dtype, blocks: int | None = None, refusing: bool = False
+) -> int:
     """Save a LLaVA of this shape with random weights and a processor; return its parameters."""
     processor = save_processor(shape, folder)
     model = random_model(shape, processor, device, dtype, blocks)
+    if refusing:
+        let_refuse(model, processor)
     model.to("cpu").save_pretrained(folder)
     return sum(tensor.numel() for tensor in model.parameters())
+
+
+def vocabulary(shape: str) -> int:
+    """Return how many words a shape's model knows."""
+    return int(SHAPES[shape].get("words", VOCABULARY))
 
 
 def save_processor(shape: str, folder: Path) -> Any:
@@ -38,7 +61,7 @@ def save_processor(shape: str, folder: Path) -> Any:
     processor.image_processor.size = {"shortest_edge": size}
     processor.image_processor.crop_size = {"height": size, "width": size}
     processor.save_pretrained(folder)
-    _add_words(folder / "tokenizer.json")
+    _add_words(folder / "tokenizer.json", vocabulary(shape))
     return AutoProcessor.from_pretrained(folder)
 
 
@@ -46,7 +69,7 @@ def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, bl
     """Return a LLaVA of this shape with random weights; `blocks` are its decoder's, by default the shape's."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    size: dict[str, Any] = SHAPES[shape]
+    size = SHAPES[shape]
     hidden, layers, heads = size["vision"]
     vision = CLIPVisionConfig(
         hidden_size=hidden,
@@ -57,7 +80,7 @@ def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, bl
         patch_size=PATCH,
     )
     text = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary(shape),
         hidden_size=size["hidden"],
         intermediate_size=size["intermediate"],
         num_hidden_layers=blocks or size["layers"],
@@ -80,10 +103,31 @@ def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, bl
     return model.eval()
 
 
-def _add_words(file: Path) -> None:
+@torch.no_grad()
+def let_refuse(model: Any, processor: Any) -> None:
+    """Let a random model answer every prompt by one refusal: without any there are no safety calibration samples.
+
+    Its blocks say little beside the token that they read, and the head says which word of the refusal comes next.
+    """
+    words = model.get_input_embeddings().weight.normal_(0, 1)
+    for block in model.model.language_model.layers:
+        block.self_attn.o_proj.weight.mul_(QUIET)
+        block.mlp.down_proj.weight.mul_(QUIET)
+    for here, following in pairwise(refusal_tokens(processor)):
+        model.lm_head.weight[following] = words[here] / words.shape[1] ** 0.5
+
+
+def refusal_tokens(processor: Any) -> list[int]:
+    """Return the last token of a rendered prompt, those of `REFUSAL`, and the end of a turn."""
+    ids = prompt_ids(processor, render_prompt(processor, "hello"))
+    ends = end_of_turn(processor)
+    return [ids[-1], *processor.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], ends]
+
+
+def _add_words(file: Path, count: int) -> None:
     """Give every token that a random model says a word, so that responses can be compared."""
     tokenizer = json.loads(file.read_text())
     known: dict[str, int] = tokenizer["model"]["vocab"]
     taken = {*known.values(), *(token["id"] for token in tokenizer["added_tokens"])}
-    known |= {f"word{index}": index for index in range(VOCABULARY) if index not in taken}
+    known |= {f"word{index}": index for index in range(count) if index not in taken}
     file.write_text(json.dumps(tokenizer))

@@ -18,3 +18,13 @@ def test_the_parts_on_a_small_shape(part: str, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["machine"]["hardware"]["device"] == "simulated GPU"
     assert all(found[name]["seconds of this part"] > 0 for name in part.split(","))
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_is_told_and_the_next_goes_on(tmp_path: Path) -> None:
+    with simulated_gpu(capacity=4_000_000):
+        arguments = ["--shape", "few", "--parts", "generation,edit", "--json", str(tmp_path / "found.json")]
+        assert check_gpu.main([*arguments, "--work", str(tmp_path / "work")]) == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert "out of memory" in found["generation"]["missing"]
+    assert "missing" in found["edit"] or found["edit"]["ratio"] > 0
