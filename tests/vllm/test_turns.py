@@ -1,6 +1,7 @@
 """Turns of a model on a simulated GPU and the real vLLM, which runs on the CPU, where its sleep frees nothing."""
 
 import gc
+import json
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import hpa_bench
+from benchmarks import check_gpu
 from hpa_bench.engines import vllm_client
 from hpa_bench.engines.vllm import VLLMEngine
 from hpa_bench.engines.vllm_client import VLLMClient
@@ -94,3 +96,12 @@ def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
     assert used["start"] == [0] * (3 if dies else 1) and asleep == [not dies] * 3
     said = [record.getMessage() for record in caplog.records if record.name == "hpa_bench.engines.vllm_client"]
     assert len(said) == (3 if dies else 0) and all("it will be started again" in line for line in said)
+
+
+def test_the_check_of_a_gpu_makes_one_run_by_both_engines(tmp_path, vllm_on_cpu):
+    with simulated_gpu():
+        arguments = ["--shape", "few", "--parts", "run", "--json", str(tmp_path / "found.json")]
+        assert check_gpu.main([*arguments, "--work", str(tmp_path / "work")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())["run"]
+    assert found["equal responses of hf and vllm"] == "108 of 108"
+    assert found["by vllm"]["seconds by stage"]["stage 2"]["generate"] > 0
