@@ -14,6 +14,7 @@ from typing import Any
 
 from hpa_bench.config import BaseConfig, parse, read_yaml
 from hpa_bench.errors import UserError
+from hpa_bench.machine.stopping import Stopped, stops_raised
 from hpa_bench.results.published import check_code
 from hpa_bench.runner.environment import git_commit, uncommitted
 
@@ -61,9 +62,21 @@ def make(series: Series, out: Path, jobs: int, only: Sequence[str]) -> list[str]
     for step in (step for step in series.steps if not only or step.name in only):
         print(f"== {step.name}", flush=True)
         command = [sys.executable, "-m", "hpa_bench", "compare", *arguments(series.suite, step), *shared]
-        if subprocess.run(command, cwd=ROOT).returncode:
+        if call(command):
             incomplete.append(step.name)
     return incomplete
+
+
+def call(command: Sequence[str]) -> int:
+    """Return a command's exit status; a signal to stop is handed on once, and waited for."""
+    with stops_raised():
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        try:
+            return process.wait()
+        except Stopped as stopped:
+            process.send_signal(stopped.number)
+            process.wait()
+            raise SystemExit(128 + stopped.number) from None
 
 
 def main() -> None:

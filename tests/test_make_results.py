@@ -1,11 +1,14 @@
 """The series of the published report: every step is a call of `compare` that can be made, and small ones are made."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -40,6 +43,21 @@ def test_a_steps_options_are_those_of_compare() -> None:
 
     expected = "--suite tiny --methods hpa,l2:strength=3 --seeds 0-4 --harmful-ratio 0.01 --noise 3"
     assert make_results.arguments("tiny", step) == expected.split()
+
+
+def test_a_signal_ends_what_is_called(tmp_path: Path) -> None:
+    script = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from make_results import call\n"
+    child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(100)"
+    script += f"call([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    (child_process,) = psutil.Process(process.pid).children()
+    process.terminate()
+
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert not child_process.is_running()
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
