@@ -217,7 +217,18 @@ def load_pairs(*, harmful_file: str | None = None, **_: Any) -> Splits:
     file = Path(harmful_file).resolve()
     if not file.is_file():
         raise UserError(f"--harmful-data {file} does not exist: expected a JSON file of LLaVA-format rows.")
-    return load(folder=str(file.parent), train=file.name, test=file.name, config_source=str(file))
+    return _one_file(file)
+
+
+def load_file(*, rows_file: str | None = None, **_: Any) -> Splits:
+    """Return the splits of one LLaVA-format file, whose images lie beside it.
+
+    Raises:
+        UserError: no file was given.
+    """
+    if rows_file is None:
+        raise UserError("The task 'llava_file' has no file: hpa-bench adapt gives it that of --safety or --task.")
+    return _one_file(Path(rows_file).resolve())
 
 
 def doc_to_image(doc: Mapping[str, Any]) -> list[Image]:
@@ -243,6 +254,10 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     check_captions(java=rules == "mcitlib")
     metric = "coco_caption" if rules == "mcitlib" else "bleu_rouge_cider"
     return {metric: (prediction, tuple(doc["references"]))}
+
+
+def _one_file(file: Path) -> Splits:
+    return load(folder=str(file.parent), train=file.name, test=file.name, config_source=str(file))
 
 
 def _docs(raw: Any, index: int, whole: bool) -> list[Doc]:

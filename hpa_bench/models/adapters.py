@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear, LoraLayer
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpa_bench.models.config import LoRAConfig
+
+_CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class Factors(NamedTuple):
@@ -85,8 +91,49 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
     return wrapped
 
 
+class StoredAdapter(nn.Module):
+    """A saved adapter by itself: what `lora_factors` needs of a wrapped model, and no more."""
+
+    _PREFIX = "base_model.model."
+
+    def __init__(self, folder: Path) -> None:
+        """Read an adapter.
+
+        Args:
+            folder: as peft's `save_pretrained` writes it.
+        """
+        super().__init__()
+        self._folder = folder
+        self._tensors = {name: tensor.float() for name, tensor in load_file(folder / _TENSORS).items()}
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        rank = config["r"]
+        self._scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+
+    def factors(self) -> list[Factors]:
+        """Return the factors of every adapted layer, blocks in their order; to change B changes what is saved."""
+        found = []
+        for key in sorted(self._tensors, key=_with_numbers):
+            if ".lora_A." in key:
+                name = key.removeprefix(self._PREFIX).partition(".lora_A.")[0]
+                b = self._tensors[key.replace(".lora_A.", ".lora_B.")]
+                found.append(Factors(name, self._tensors[key], b, self._scale))
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter as it is now to a folder that is there."""
+        shutil.copyfile(self._folder / _CONFIG, folder / _CONFIG)
+        save_file(self._tensors, folder / _TENSORS, metadata={"format": "pt"})
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]
+
+
 def lora_factors(model: nn.Module) -> Iterator[Factors]:
     """Yield the factors of every adapted layer of a model that `attach_lora` returned, in the model's order."""
+    if isinstance(model, StoredAdapter):
+        yield from model.factors()
+        return
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             (adapter,) = module.active_adapters

@@ -20,12 +20,12 @@ from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.machine.stopping import Stopped
-from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
+from hpa_bench.models.weights import Checkpoint, Merged, Writer, load_into, overlaid
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
 from hpa_bench.results.whole import seal_of_stage
 from hpa_bench.runner.context import Contexts
-from hpa_bench.runner.edits import checked
+from hpa_bench.runner.edits import checked, each_checked, unedited, write_edits
 from hpa_bench.runner.events import (
     Adapted,
     Adapting,
@@ -218,13 +218,16 @@ class _Stages:
         self._events.emit(Adapting(stage=context.stage))
         if self._method.mergeable:
             after = Merged(context.before, stage.adapter, context.device)
-            with costs.timed("adapt"):
-                edits = self._method.adapt(context.before, after, context)
-                changes = checked(edits, self._setup.base.start, self._method.name, "adapt")
             base = self._setup.base
-            with costs.timed("save"), atomic(stage.weights) as partial:
-                write_checkpoint(partial, base.start, overlaid(changes, after), base.template)
-                seal(partial)
+            with atomic(stage.weights) as partial:
+                writer = Writer(partial, base.start)
+                edits = self._method.adapt(context.before, after, context)
+                with costs.timed("adapt"):
+                    edited = write_edits(writer.write, each_checked(edits, base.start, self._method.name, "adapt"))
+                with costs.timed("save"):
+                    write_edits(writer.write, unedited(after, base.start, edited))
+                    writer.finish(base.template)
+                    seal(partial)
             self._events.emit(Saved(stage=context.stage, what="weights", path=str(stage.weights)))
         self._events.emit(Adapted(stage=context.stage))
         save_state(self._method, stage.state)
