@@ -6,7 +6,6 @@ model, whose lower blocks are already edited. All decoder blocks are edited; the
 that it tuned.
 """
 
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -54,9 +53,8 @@ class ModelTailor(Method):
                 edited[f"{name}.weight"] = tailor(pre, tuned, u, self.config).to(pre.dtype)
             return edited
 
-        weights = ChainMap(ctx.finished, after)  # type: ignore[arg-type]
-        stream = ActivationStream(ctx.model, weights, ctx.task_calibration(), ctx.device, ctx.decoder)
-        for block, _ in ctx.blocks:
+        stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device, ctx.decoder)
+        for block in range(len(ctx.layers)):
             stream.second_moments(block, edit)
             yield from edited.items()
             edited.clear()

@@ -28,7 +28,6 @@ VERBS = (
     "verify",
     "align",
     "convert-llava",
-    "adapt",
     "list",
     "validate",
     "new-method",
