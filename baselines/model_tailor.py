@@ -6,6 +6,7 @@ model, whose lower blocks are already edited. All decoder blocks are edited; the
 that it tuned.
 """
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -53,8 +54,9 @@ class ModelTailor(Method):
                 edited[f"{name}.weight"] = tailor(pre, tuned, u, self.config).to(pre.dtype)
             return edited
 
-        stream = ActivationStream(ctx.model, after, ctx.task_calibration(), ctx.device, ctx.decoder)
-        for block in range(len(ctx.layers)):
+        weights = ChainMap(ctx.finished, after)  # type: ignore[arg-type]
+        stream = ActivationStream(ctx.model, weights, ctx.task_calibration(), ctx.device, ctx.decoder)
+        for block, _ in ctx.blocks:
             stream.second_moments(block, edit)
             yield from edited.items()
             edited.clear()

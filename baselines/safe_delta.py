@@ -67,15 +67,15 @@ class SafeDelta(Method):
         """Yield H of every layer, block by block; those of theta_0 from the method's folder once they are there."""
         cache = [ctx.folder / f"safe-delta-{block}.safetensors" for block in range(len(ctx.layers))]
         if self.config.reference == "init" and all(path.exists() for path in cache):
-            yield from (load_moments(path, ctx.device) for path in cache)
+            yield from (load_moments(cache[block], ctx.device) for block, _ in ctx.blocks)
             return
         stream = ActivationStream(
             ctx.model, reference, ctx.safety_calibration(self.config.calibration_samples), ctx.device, ctx.decoder
         )
-        for block, path in enumerate(cache):
+        for block, _ in ctx.blocks:
             moments = stream.second_moments(block)
             if self.config.reference == "init":
-                save_moments(path, moments)
+                save_moments(cache[block], moments)
             yield moments
 
 

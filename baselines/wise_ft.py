@@ -30,6 +30,6 @@ class WiSEFT(Method):
         reference = before if self.config.reference == "previous" else ctx.start
         if self.config.a == 1:
             return
-        for key in (f"{layer}.weight" for layer in ctx.linear_layers):
+        for key in (f"{layer}.weight" for _, layers in ctx.blocks for layer in layers):
             w0, w1 = (weights[key].to(ctx.device) for weights in (reference, after))
             yield key, w0.double().lerp(w1.double(), self.config.a).to(w0.dtype)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hpa_bench.models.prompts import end_of_turn, prompt_ids, render_prompt
+from hpa_bench.models.shards import Form, create
 from hpa_bench.spec import RunOptions, make_spec
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ VOCABULARY = 32064
 QUIET = 0.01
 """What a refusing model's blocks add, in terms of what random blocks would."""
 REFUSAL = "sorry, i cannot help with that."
+PAIR = ("before", "after")
 
 
 def random_llava(
@@ -65,9 +67,9 @@ def save_processor(shape: str, folder: Path) -> Any:
     return AutoProcessor.from_pretrained(folder)
 
 
-def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, blocks: int | None = None) -> Any:
-    """Return a LLaVA of this shape with random weights; `blocks` are its decoder's, by default the shape's."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+def llava_config(shape: str, processor: Any, blocks: int | None = None) -> Any:
+    """Return the configuration of a LLaVA of this shape; `blocks` are its decoder's, by default the shape's."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     size = SHAPES[shape]
     hidden, layers, heads = size["vision"]
@@ -95,6 +97,14 @@ def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, bl
         image_seq_length=(size["image"] // PATCH) ** 2,
         vision_feature_layer=-2,
     )
+    return config
+
+
+def random_model(shape: str, processor: Any, device: str, dtype: torch.dtype, blocks: int | None = None) -> Any:
+    """Return a LLaVA of this shape with random weights; `blocks` are its decoder's, by default the shape's."""
+    from transformers import LlavaForConditionalGeneration
+
+    config = llava_config(shape, processor, blocks)
     torch.manual_seed(0)
     with torch.device(device):
         torch.set_default_dtype(dtype)
@@ -122,6 +132,77 @@ def refusal_tokens(processor: Any) -> list[int]:
     ids = prompt_ids(processor, render_prompt(processor, "hello"))
     ends = end_of_turn(processor)
     return [ids[-1], *processor.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"], ends]
+
+
+def write_tuned_pair(shape: str, folder: Path, blocks: int | None = None) -> int:
+    """Write a LLaVA of this shape in bfloat16, `before`, and the same with noise on every layer, `after`.
+
+    Args:
+        shape: a key of `SHAPES`.
+        folder: where to.
+        blocks: decoder blocks, if not as many as the shape has.
+
+    Returns:
+        The parameters of one.
+    """
+    from transformers import LlavaForConditionalGeneration
+
+    processor, _ = (save_processor(shape, folder / part) for part in PAIR)
+    return write_pair(LlavaForConditionalGeneration, llava_config(shape, processor, blocks), folder)
+
+
+def write_pair(kind: Any, config: Any, folder: Path, shard: int = 5 * 10**9) -> int:
+    """Write the weights and configurations of two models in bfloat16, `before` and `after`, as after a tuning.
+
+    A tensor at a time, so that both may be larger than the memory; the random numbers are drawn once and used again.
+
+    Args:
+        kind: the models' class in transformers.
+        config: their configuration.
+        folder: where to.
+        shard: bytes of a file of weights.
+
+    Returns:
+        The parameters of one.
+    """
+    from accelerate import init_empty_weights
+
+    config.dtype = torch.bfloat16
+    with init_empty_weights():
+        model = kind(config)
+    tensors = {name: Form(list(tensor.shape), torch.bfloat16) for name, tensor in model.state_dict().items()}
+    shards: list[dict[str, Form]] = [{}]
+    for name, form in tensors.items():
+        if shards[-1] and sum(each.nbytes for each in shards[-1].values()) + form.nbytes > shard:
+            shards.append({})
+        shards[-1][name] = form
+    files = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    places = {name: file for file, held in zip(files, shards, strict=True) for name in held}
+    size = sum(form.nbytes for form in tensors.values())
+    for part in PAIR:
+        config.save_pretrained(folder / part)
+        model.generation_config.save_pretrained(folder / part)
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (folder / part / "model.safetensors.index.json").write_text(json.dumps(index))
+    # More than a layer of 7B has, so that no two of its rows are alike.
+    drawn = torch.randn(50_000_000, generator=torch.Generator().manual_seed(0)) * 0.02
+    for number, (file, held) in enumerate(zip(files, shards, strict=True)):
+        before, after = (create(folder / part / file, held) for part in PAIR)
+        for place, (name, form) in enumerate(held.items()):
+            count = torch.Size(form.shape).numel()
+            start = 7919 * (place + 1000 * number) % max(1, len(drawn) - count)
+            values = drawn[start : start + count]
+            if "norm" in name and name.endswith("weight"):
+                values = torch.ones(count)
+            elif count > len(drawn):
+                values = drawn.repeat(count // len(drawn) + 1)[:count]
+            before.write(name, values.bfloat16().view(form.shape))
+            if ".layers." in name and len(form.shape) == 2 and "vision" not in name:
+                values = values + 0.1 * values.flip(0)
+            after.write(name, values.bfloat16().view(form.shape))
+        before.close()
+        after.close()
+    return size // 2
 
 
 def _add_words(file: Path, count: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -80,6 +80,8 @@ class StageContext:
     """The suite's safety data: harmful requests with safe answers, for methods that train on some."""
     collate: Callable[[Sequence[Sample]], Batch]
     """Return model inputs of samples as one batch on `device`, labels included (-100 where there is no answer)."""
+    finished: Weights = field(default_factory=dict)
+    """Weights that are edited already, where a killed edit goes on; a method may yield them again or not."""
 
     @property
     def layers(self) -> Sequence[Sequence[str]]:
@@ -90,6 +92,15 @@ class StageContext:
     def linear_layers(self) -> list[str]:
         """The same names in one list."""
         return self.decoder.linear_layers
+
+    @property
+    def blocks(self) -> list[tuple[int, Sequence[str]]]:
+        """The index and the linear layers of each decoder block that is still to be edited."""
+        return [
+            (index, names)
+            for index, names in enumerate(self.layers)
+            if not all(f"{name}.weight" in self.finished for name in names)
+        ]
 
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator that depends on the seed, the stage and `name` alone."""

@@ -10,6 +10,7 @@ from benchmarks.methods import passes
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
+    "adapt_memory": "--folder . --shape few",
     "edit_memory": "--hidden 128 --mlp 192 --blocks 1 --samples 1 --tokens 4 --methods hpa,resta",
     "generation": "--threads 1",
     "hpa_floor": "--hidden 64 --mlp 128 --layers 1 --tokens 8 --task-samples 8 --repeats 1",

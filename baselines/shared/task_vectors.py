@@ -75,5 +75,14 @@ def keep(ctx: StageContext, weight: Callable[[str], Tensor]) -> None:
 
 
 def kept(ctx: StageContext, stage: int) -> Weights:
-    """Return what `keep` wrote in a stage; a weight is read when it is asked for."""
+    """Return what `keep` wrote in a stage; a weight is read when it is asked for.
+
+    Raises:
+        UserError: it is not there, as where `hpa-bench adapt` is not told where.
+    """
+    if not (ctx.folder / f"stage{stage}" / INDEX).exists():
+        raise UserError(
+            f"What the method keeps of stage {stage} is not in {ctx.folder}: hpa-bench adapt takes the folder of it by"
+            " --state DIR, the same in every stage."
+        )
     return Checkpoint(ctx.folder / f"stage{stage}", ctx.model)

@@ -28,6 +28,7 @@ VERBS = (
     "verify",
     "align",
     "convert-llava",
+    "adapt",
     "list",
     "validate",
     "new-method",

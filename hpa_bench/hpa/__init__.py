@@ -5,18 +5,21 @@ Part 1 is `partition`, part 2 `selection`, part 3 `adjustment`; `method` runs th
 
 from hpa_bench.hpa.adjustment import orthogonal_update
 from hpa_bench.hpa.config import HPAConfig
+from hpa_bench.hpa.inverse import LARGE, damped_cholesky, lower_inverse
 from hpa_bench.hpa.method import HPA, Layer, adapt_layer
-from hpa_bench.hpa.partition import damped_cholesky, largest_columns, top_columns
+from hpa_bench.hpa.partition import largest_columns, top_columns
 from hpa_bench.hpa.selection import keep_percent_at
 
 __all__ = [
     "HPA",
+    "LARGE",
     "HPAConfig",
     "Layer",
     "adapt_layer",
     "damped_cholesky",
     "keep_percent_at",
     "largest_columns",
+    "lower_inverse",
     "orthogonal_update",
     "top_columns",
 ]

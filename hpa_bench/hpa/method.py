@@ -13,7 +13,8 @@ from torch import Tensor
 from hpa_bench import ActivationStream, Method, MethodConfig, Need, StageContext, UserError, Weights, unrounded
 from hpa_bench.hpa.adjustment import adjust
 from hpa_bench.hpa.config import HPAConfig
-from hpa_bench.hpa.partition import column_count, column_scores, inverse_diagonal, inverse_diagonals, update
+from hpa_bench.hpa.inverse import inverse_diagonal
+from hpa_bench.hpa.partition import column_count, column_scores, inverse_diagonals, mean_square, update
 from hpa_bench.hpa.selection import keep_percent_at, select_columns
 
 Diagonals = Mapping[str, Tensor]
@@ -48,8 +49,8 @@ class Layer:
     def select(self, config: HPAConfig) -> Tensor:
         """Return the columns that HPA keeps from W0 (parts 1 and 2), bool `[c]`."""
         assert self.safety is not None and self.task is not None, "HPA's own selection needs both calibration sets"
-        eps_bar = column_scores(self.before, self.after, self.safety, config.saliency)
-        zeta_bar = column_scores(self.before, self.after, self.task, config.saliency)
+        changes = mean_square(self.before, self.after)
+        eps_bar, zeta_bar = (column_scores(changes, each, config.saliency) for each in (self.safety, self.task))
         return select_columns(eps_bar, zeta_bar, self.keep_percent, config)
 
 
@@ -109,7 +110,7 @@ class HPA(Method):
             UserError: names the layer that cannot be edited.
         """
         diagonals = self._diagonals(before, after, ctx)
-        for index, (names, (safety, task)) in enumerate(zip(ctx.layers, diagonals, strict=True)):
+        for (index, names), (safety, task) in zip(ctx.blocks, diagonals, strict=True):
             keep_percent = keep_percent_at(index, len(ctx.layers), self.config.p_max, self.config.p_min)
             for name in names:
                 key = f"{name}.weight"
@@ -123,15 +124,15 @@ class HPA(Method):
 
     def _diagonals(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[Diagonals, Diagonals]]:
         """Yield diag(H_s^-1) and diag(H_t^-1) of every layer, block by block; no entries where nothing is needed."""
-        if not self.needs:
-            yield from repeat(({}, {}), len(ctx.layers))
+        if not self.needs or not ctx.blocks:
+            yield from repeat(({}, {}), len(ctx.blocks))
             return
         own = self.config.hessian_model == "own"
         safety_weights = before if own or self.config.hessian_model == "before" else after
         task_weights = after if own or self.config.hessian_model == "after" else before
         safety = ActivationStream(ctx.model, safety_weights, ctx.safety_calibration(), ctx.device, ctx.decoder)
         task = ActivationStream(ctx.model, task_weights, ctx.task_calibration(), ctx.device, ctx.decoder)
-        for block in range(len(ctx.layers)):
+        for block, _ in ctx.blocks:
             yield (
                 inverse_diagonals(safety.second_moments(block), self.config.damping),
                 inverse_diagonals(task.second_moments(block), self.config.damping),

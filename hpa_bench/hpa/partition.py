@@ -11,50 +11,13 @@ import torch
 from torch import Tensor
 
 from hpa_bench import UserError
+from hpa_bench.hpa.inverse import inverse_diagonal
 
 
 def update(before: Tensor, after: Tensor) -> Tensor:
     """Return D = W1 - W0 `[r, c]` in float32 or better."""
     exact = torch.promote_types(before.dtype, torch.float32)
     return after.to(exact) - before.to(exact)
-
-
-def damped_cholesky(h: Tensor, damping: float = 0.01) -> Tensor:
-    """Return L, lower triangular, with `L L^T = H + lambda I`, lambda = damping * mean(diag H).
-
-    A dead column's diagonal 0 becomes 1 first. In float64, since damping bounds the condition number of H only by
-    1 + c / damping.
-
-    Args:
-        h: `[c, c]` = 2 X^T X / n, symmetric, undamped, any floating dtype.
-        damping: fraction of the mean of the diagonal.
-
-    Returns:
-        `[c, c]`, float64.
-
-    Raises:
-        UserError: H is not a square matrix, not finite, or not positive definite.
-    """
-    if h.ndim != 2 or h.shape[0] != h.shape[1]:
-        raise UserError(f"H must be [c, c], the second moments of a layer's inputs, but has shape {list(h.shape)}.")
-    h = h.to(torch.float64, copy=True)
-    diagonal = h.diagonal()
-    diagonal[diagonal == 0] = 1
-    diagonal += damping * diagonal.mean()
-    if not h.isfinite().all():
-        raise UserError("H, the second moments of the layer's calibration inputs, holds NaN or Inf.")
-    factor, failed = torch.linalg.cholesky_ex(h)
-    if failed:
-        raise UserError(
-            f"H, the second moments of the layer's calibration inputs, is not positive definite at damping {damping}:"
-            " raise `damping`."
-        )
-    return factor
-
-
-def inverse_diagonal(h: Tensor, damping: float = 0.01) -> Tensor:
-    """Return diag((H + lambda I)^-1) `[c]`, float64; arguments and errors are those of `damped_cholesky`."""
-    return torch.cholesky_inverse(damped_cholesky(h, damping)).diagonal().clone()
 
 
 def inverse_diagonals(moments: Mapping[str, Tensor], damping: float = 0.01) -> dict[str, Tensor]:
@@ -73,16 +36,31 @@ def inverse_diagonals(moments: Mapping[str, Tensor], damping: float = 0.01) -> d
     return {name: done[id(h)] for name, h in moments.items()}
 
 
-def column_scores(
-    before: Tensor, after: Tensor, inverse: Tensor, saliency: Literal["divide", "multiply"] = "divide"
-) -> Tensor:
+def mean_square(before: Tensor, after: Tensor) -> Tensor:
+    """Return the mean over rows of `(W1 - W0)_ij^2`, `[c]` in float64.
+
+    Args:
+        before: W0 `[r, c]`.
+        after: W1 `[r, c]`.
+
+    Raises:
+        UserError: shapes do not fit, or a weight is not finite.
+    """
+    if before.shape != after.shape:
+        raise UserError(f"Shapes do not fit: W0 is {list(before.shape)} and W1 is {list(after.shape)}.")
+    found = update(before, after).square_().mean(0, dtype=torch.float64)
+    if not found.isfinite().all():
+        raise UserError("The update W1 - W0 holds NaN or Inf, or squares to Inf.")
+    return found
+
+
+def column_scores(changes: Tensor, inverse: Tensor, saliency: Literal["divide", "multiply"] = "divide") -> Tensor:
     """Return a score per column: the mean over rows of `eps_ij = (W0 - W1)_ij^2 / [H^-1]_jj`.
 
     With diag(H_s^-1) this is eps_bar, with diag(H_t^-1) zeta_bar.
 
     Args:
-        before: W0 `[r, c]`.
-        after: W1 `[r, c]`.
+        changes: what `mean_square` returned `[c]`.
         inverse: diag(H^-1) `[c]`.
         saliency: `divide` as above, after Optimal Brain Surgeon, or `multiply` by diag(H^-1) instead.
 
@@ -90,17 +68,11 @@ def column_scores(
         `[c]`, float64.
 
     Raises:
-        UserError: shapes do not fit, or a weight is not finite.
+        UserError: shapes do not fit.
     """
-    if before.shape != after.shape or before.shape[1:] != inverse.shape:
-        raise UserError(
-            f"Shapes do not fit: W0 is {list(before.shape)}, W1 is {list(after.shape)}, and H has {len(inverse)}"
-            " columns."
-        )
-    mean_square = update(before, after).square().mean(0, dtype=torch.float64)
-    if not mean_square.isfinite().all():
-        raise UserError("The update W1 - W0 holds NaN or Inf, or squares to Inf.")
-    return mean_square / inverse if saliency == "divide" else mean_square * inverse
+    if changes.shape != inverse.shape:
+        raise UserError(f"Shapes do not fit: W0 and W1 have {len(changes)} columns, and H has {len(inverse)}.")
+    return changes / inverse if saliency == "divide" else changes * inverse
 
 
 def column_count(percent: float, columns: int) -> int:

@@ -61,7 +61,13 @@ def largest_file(checkpoint: Iterable[int], trainable: int, stages: int, mergeab
     return max(trainable * (TRAINER - ADAPTER), *(checkpoint if mergeable else ()), 0) if stages else 0
 
 
-def check_space(folder: Path, needed: int, present: Iterable[Path] = (), largest: int = 0) -> None:
+def check_space(
+    folder: Path,
+    needed: int,
+    present: Iterable[Path] = (),
+    largest: int = 0,
+    what: tuple[str, str] = ("run", "weights, adapters and trainer checkpoints"),
+) -> None:
     """Check that a file system has room for a run, and takes files of its size.
 
     Args:
@@ -69,6 +75,7 @@ def check_space(folder: Path, needed: int, present: Iterable[Path] = (), largest
         needed: bytes at its fullest.
         present: files and folders of an earlier attempt that are a part of `needed`.
         largest: bytes of its largest file.
+        what: who needs the room, and what for, for messages.
 
     Raises:
         UserError: there is too little; the message says how much, where, and what to do.
@@ -78,14 +85,14 @@ def check_space(folder: Path, needed: int, present: Iterable[Path] = (), largest
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise UserError(
-            f"This run needs {_size(missing)} of disk space for weights, adapters and trainer checkpoints, and the file"
-            f" system of {folder} has {_size(free)} free: free some, or choose another disk with --out."
+            f"This {what[0]} needs {_size(missing)} of disk space for {what[1]}, and the file system of {folder} has"
+            f" {_size(free)} free: free some, or choose another disk with --out."
         )
 
     if 0 <= (most := _file_limit()) < largest:
         raise UserError(
-            f"This run writes files of {_size(largest)} to {folder}, and this process may write {_size(most)} to a"
-            " file: raise the limit (ulimit -f)."
+            f"This {what[0]} writes files of {_size(largest)} to {folder}, and this process may write {_size(most)} to"
+            " a file: raise the limit (ulimit -f)."
         )
 
 

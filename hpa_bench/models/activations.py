@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import Decoder, find_decoder
 from hpa_bench.models.prompts import Batch, model_inputs
+from hpa_bench.models.skeleton import given
 from hpa_bench.models.weights import Weights, load_into
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Edit = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Given H of a block's layers by module name, returns the weights that change, by parameter name."""
+
+LARGE, STRIPS = 1024, 4
+"""Columns from which on H, which is symmetric, is computed in so many strips of rows, each up to its own columns."""
 
 
 @dataclass
@@ -39,7 +43,8 @@ class ActivationStream:
     """Calibration samples run through the decoder one block at a time.
 
     Only the block at work needs its weights, and only its activations and moments exist. Several streams may share one
-    model object: each loads what it runs, before it runs it.
+    model object: each loads what it runs, before it runs it. A model without storage (`hpa_bench.models.skeleton`) gets
+    some for what runs, and for no longer.
     """
 
     def __init__(
@@ -56,7 +61,8 @@ class ActivationStream:
             model: the model whose structure is run, left in eval mode. Its weights are overwritten.
             weights: the weights to run, by the model's parameter names.
             batches: model inputs as the processor makes them, padded on either side; `labels` are ignored.
-            device: where blocks run; by default where the model is. A model kept elsewhere sends one block at a time.
+            device: where blocks run; by default where the model is, which for one without storage must be said. A model
+                kept elsewhere sends one block at a time.
             decoder: the model's decoder, a method's `ctx.decoder`; by default it is found, whatever the suite says.
 
         Raises:
@@ -70,9 +76,9 @@ class ActivationStream:
         self._prefix = decoder.prefix
         self._blocks: Any = model.get_submodule(decoder.prefix)
         self._next = 0
-        outside = [name for name in weights if not name.startswith(f"{self._prefix}.")]
-        load_into(model, {name: weights[name] for name in outside})
-        self._batches = [self._enter(batch) for batch in batches]
+        self._home = _device(model)
+        with given(model, weights, self._outside(), self.device):
+            self._batches = [self._enter(batch) for batch in batches]
         self.tokens = sum(int(batch.tokens.sum()) for batch in self._batches)
         """n, the number of calibration tokens, image tokens included, padding excluded."""
         if self.tokens == 0:
@@ -82,7 +88,7 @@ class ActivationStream:
     def second_moments(self, block: int, edit: Edit | None = None) -> dict[str, Tensor]:
         """Run the samples through a block and return H = 2 X^T X / n of each of its linear layers.
 
-        Blocks are asked for in order, each once.
+        Blocks are asked for in order, each once; the samples run through those that are passed over unmeasured.
 
         Args:
             block: index of the decoder block.
@@ -96,12 +102,40 @@ class ActivationStream:
         Raises:
             UserError: names the layer whose inputs hold NaN or Inf, or which sees no token.
         """
-        if block != self._next:
+        if block < self._next:
             raise ValueError(f"Block {self._next} comes next, not block {block}: the stream goes through each once.")
-        self._next += 1
-        load_into(self.model, self.weights, f"{self._prefix}.{block}.")
-        home = _device(self._blocks[block])
-        module = self._blocks[block].to(self.device)
+        while self._next < block:
+            with self._next_block() as (passed, module):
+                self._run(passed, module)
+        with self._next_block() as (_, module):
+            found = self._measure(block, module, hand_on=edit is None)
+            if edit is not None:
+                load_into(self.model, edit(found))
+                self._run(block, module)
+        return found
+
+    @contextmanager
+    def _next_block(self) -> Iterator[tuple[int, nn.Module]]:
+        """Give the next block its weights, on the device, for a while."""
+        index, self._next = self._next, self._next + 1
+        names = [name for name in self.weights if name.startswith(f"{self._prefix}.{index}.")]
+        module: nn.Module = self._blocks[index]
+        home = _device(module)
+        with given(self.model, self.weights, names, self.device):
+            if home.type != "meta":
+                module.to(self.device)
+            yield index, module
+            if home.type != "meta":
+                module.to(home)
+
+    def _run(self, block: int, module: nn.Module) -> None:
+        """Let what leaves a block enter the next."""
+        for batch in self._batches:
+            args, kwargs = batch.calls[block]
+            batch.hidden = _hidden(module(batch.hidden, *args, **kwargs))
+
+    def _measure(self, block: int, module: nn.Module, hand_on: bool) -> dict[str, Tensor]:
+        """Return H of each linear layer of a block; with `hand_on`, what leaves it enters the next."""
         layers = {name: self.model.get_submodule(name) for name in self.layers[block]}
         sums: dict[str, Tensor] = {}
         source: dict[str, str] = {}
@@ -109,7 +143,7 @@ class ActivationStream:
             args, kwargs = batch.calls[block]
             with _accumulate(layers, batch.tokens, sums, source):
                 output = module(batch.hidden, *args, **kwargs)
-            if edit is None:
+            if hand_on:
                 batch.hidden = _hidden(output)
         for name in layers:
             if name not in source:
@@ -117,20 +151,25 @@ class ActivationStream:
             if not sums[source[name]].diagonal().isfinite().all():
                 raise UserError(f"The calibration activations that enter layer {name!r} hold NaN or Inf.")
         for moments in sums.values():
+            for rows, _ in _strips(len(moments)):
+                moments[: rows.start, rows] = moments[rows, : rows.start].T
             moments.div_(self.tokens)
-        found = {name: sums[source[name]] for name in layers}
-        if edit is not None:
-            load_into(self.model, edit(found))
-            for batch in self._batches:
-                args, kwargs = batch.calls[block]
-                batch.hidden = _hidden(module(batch.hidden, *args, **kwargs))
-        module.to(home)
-        return found
+        return {name: sums[source[name]] for name in layers}
+
+    def _outside(self) -> list[str]:
+        """Return the weights that are in no block: of a model without storage, those that come before the first."""
+        names = [name for name in self.weights if not name.startswith(f"{self._prefix}.")]
+        if self._home.type != "meta":
+            return names
+        base: Any = self.model.base_model
+        known = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
+        needed = {id(tensor) for tensor in (*base.parameters(), *base.buffers())}
+        return [name for name in names if id(known.get(name)) in needed]
 
     @torch.no_grad()
     def _enter(self, batch: Batch) -> _InFlight:
         """Run the model with blocks that only note what they are called with and hand the hidden states on."""
-        home = _device(self.model)
+        home = self.device if self._home.type == "meta" else self._home
         inputs = {name: tensor.to(home) for name, tensor in model_inputs(batch).items()}
         hidden: list[Tensor] = []
         calls: list[Call] = []
@@ -169,11 +208,20 @@ def load_moments(path: Path, device: str | torch.device) -> dict[str, Tensor]:
         return {name: tensors[source] for name, source in file.metadata().items() if source in tensors}
 
 
+def _strips(columns: int) -> list[tuple[slice, int]]:
+    """Return rows of H, and the column up to which each is computed: all of a small H, whose digits are published."""
+    height = columns if columns < LARGE else -(-columns // STRIPS)
+    starts = range(0, columns, height)
+    return [(slice(start, min(start + height, columns)), min(start + height, columns)) for start in starts]
+
+
 @contextmanager
 def _accumulate(
     layers: Mapping[str, nn.Module], tokens: Tensor, sums: dict[str, Tensor], source: dict[str, str]
 ) -> Iterator[None]:
     """Add 2 X^T X of one batch to `sums`, once per distinct input tensor, under the name of the first layer to read it.
+
+    Of large ones little more than the lower triangle is computed (see `_strips`).
 
     Args:
         layers: the layers to watch.
@@ -191,7 +239,8 @@ def _accumulate(
             x = inputs.flatten(0, -2)[tokens].float()
             if name not in sums:
                 sums[name] = x.new_zeros(x.shape[1], x.shape[1])
-            sums[name].addmm_(x.T, x, alpha=2)
+            for rows, end in _strips(x.shape[1]):
+                sums[name][rows, :end].addmm_(x[:, rows].T, x[:, :end], alpha=2)
 
     hooks = [
         layer.register_forward_pre_hook(lambda _, args, name=name: watch(name, args[0]))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear, LoraLayer
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpa_bench.errors import UserError, unknown
 from hpa_bench.models.config import LoRAConfig
+
+_CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class Factors(NamedTuple):
@@ -67,10 +72,8 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
         model: a Hugging Face model.
         lora: the adapter's size.
         layers: module names.
-        full: the last parts of the names of modules that are trained in full beside it and beside those of `lora.also`
-            (peft's `modules_to_save`).
+        full: the last parts of the names of modules that are trained in full beside it (peft's `modules_to_save`).
     """
-    full = [*full, *lora.also]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
     if full:
         config.modules_to_save = list(full)
@@ -88,8 +91,49 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
     return wrapped
 
 
+class StoredAdapter(nn.Module):
+    """A saved adapter by itself: what `lora_factors` needs of a wrapped model, and no more."""
+
+    _PREFIX = "base_model.model."
+
+    def __init__(self, folder: Path) -> None:
+        """Read an adapter.
+
+        Args:
+            folder: as peft's `save_pretrained` writes it.
+        """
+        super().__init__()
+        self._folder = folder
+        self._tensors = {name: tensor.float() for name, tensor in load_file(folder / _TENSORS).items()}
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        rank = config["r"]
+        self._scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+
+    def factors(self) -> list[Factors]:
+        """Return the factors of every adapted layer, blocks in their order; to change B changes what is saved."""
+        found = []
+        for key in sorted(self._tensors, key=_with_numbers):
+            if ".lora_A." in key:
+                name = key.removeprefix(self._PREFIX).partition(".lora_A.")[0]
+                b = self._tensors[key.replace(".lora_A.", ".lora_B.")]
+                found.append(Factors(name, self._tensors[key], b, self._scale))
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter as it is now to a folder that is there."""
+        shutil.copyfile(self._folder / _CONFIG, folder / _CONFIG)
+        save_file(self._tensors, folder / _TENSORS, metadata={"format": "pt"})
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]
+
+
 def lora_factors(model: nn.Module) -> Iterator[Factors]:
     """Yield the factors of every adapted layer of a model that `attach_lora` returned, in the model's order."""
+    if isinstance(model, StoredAdapter):
+        yield from model.factors()
+        return
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             (adapter,) = module.active_adapters
@@ -99,51 +143,3 @@ def lora_factors(model: nn.Module) -> Iterator[Factors]:
                 module.lora_B[adapter].weight,  # type: ignore[arg-type]
                 module.scaling[adapter],
             )
-
-
-def check_modules(model: nn.Module, names: Iterable[str], where: str) -> None:
-    """Refuse names of modules to train in full that the model does not have.
-
-    Args:
-        model: a Hugging Face model.
-        names: the last parts of the names of modules.
-        where: what names them, for the message.
-
-    Raises:
-        UserError: the model has no such module with parameters.
-    """
-    modules = model.named_modules()
-    known = {name.rpartition(".")[2] for name, module in modules if next(module.parameters(), None) is not None}
-    for name in names:
-        if name not in known:
-            raise unknown("module", name, known, where)
-
-
-def trained_in(model: nn.Module, module: str) -> list[Tensor]:
-    """Return the parameters that a wrapped model trains in a module, given the last part of its name."""
-    return [each for name, each in model.named_parameters() if each.requires_grad and module in name.split(".")]
-
-
-def check_trained(wrapped: nn.Module, names: Iterable[str], method: str) -> None:
-    """Refuse a method that trains without the modules that a suite trains beside the adapter.
-
-    Raises:
-        UserError: a module of `training.also` has no parameter that is trained.
-    """
-    for name in names:
-        if not trained_in(wrapped, name):
-            raise UserError(
-                f"Method {method!r} does not train {name!r}, which training.also asks for: its wrap() makes no adapter"
-                " by attach_lora(model, ctx.lora, ...); leave it out by --set training.also={}."
-            )
-
-
-def unload(wrapped: Any, lora: LoRAConfig) -> None:
-    """Take an adapter off; modules that were trained beside it are frozen again, in the dtype of the model."""
-    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else None
-    wrapped.unload()
-    if model is not None and lora.also:
-        dtype = model.get_input_embeddings().weight.dtype  # type: ignore[operator]
-        for name, module in model.named_modules():
-            if name.rpartition(".")[2] in lora.also:
-                module.requires_grad_(False).to(dtype)

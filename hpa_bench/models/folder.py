@@ -61,6 +61,15 @@ def stored_files(folder: Path) -> dict[str, str]:
     return places
 
 
+def check_file(file: Path) -> None:
+    """Refuse a safetensors file that is missing or cut.
+
+    Raises:
+        UserError: the message names the file.
+    """
+    _names(file)
+
+
 def _names(file: Path) -> list[str]:
     """Return the names of a file's tensors; that its size is that of its tensors is seen as it is opened."""
     try:

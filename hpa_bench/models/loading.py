@@ -125,7 +125,7 @@ def load_model(
     """
     folder = checkpoint_folder(str(path))
     check_files(folder)
-    with _quiet():
+    with quiet():
         try:
             sees = type(AutoConfig.from_pretrained(folder, **NO_CODE)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(folder, chat_template)
@@ -169,7 +169,7 @@ def _check_whole(path: str, model: Any, found: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress bars and the torchvision hints of loading."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -9,17 +9,15 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from hpa_bench.errors import UserError
 from hpa_bench.models.config import BESIDE_WEIGHTS
 from hpa_bench.models.folder import stored_files
+from hpa_bench.models.shards import Form, Shard, create
 
 Weights = Mapping[str, Tensor]
 """Tensors by parameter name (`<module>.weight`)."""
@@ -57,27 +55,25 @@ class Checkpoint(Mapping[str, Tensor]):
         self.places = {published.get(name, name): (file, name) for name, file in stored.items()}
         """The file, and the name in it, of each parameter."""
         # To open a file for each of its tensors takes several times as long as to read them.
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Shard] = {}
         self._closing = ExitStack()
         weakref.finalize(self, self._closing.close)
 
     def __getitem__(self, name: str) -> Tensor:
         file, stored_name = self._place(name)
-        # A copy: what safetensors gives is the file's memory itself, and a change of it would be in all further reads.
-        return file.get_tensor(stored_name).clone()
+        return file.read(stored_name)
 
-    def form(self, name: str) -> tuple[list[int], torch.dtype]:
+    def form(self, name: str) -> Form:
         """Return the shape and the dtype of a parameter, reading none of its values."""
         file, stored_name = self._place(name)
-        part = file.get_slice(stored_name)
-        shape = list(part.get_shape())
-        return shape, (part[:0] if shape else file.get_tensor(stored_name)).dtype
+        return file.forms[stored_name]
 
-    def _place(self, name: str) -> tuple[Any, str]:
+    def _place(self, name: str) -> tuple[Shard, str]:
         """Return the open file that holds a parameter, and its name there."""
         file, stored_name = self.places[name]
         if file not in self._open:
-            self._open[file] = self._closing.enter_context(safe_open(self.folder / file, framework="pt"))
+            self._open[file] = shard = Shard(self.folder / file)
+            self._closing.callback(shard.close)
         return self._open[file], stored_name
 
     def __iter__(self) -> Iterator[str]:
@@ -85,6 +81,9 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.places
 
     @property
     def file_sizes(self) -> list[int]:
@@ -127,28 +126,35 @@ class Merged(Mapping[str, Tensor]):
         self.before = before
         self.device = device
         config = json.loads((adapter / "adapter_config.json").read_text())
-        self.scale: float = config["lora_alpha"] / config["r"]
-        tensors = load_file(adapter / "adapter_model.safetensors")
-        self._a: dict[str, Tensor] = {}
-        self._b: dict[str, Tensor] = {}
-        self._full: dict[str, Tensor] = {}
-        for key, tensor in tensors.items():
+        self.scale: float = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+        self._file = Shard(adapter / "adapter_model.safetensors")
+        weakref.finalize(self, self._file.close)
+        self._a: dict[str, str] = {}
+        self._b: dict[str, str] = {}
+        self._full: dict[str, str] = {}
+        for key in self._file.forms:
             name = key.removeprefix(self._PREFIX)
             if ".lora_A." in name:
-                self._a[name.replace(".lora_A.", ".")] = tensor
+                self._a[name.replace(".lora_A.", ".")] = key
             elif ".lora_B." in name:
-                self._b[name.replace(".lora_B.", ".")] = tensor
+                self._b[name.replace(".lora_B.", ".")] = key
             elif name in before or not config.get("ensure_weight_tying"):
                 # Of two tied modules, a checkpoint holds one and peft saves both.
-                self._full[name] = tensor
+                self._full[name] = key
         strangers = [name for name in [*self._a, *self._full] if name not in before]
         if strangers:
             raise UserError(f"The adapter in {adapter} changes {strangers[0]!r}, which the checkpoint does not have.")
 
     def update(self, name: str) -> Tensor:
         """Return `(alpha / r) B A` [out_features, in_features] in float32 for an adapted weight, on `device`."""
-        b, a = (factors[name].to(self.device).float() for factors in (self._b, self._a))
+        b, a = (self._file.read(keys[name]).to(self.device).float() for keys in (self._b, self._a))
         return self.scale * (b @ a)
+
+    def changed_shape(self, name: str) -> list[int]:
+        """Return the shape of what the adapter has for a weight that it changes."""
+        if name in self._full:
+            return self._file.forms[self._full[name]].shape
+        return [self._file.forms[self._b[name]].shape[0], self._file.forms[self._a[name]].shape[1]]
 
     @property
     def adapted(self) -> list[str]:
@@ -163,7 +169,7 @@ class Merged(Mapping[str, Tensor]):
     def unrounded(self, name: str) -> Tensor:
         """Return a weight as merged in float32, on `device`, before it is rounded to the checkpoint's dtype."""
         if name in self._full:
-            return self._full[name].clone()
+            return self._file.read(self._full[name])
         weight = self.before[name]
         return weight.to(self.device).float() + self.update(name) if name in self._a else weight
 
@@ -176,6 +182,9 @@ class Merged(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.before)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.before
 
 
 def unrounded(weights: Weights, name: str) -> Tensor:
@@ -203,35 +212,90 @@ def load_into(model: nn.Module, weights: Weights, prefix: str = "") -> None:
         for name in weights:
             if name.startswith(prefix):
                 if name not in targets:
-                    raise UserError(
-                        f"{type(model).__name__} has no parameter {name!r}: save the checkpoint again with this"
-                        " version of transformers (from_pretrained, then save_pretrained)."
-                    )
+                    raise no_parameter(model, name)
                 targets[name].copy_(weights[name])
 
 
-def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_template: str | None = None) -> None:
-    """Write weights as a Hugging Face checkpoint with the files, configuration and processor of `like`.
+def no_parameter(model: nn.Module, name: str) -> UserError:
+    """Return the error for a weight that a model has no place for."""
+    return UserError(
+        f"{type(model).__name__} has no parameter {name!r}: save the checkpoint again with this version of transformers"
+        " (from_pretrained, then save_pretrained)."
+    )
 
-    One file's tensors are in memory at a time.
+
+class Writer:
+    """Writes a Hugging Face checkpoint with the files, configuration and processor of another, a tensor at a time.
+
+    Of what a killed process has written, the next one finds all that was on the disk by then.
+    """
+
+    def __init__(self, folder: Path, like: Checkpoint) -> None:
+        """Make the files, or take those that are there.
+
+        Args:
+            folder: where to; created.
+            like: the checkpoint whose layout is followed, and whose tensors' shapes and dtypes these have.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._like = like
+        forms: dict[str, dict[str, Form]] = {}
+        for name, (file, stored_name) in like.places.items():
+            forms.setdefault(file, {})[stored_name] = like.form(name)
+        self._shards: dict[str, Shard] = {}
+        self._closing = ExitStack()
+        weakref.finalize(self, self._closing.close)
+        for file, held in forms.items():
+            self._shards[file] = shard = create(folder / file, held)
+            self._closing.callback(shard.close)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write a parameter, in the place of what was written of it before.
+
+        Raises:
+            ValueError: it has another shape or dtype than in the checkpoint whose layout is followed.
+        """
+        file, stored_name = self._like.places[name]
+        self._shards[file].write(stored_name, tensor)
+
+    def read(self, name: str) -> Tensor:
+        """Return a parameter as it was written."""
+        file, stored_name = self._like.places[name]
+        return self._shards[file].read(stored_name)
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+        for shard in self._shards.values():
+            shard.sync()
+
+    def finish(self, chat_template: str | None = None) -> None:
+        """Put what a checkpoint has beside its weights there, and close the files.
+
+        Args:
+            chat_template: Jinja text that takes the place of the chat template of the other checkpoint.
+        """
+        self.sync()
+        self._closing.close()
+        for extra in sorted(self._like.folder.iterdir()):
+            if extra.is_file() and any(extra.match(pattern) for pattern in BESIDE_WEIGHTS):
+                shutil.copyfile(extra, self.folder / extra.name)
+        if chat_template is not None:
+            # Where older checkpoints keep theirs, which would be read in preference.
+            (self.folder / "chat_template.json").unlink(missing_ok=True)
+            (self.folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+
+
+def write_checkpoint(folder: Path, like: Checkpoint, weights: Weights, chat_template: str | None = None) -> None:
+    """Write weights as a Hugging Face checkpoint; one tensor is in memory at a time.
 
     Args:
         folder: where to; created.
-        like: the checkpoint whose layout is followed.
+        like: the checkpoint whose layout is followed (see `Writer`).
         weights: a tensor for each name of `like`.
         chat_template: Jinja text that takes the place of the chat template of `like`.
     """
-    folder.mkdir(parents=True)
-    files: dict[str, dict[str, str]] = {}
-    for name, (file, stored_name) in like.places.items():
-        files.setdefault(file, {})[stored_name] = name
-    for file, names in files.items():
-        tensors = {stored_name: weights[name].contiguous() for stored_name, name in names.items()}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-    for extra in sorted(like.folder.iterdir()):
-        if extra.is_file() and any(extra.match(pattern) for pattern in BESIDE_WEIGHTS):
-            shutil.copyfile(extra, folder / extra.name)
-    if chat_template is not None:
-        # Where older checkpoints keep theirs, which would be read in preference.
-        (folder / "chat_template.json").unlink(missing_ok=True)
-        (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    writer = Writer(folder, like)
+    for name in like:
+        writer.write(name, weights[name])
+    writer.finish(chat_template)

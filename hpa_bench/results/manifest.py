@@ -251,6 +251,46 @@ class AlignmentManifest(Record):
     """Of training, once it is finished."""
 
 
+class EditedLayer(_Part):
+    """What an edit left of the change of one weight, W0 before, W1 after, W^ as it is written."""
+
+    name: str
+    """The parameter's."""
+    norm: float | None
+    """||W^ - W0|| / ||W1 - W0||; None where W1 is W0."""
+    columns: int | None = None
+    """Of the weight, where a method gives whole columns back."""
+    kept: int | None = None
+    """Those of them that are as before though W1 changed them."""
+
+
+class EditManifest(Record):
+    """What an edited checkpoint was made from, and what the edit did."""
+
+    IDENTITY = ("method", "config", "models", "data", "recipe", "seed", "stage")
+
+    method: str
+    config: dict[str, Any]
+    """Every hyper-parameter of the method, defaults included."""
+    models: dict[str, str]
+    """SHA-256 of names, sizes and times of the files of each model, by its part: before, after, start, unaligned."""
+    data: dict[str, str]
+    """SHA-256 of the calibration samples that the method may see, by their part: safety, task."""
+    recipe: dict[str, Any]
+    seed: int
+    stage: int
+    command: str
+    """The command line."""
+    layers: list[EditedLayer] = []
+    """The weights that the method changed, once it is finished."""
+    norm: float | None = None
+    """||W^ - W0|| / ||W1 - W0|| over these weights together."""
+    seconds: float | None = None
+    """Of the last process that worked on it."""
+    peak_memory_bytes: int | None = None
+    """Of that process, on a CPU its resident set, on a GPU what torch held there."""
+
+
 def _name(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location))
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,8 @@ from hpa_bench.engines.hf import HFEngine
 from hpa_bench.method import StageContext
 from hpa_bench.models.loading import checkpoint_folder
 from hpa_bench.models.weights import Checkpoint, load_into
-from hpa_bench.runner.inputs import safety_calibration
+from hpa_bench.runner.inputs import safety_calibration, task_calibration
 from hpa_bench.runner.kept import CALIBRATION
-from hpa_bench.seeds import derive_seed
 
 if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample
@@ -26,6 +24,12 @@ log = logging.getLogger(__name__)
 
 CALIBRATION_BATCH = 16
 """Calibration samples of one forward pass."""
+
+
+def batches(samples: Sequence[Sample], collate: Callable[[Sequence[Sample]], Batch]) -> list[Batch]:
+    """Return the model inputs of calibration samples, some together."""
+    groups = [samples[at : at + CALIBRATION_BATCH] for at in range(0, len(samples), CALIBRATION_BATCH)]
+    return [collate(group) for group in groups]
 
 
 class Contexts:
@@ -49,7 +53,7 @@ class Contexts:
             tasks=tuple(setup.stages[index - 1]) if index else (),
             seed=setup.spec.seed,
             device=setup.device,
-            lora=self._suite.lora.beside(self._suite.training.also),
+            lora=self._suite.lora,
             model=self._base.model,
             decoder=self._base.decoder,
             start=self._base.start,
@@ -105,12 +109,10 @@ class Contexts:
 
     def _task_samples(self, index: int) -> list[Sample]:
         samples = self.training_samples(index)
-        count = min(self._suite.calibration.task_samples, len(samples))
-        return random.Random(derive_seed(self._setup.spec.seed, f"task calibration/{index}")).sample(samples, count)
+        return task_calibration(samples, self._suite.calibration.task_samples, self._setup.spec.seed, index)
 
     def _batches(self, samples: Sequence[Sample]) -> list[Batch]:
-        groups = [samples[at : at + CALIBRATION_BATCH] for at in range(0, len(samples), CALIBRATION_BATCH)]
-        return [self._batch(group) for group in groups]
+        return batches(samples, self._batch)
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:
         return self._base.batch(samples, self._setup.device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,13 +14,24 @@ from hpa_bench.errors import UserError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hpa_bench.models.weights import Checkpoint
+    from hpa_bench.models.weights import Checkpoint, Weights
+
+AHEAD = 2
+"""Edited weights that wait to be written while the next is made."""
 
 
 def checked(edits: Iterable[tuple[str, Tensor]], weights: Checkpoint, method: str, hook: str) -> dict[str, Tensor]:
     """Return a method's edits in main memory, each checked and moved there before the next is made.
 
-    A GPU then need not hold the model twice.
+    A GPU then need not hold the model twice. Arguments and errors are those of `each_checked`.
+    """
+    return {name: tensor.cpu() for name, tensor in each_checked(edits, weights, method, hook)}
+
+
+def each_checked(
+    edits: Iterable[tuple[str, Tensor]], weights: Checkpoint, method: str, hook: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield a method's edits, each checked before the next is made.
 
     Args:
         edits: names and tensors as the hook yields them.
@@ -31,7 +44,7 @@ def checked(edits: Iterable[tuple[str, Tensor]], weights: Checkpoint, method: st
             not finite; the message names the weight.
     """
     known = set(weights)
-    found: dict[str, Tensor] = {}
+    found: set[str] = set()
     for pair in edits:
         try:
             name, tensor = pair
@@ -53,8 +66,39 @@ def checked(edits: Iterable[tuple[str, Tensor]], weights: Checkpoint, method: st
             raise UserError(
                 f"The weight {name!r} {where} has {count} of {tensor.numel()} values that are NaN or infinite."
             )
-        found[name] = tensor.detach().cpu()
-    return found
+        found.add(name)
+        yield name, tensor.detach()
+
+
+def write_edits(write: Callable[[str, Tensor], None], edits: Iterable[tuple[str, Tensor]]) -> set[str]:
+    """Write weights, each while the next is made, and return their names; a few are in main memory at a time.
+
+    Args:
+        write: such as `Writer.write`; called in the order of the edits by a thread of its own, and not after it has
+            raised, which is raised here.
+        edits: names and tensors.
+    """
+    written: set[str] = set()
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, "write") as thread:
+        try:
+            for name, tensor in edits:
+                # What has not been moved off a GPU by now would be moved after the method has gone on.
+                pending.append(thread.submit(write, name, tensor.detach().cpu()))
+                written.add(name)
+                while len(pending) > AHEAD:
+                    pending.popleft().result()
+            while pending:
+                pending.popleft().result()
+        finally:
+            for each in pending:
+                each.cancel()
+    return written
+
+
+def unedited(weights: Weights, like: Checkpoint, edited: Container[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights that a method left alone, in the dtypes of the checkpoint whose layout is followed."""
+    return ((name, weights[name].to(like.form(name).dtype)) for name in like if name not in edited)
 
 
 def _form(shape: list[int], dtype: torch.dtype) -> str:

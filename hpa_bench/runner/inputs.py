@@ -87,7 +87,17 @@ class RunData:
         assert name is not None, "checked with the spec"
         suite = spec.suite
         samples = training_samples(load_tasks([name], suite.task_folders(), metadata=suite.task_metadata())[name])
-        return Random(derive_seed(spec.seed, f"order of {name}")).sample(samples, len(samples))
+        return shuffled(samples, spec.seed, name)
+
+
+def shuffled(samples: Sequence[Sample], seed: int, name: str) -> list[Sample]:
+    """Return the samples of a source in a random order of its own."""
+    return Random(derive_seed(seed, f"order of {name}")).sample(samples, len(samples))
+
+
+def task_calibration(samples: Sequence[Sample], count: int, seed: int, stage: int) -> list[Sample]:
+    """Return D_t (HPA, part 1): `count` of a stage's training samples, or all where they are fewer."""
+    return Random(derive_seed(seed, f"task calibration/{stage}")).sample(samples, min(count, len(samples)))
 
 
 def safety_calibration(

@@ -20,13 +20,12 @@ from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.machine.stopping import Stopped
-from hpa_bench.models.adapters import check_trained, unload
-from hpa_bench.models.weights import Checkpoint, Merged, load_into, overlaid, write_checkpoint
+from hpa_bench.models.weights import Checkpoint, Merged, Writer, load_into, overlaid
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
 from hpa_bench.results.whole import seal_of_stage
 from hpa_bench.runner.context import Contexts
-from hpa_bench.runner.edits import checked
+from hpa_bench.runner.edits import checked, each_checked, unedited, write_edits
 from hpa_bench.runner.events import (
     Adapted,
     Adapting,
@@ -191,7 +190,6 @@ class _Stages:
             torch.manual_seed(derive_seed(context.seed, f"adapter/{context.stage}"))
             samples = self._method.training_data(self._contexts.training_samples(context.stage), context)
             wrapped: Any = self._method.wrap(self._model, context)
-            check_trained(wrapped, context.lora.also, self._method.name)
             if repeat := self._setup.spec.noise:
                 disturb(wrapped, context.seed, repeat, context.stage)
             trainable = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
@@ -205,7 +203,7 @@ class _Stages:
             else:
                 # As after a kill: what the method knows is what the first process saves of it.
                 self._method = self._setup.new_method()
-            unload(wrapped, context.lora)
+            wrapped.unload()
 
     def _save_adapter(self, stage: StageFolder, context: StageContext, wrapped: Any) -> None:
         # One rename: the adapter and what the method remembers of it are both there, or neither is.
@@ -220,13 +218,16 @@ class _Stages:
         self._events.emit(Adapting(stage=context.stage))
         if self._method.mergeable:
             after = Merged(context.before, stage.adapter, context.device)
-            with costs.timed("adapt"):
-                edits = self._method.adapt(context.before, after, context)
-                changes = checked(edits, self._setup.base.start, self._method.name, "adapt")
             base = self._setup.base
-            with costs.timed("save"), atomic(stage.weights) as partial:
-                write_checkpoint(partial, base.start, overlaid(changes, after), base.template)
-                seal(partial)
+            with atomic(stage.weights) as partial:
+                writer = Writer(partial, base.start)
+                edits = self._method.adapt(context.before, after, context)
+                with costs.timed("adapt"):
+                    edited = write_edits(writer.write, each_checked(edits, base.start, self._method.name, "adapt"))
+                with costs.timed("save"):
+                    write_edits(writer.write, unedited(after, base.start, edited))
+                    writer.finish(base.template)
+                    seal(partial)
             self._events.emit(Saved(stage=context.stage, what="weights", path=str(stage.weights)))
         self._events.emit(Adapted(stage=context.stage))
         save_state(self._method, stage.state)

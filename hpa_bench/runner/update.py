@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,25 @@ def measure_update(
     )
 
 
+def measure_edit(w0: Tensor, w1: Tensor, w: Tensor, columns: bool) -> dict[str, Any]:
+    """Return what an edit left of the change of one weight.
+
+    Args:
+        w0: before.
+        w1: after training, of a merge in float32.
+        w: edited.
+        columns: whether the method gives whole columns back; then they are counted.
+
+    Returns:
+        `moved` and `trained`, the squared norms of W^ - W0 and of W1 - W0, and with columns, `columns` and `kept`.
+    """
+    changed = update(w0, w1)
+    found = {"moved": _squares(w, w0), "trained": float(changed.square().sum(dtype=torch.float64))}
+    if not columns or w0.ndim != 2:
+        return found
+    return {**found, "columns": w0.shape[1], "kept": int(kept_columns(w0, changed, w).sum())}
+
+
 def answer_kl(
     model: nn.Module, after: Weights, edited: Weights, batches: Sequence[Batch], changes: Iterable[str] | None = None
 ) -> tuple[float, int]:
@@ -136,6 +155,17 @@ def _columns(name: str, after: Weights, edited: Weights, ctx: StageContext) -> C
     """Return how many columns of a layer are as before though training changed them, and how many of the largest."""
     w0, w1, w = (tensor.to(ctx.device) for tensor in (ctx.before[name], unrounded(after, name), edited[name]))
     changed = update(w0, w1)
-    kept = (w == w0).all(0) & (changed != 0).any(0)
+    kept = kept_columns(w0, changed, w)
     common = kept & largest_columns(changed, int(kept.sum()))
     return Columns(columns=w0.shape[1], kept=int(kept.sum()), common=int(common.sum()))
+
+
+def kept_columns(w0: Tensor, changed: Tensor, w: Tensor) -> Tensor:
+    """Return the columns of a layer that are as before though training changed them, bool `[c]`.
+
+    Args:
+        w0: before training `[r, c]`.
+        changed: what training changed `[r, c]`.
+        w: edited `[r, c]`.
+    """
+    return (w == w0).all(0) & (changed != 0).any(0)

@@ -3,6 +3,7 @@ import torch
 
 from hpa_bench.baselines.shared.obs import inverse_factor, replace_entries
 from hpa_bench.errors import UserError
+from hpa_bench.hpa import LARGE, damped_cholesky
 
 
 def moments(columns: int = 12, seed: int = 0) -> torch.Tensor:
@@ -99,3 +100,12 @@ def test_nothing_chosen_changes_nothing() -> None:
     found = replace_entries(w, -w, inverse_factor(moments()), lambda c, current, d: torch.zeros_like(current) > 0, 4)
 
     assert torch.equal(found.float(), w)
+
+
+def test_a_large_factor_is_the_same_by_matrix_products() -> None:
+    h = moments(LARGE + 5)
+
+    u = inverse_factor(h)
+
+    assert torch.equal(u, u.triu())
+    torch.testing.assert_close(u, torch.linalg.cholesky(torch.cholesky_inverse(damped_cholesky(h)), upper=True))

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from hpa_bench.errors import UserError
-from hpa_bench.hpa.partition import column_count, column_scores, focus, inverse_diagonal, inverse_diagonals, top_columns
+from hpa_bench.hpa.inverse import inverse_diagonal
+from hpa_bench.hpa.partition import column_count, column_scores, focus, inverse_diagonals, mean_square, top_columns
 from tests.support import derivation
 
 
@@ -68,7 +69,7 @@ def test_column_scores_are_the_mean_over_rows_of_the_weights_scores(saliency: st
     h = derivation.second_moments(case.x_task)
     before, after = torch.tensor(case.before), torch.tensor(case.after)
 
-    ours = column_scores(before, after, inverse_diagonal(torch.tensor(h)), saliency)  # type: ignore[arg-type]
+    ours = column_scores(mean_square(before, after), inverse_diagonal(torch.tensor(h)), saliency)  # type: ignore[arg-type]
 
     expected = derivation.column_scores(case.before, case.after, h, saliency=saliency)
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
@@ -79,7 +80,8 @@ def test_a_factor_on_h_is_a_factor_on_eps_bar_and_leaves_s_alone() -> None:
     before, after = torch.tensor(case.before), torch.tensor(case.after)
     h = torch.tensor(derivation.second_moments(case.x_safety))
 
-    eps, scaled = (column_scores(before, after, inverse_diagonal(factor * h)) for factor in (1.0, 7.0))
+    changes = mean_square(before, after)
+    eps, scaled = (column_scores(changes, inverse_diagonal(factor * h)) for factor in (1.0, 7.0))
 
     np.testing.assert_allclose(scaled, 7 * eps, rtol=1e-10)
     assert torch.equal(focus(eps, 10), focus(scaled, 10))
@@ -112,9 +114,11 @@ def test_top_columns_rank_equal_scores_by_index_and_stay_inside_the_mask() -> No
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     with pytest.raises(UserError, match="NaN or Inf"):
-        column_scores(torch.zeros(2, 3), torch.full((2, 3), torch.nan), torch.ones(3))
+        mean_square(torch.zeros(2, 3), torch.full((2, 3), torch.nan))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UserError, match=r"W0 is \[2, 3\], W1 is \[2, 3\], and H has 4 columns"):
-        column_scores(torch.zeros(2, 3), torch.ones(2, 3), torch.ones(4))
+    with pytest.raises(UserError, match=r"W0 is \[2, 3\] and W1 is \[2, 4\]"):
+        mean_square(torch.zeros(2, 3), torch.ones(2, 4))
+    with pytest.raises(UserError, match="W0 and W1 have 3 columns, and H has 4"):
+        column_scores(torch.ones(3), torch.ones(4))

@@ -16,7 +16,9 @@ from hpa_bench import run
 from hpa_bench.cli import main
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import check_space, largest_file, make_writable, peak_bytes, refusal
+from hpa_bench.runner.adapt import Watch, adapt
 from hpa_bench.runner.events import Adapting, Event, Generating, Observer, TrainStep
+from tests.support.adaptations import adaptation, write_models
 from tests.support.run_folders import write_run
 from tests.support.suites import write_suite
 
@@ -323,3 +325,37 @@ def test_what_the_disk_has_no_part_in_is_not(error: Exception, tmp_path: Path) -
         error.filename = error.filename.format(place=tmp_path)  # type: ignore[attr-defined]
 
     assert refusal(tmp_path, error) == ""
+
+
+@pytest.mark.faults
+def test_an_edit_that_the_disk_cannot_hold_is_refused_before_anything_is_edited(
+    small_disk: Callable[..., Path], tmp_path: Path
+) -> None:
+    asked = adaptation(write_models(tmp_path / "models"), small_disk(150_000) / "out", "wise_ft")
+    written: list[str] = []
+
+    with pytest.raises(UserError, match=r"This edit needs 0.3 MB of disk space for the edited weights"):
+        adapt(asked, Watch(written=lambda done, total, name: written.append(name)))
+    assert written == []
+
+
+@pytest.mark.faults
+def test_an_edit_goes_on_once_a_full_disk_has_room_again(small_disk: Callable[..., Path], tmp_path: Path) -> None:
+    models, disk = write_models(tmp_path / "models"), small_disk(800_000)
+    asked = adaptation(models, disk / "out", "wise_ft")
+    filler = disk / "filler"
+
+    def fill(done: int, total: int, name: str) -> None:
+        if not filler.exists():
+            with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(1024))
+
+    with pytest.raises(UserError, match="The disk of .* is full: free some space; the same command goes on"):
+        adapt(asked, Watch(written=fill))
+    filler.unlink()
+    adapt(asked)
+
+    adapt(adaptation(models, tmp_path / "elsewhere", "wise_ft"))
+    ours, theirs = ((folder / "model.safetensors").read_bytes() for folder in (disk / "out", tmp_path / "elsewhere"))
+    assert ours == theirs

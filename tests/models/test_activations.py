@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from hpa_bench import run
 from hpa_bench.errors import UserError
-from hpa_bench.models.activations import ActivationStream
+from hpa_bench.models.activations import LARGE, ActivationStream
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import load_into
 from tests.support.architectures import save
@@ -244,9 +245,20 @@ def test_the_models_own_forward_works_as_before() -> None:
 def test_blocks_go_in_order_and_once() -> None:
     model, processor = random_llava()
     stream = ActivationStream(model, random_weights(model, 1), calibration_batches(processor))
+    stream.second_moments(0)
 
-    with pytest.raises(ValueError, match="Block 0 comes next, not block 1"):
-        stream.second_moments(1)
+    with pytest.raises(ValueError, match="Block 1 comes next, not block 0"):
+        stream.second_moments(0)
+
+
+def test_samples_run_through_blocks_that_are_passed_over() -> None:
+    model, processor = random_llava(layers=3)
+    weights, batches = random_weights(model, 1), calibration_batches(processor)
+    every = streamed(model, weights, batches)
+
+    last = ActivationStream(model, weights, batches).second_moments(2)
+
+    assert len(last) == 7 and all(torch.equal(h, every[name]) for name, h in last.items())
 
 
 def test_no_sample_is_one_sentence() -> None:
@@ -263,3 +275,21 @@ def test_a_model_that_adds_visual_features_between_its_blocks_is_refused_before_
     with pytest.raises(UserError, match="Qwen3VLForConditionalGeneration does more between its decoder blocks"):
         run(str(suite), "hpa", out=tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run").glob("stage*/adapter"))
+
+
+def test_a_large_h_is_symmetric_and_that_of_a_small_ones_arithmetic() -> None:
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=64, intermediate_size=LARGE + 30, num_hidden_layers=1, num_attention_heads=2
+    )
+    model: Any = LlamaForCausalLM(config)
+    batches = [{"input_ids": torch.arange(9)[None]}, {"input_ids": torch.arange(8)[None]}]
+    inputs: list[Tensor] = []
+    down = model.model.layers[0].mlp.down_proj
+    hook = down.register_forward_pre_hook(lambda _, args: inputs.append(args[0][0].double()))
+    with torch.no_grad():
+        found = ActivationStream(model, model.state_dict(), batches).second_moments(0)["model.layers.0.mlp.down_proj"]
+    hook.remove()
+
+    x = torch.cat(inputs)
+    assert torch.equal(found, found.T)
+    torch.testing.assert_close(found.double(), 2 * x.T @ x / 17, rtol=1e-4, atol=1e-6 * float(found.abs().max()))

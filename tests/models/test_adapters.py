@@ -1,5 +1,6 @@
 """LoRA on a real, small model: what is trained, and what its factors mean once they are merged."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from peft.tuners.lora import Linear
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
+from hpa_bench.models.adapters import Factors, StoredAdapter, attach_lora, lora_factors
 from hpa_bench.models.config import LoRAConfig
+from hpa_bench.models.decoder import find_decoder
+from tests.support.models import random_llava
 
 LAYERS = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
 IDS = torch.arange(6)[None]
@@ -140,3 +143,25 @@ def test_modules_in_full_are_trained_and_tied_ones_stay_tied(tied: bool) -> None
     merged = wrapped.merge_and_unload()
     ends = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
     assert torch.equal(ends[0], copy) and torch.equal(ends[0], ends[1]) is tied
+
+
+def test_a_stored_adapter_has_the_factors_of_the_wrapped_model_and_keeps_what_is_changed(tmp_path: Path) -> None:
+    model, _ = random_llava(layers=12)
+    wrapped: Any = attach_lora(model, LoRAConfig(rank=2, alpha=6), find_decoder(model).linear_layers)
+    for factors in lora_factors(wrapped):
+        factors.b.data.normal_(std=0.1)
+    wrapped.save_pretrained(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+
+    stored = StoredAdapter(tmp_path / "one")
+    theirs = {factors.name: factors for factors in lora_factors(wrapped)}
+    blocks = []
+    for factors in lora_factors(stored):
+        blocks.append(int(factors.name.split(".layers.")[1].partition(".")[0]))
+        torch.testing.assert_close(factors.update(), theirs[factors.name].update())
+        factors.b.mul_(2)
+    stored.save(tmp_path / "two")
+
+    assert blocks == sorted(blocks) and len(blocks) == len(theirs) == 84
+    for factors in lora_factors(StoredAdapter(tmp_path / "two")):
+        torch.testing.assert_close(factors.update(), 2 * theirs[factors.name].update())

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from transformers import AutoModelForImageTextToText
 
 from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import find_decoder
-from hpa_bench.models.weights import Checkpoint, Merged, load_into, write_checkpoint
+from hpa_bench.models.weights import Checkpoint, Merged, Writer, load_into, write_checkpoint
 from tests.support.models import random_llava, save_random_llava
 
 
@@ -116,10 +117,11 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
         Checkpoint(tmp_path, random_llava()[0])
 
 
-def mapped(folder: Path) -> list[str]:
-    """Return the files of a folder that this process has in its memory."""
+def open_files(folder: Path) -> list[str]:
+    """Return the files of a folder that this process has open, or in its memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return [line for line in lines if str(folder) in line]
+    held = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [line for line in [*lines, *held] if str(folder) in line]
 
 
 def test_files_are_closed_with_their_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -129,6 +131,34 @@ def test_files_are_closed_with_their_checkpoint(checkpoint: Checkpoint, tmp_path
     for _ in range(3):  # the stages of a run: each opens the weights that it starts from
         stage = Checkpoint(folder, model)
         load_into(model, stage)
-        assert mapped(folder)
+        assert open_files(folder)
         del stage
-        assert not mapped(folder)
+        assert not open_files(folder)
+
+
+def test_a_checkpoint_is_written_in_any_order_and_overwritten(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "out", checkpoint)
+    for name in reversed(list(checkpoint)):
+        writer.write(name, torch.full_like(checkpoint[name], 7))
+    for name in checkpoint:
+        assert (writer.read(name) == 7).all()
+        writer.write(name, checkpoint[name])
+    writer.finish()
+
+    write_checkpoint(tmp_path / "at once", checkpoint, checkpoint)
+    files = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "out", tmp_path / "at once")]
+    assert files[0] == files[1]
+
+
+def test_an_adapter_of_rank_stabilised_lora_has_its_own_scale(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model, _ = random_llava()
+    targets = find_decoder(model).linear_layers
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, use_rslora=True)
+    wrapped = get_peft_model(model, config)
+    wrapped.save_pretrained(tmp_path)
+
+    merged, expected = Merged(checkpoint, tmp_path), wrapped.merge_and_unload().state_dict()  # type: ignore[operator]
+
+    assert merged.scale == 4
+    for name in merged:
+        torch.testing.assert_close(merged[name], expected[name], rtol=1e-6, atol=1e-6)

@@ -1,0 +1,362 @@
+"""An edit of two checkpoints from their files equals a run's stage, byte by byte, and goes on wherever it is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.shapes import write_pair
+from hpa_bench import run
+from hpa_bench.adaptation import Adaptation
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.errors import UserError
+from hpa_bench.files import write_jsonl
+from hpa_bench.method import StageContext, methods
+from hpa_bench.models.decoder import find_decoder
+from hpa_bench.models.weights import Checkpoint, Weights, overlaid, write_checkpoint
+from hpa_bench.results.manifest import EditManifest
+from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.runner.adapt import RECORD, Watch, adapt
+from hpa_bench.spec import RunOptions, make_spec
+from tests.support.adaptations import adaptation, edit_in_process, write_models, write_rows
+from tests.support.models import random_llama, random_llava, save_random_llava
+from tests.support.simulated_gpu import simulated_gpu
+from tests.support.suites import REFUSAL, write_suite
+
+METHODS = {
+    "hpa": [],
+    "hpa, other models": ["hessian_model=before", "selection=balanced"],
+    "magnitude_columns": [],
+    "magmax": [],
+    "model_tailor": [],
+    "random_columns": ["match=norm"],
+    "relative_columns": [],
+    "resta": ["dare_on=both"],
+    "resta, each": ["apply=each"],
+    "safe_delta": ["s=1000", "calibration_samples=4"],
+    "safe_delta, init": ["s=1000", "calibration_samples=4", "reference=init"],
+    "safelora": ["share=0.5"],
+    "scaled_update": [],
+    "ties": [],
+    "ties, previous": ["train_from=previous"],
+    "wise_ft": [],
+    "wise_ft, aligned": ["reference=aligned"],
+}
+SUITE = ["training.keep_weights=true", "calibration.task_samples=6", "calibration.safety_samples=3"]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    training = {"learning_rate": 1e-2, "batch_size": 3, "epochs": 1}
+    calibration = {"safety_set": "refusals"}
+    folder = tmp_path_factory.mktemp("suite")
+    return write_suite(folder, aligned=True, training=training, calibration=calibration, unaligned_model="./unaligned")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+def asked_of_files(suite: Path, done: RunFolder, stage: int, out: Path, settings: list[str]) -> Adaptation:
+    """What a stage of a run does to its weights, as it is asked of `adapt`."""
+    method = done.manifest.method
+    needs = make_spec(RunOptions(str(suite), method, settings=settings)).needs
+    answers = next(iter(done.path.glob("calibration*/safety.jsonl")), None)
+    return Adaptation(
+        method=method,
+        before=str(done.stage(stage - 1).weights if stage > 1 else suite.parent / "model"),
+        after=str(out.parent / f"adapter{stage}"),
+        out=out,
+        safety="refusals" if "safety_calibration" in needs else None,
+        task=done.manifest.tasks[stage - 1] if "task_calibration" in needs else None,
+        unaligned=str(suite.parent / "unaligned"),
+        start=str(suite.parent / "model"),
+        state=out.parent / "state",
+        answers=answers,
+        stage=stage,
+        settings=[*settings, "task_samples=6", "safety_samples=3"],
+        include_paths=[suite.parent / "tasks"],
+        device="cpu",
+    )
+
+
+def run_keeping_what_is_scored(suite: Path, method: str, settings: list[str], folder: Path) -> RunFolder:
+    """Take a run; `folder/adapter<t>` is what a stage has trained, `folder/scored<t>` what is scored."""
+    kind = methods.get(method)
+    load, edit, stages = HFEngine.load, kind.edit_adapter, iter(range(100))
+
+    def editing(self: Any, model: nn.Module, ctx: StageContext) -> None:
+        model.save_pretrained(folder / f"adapter{ctx.stage}")  # type: ignore[operator]
+        edit(self, model, ctx)
+
+    def loading(engine: HFEngine, weights: Checkpoint, changes: Weights | None = None) -> None:
+        write_checkpoint(folder / f"scored{next(stages)}", weights, overlaid(changes or {}, weights))
+        load(engine, weights, changes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HFEngine, "load", loading)
+        patch.setattr(kind, "edit_adapter", editing)
+        return run(str(suite), method, out=folder / "run", settings=[*SUITE, *settings], device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_an_edit_of_files_equals_a_runs(name: str, suite: Path, tmp_path: Path) -> None:
+    method, settings = name.partition(",")[0], METHODS[name]
+    done = run_keeping_what_is_scored(suite, method, settings, tmp_path)
+
+    for stage in (1, 2):
+        question = asked_of_files(suite, done, stage, tmp_path / f"out{stage}", settings)
+        record = adapt(question)
+
+        assert record.layers and not question.work.exists()
+        assert contents(question.out) == contents(tmp_path / f"scored{stage}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    own = (RECORD, "SEAL.json")
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name not in own}
+
+
+KILLED = {
+    "hpa": ["write 0", "write 10", "write 16", "put in place"],
+    "model_tailor": ["write 10", "write 16"],
+    "safe_delta": ["write 16"],
+    "safelora": ["write 10", "write 30"],
+    "ties": ["write 10", "write 30"],
+    "wise_ft": ["write 10", "write 30", "put in place"],
+}
+"""By method: where it is killed, each time going on. A block has 7 layers, the model 3 blocks and 66 weights."""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("method", KILLED)
+def test_a_killed_edit_goes_on_and_ends_the_same(method: str, models: Path, tmp_path: Path) -> None:
+    adapt(adaptation(models, tmp_path / "unbroken", method))
+    asked = adaptation(models, tmp_path / "broken", method)
+
+    for place in KILLED[method]:
+        assert edit_in_process(asked, place) == -signal.SIGKILL
+        assert place == "put in place" or not asked.out.exists()
+    assert edit_in_process(asked) == 0
+
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+    assert not asked.work.exists()
+    told = [EditManifest.read(tmp_path / each / RECORD).layers for each in ("broken", "unbroken")]
+    assert told[0] == told[1]
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_made_again(models: Path, tmp_path: Path) -> None:
+    asked = adaptation(models, tmp_path / "out")
+    assert edit_in_process(asked, "write 16") == -signal.SIGKILL
+    written: list[str] = []
+
+    adapt(asked, Watch(written=lambda done, total, name: written.append(name)))
+
+    edited = [name for name in written if "language_model.layers" in name and "norm" not in name]
+    assert len(edited) == 7 and all(".layers.2." in name for name in edited)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["after", "adapter"])
+def test_shards_tied_tensors_and_other_files_are_as_before(after: str, tmp_path: Path) -> None:
+    models = write_models(tmp_path, max_shard_size="60KB")
+    asked = adaptation(models, tmp_path / "out", after=str(models / after))
+
+    record = adapt(asked)
+
+    beside = {file.name for file in (models / "before").iterdir()}
+    assert {file.name for file in asked.out.iterdir()} == {*beside, RECORD} and len(beside) > 6
+    model = random_llava(layers=3)[0]
+    before, edited, tuned = (Checkpoint(at, model) for at in (models / "before", asked.out, models / "after"))
+    layers = [layer.name for layer in record.layers]
+    assert layers == [f"{name}.weight" for name in find_decoder(model).linear_layers]
+    for name in before:
+        assert edited.form(name) == before.form(name)
+        assert (name in layers) != torch.equal(edited[name], tuned[name])
+    for layer in record.layers:
+        kept = (edited[layer.name] == before[layer.name]).all(0)
+        assert layer.kept == int(kept.sum()) > 0 and layer.columns == len(kept)
+
+
+@pytest.mark.slow
+def test_the_aligned_model_answers_where_no_answers_are_given(models: Path, tmp_path: Path) -> None:
+    asked, said = adaptation(models, tmp_path / "out", answers=None), []
+
+    with pytest.raises(UserError, match="refuses none of the 6 requests for the safety calibration samples"):
+        adapt(asked, Watch(say=said.append))
+
+    assert len(said) == 1 and "GB in float32, is loaded once to answer up to 6 requests of --safety" in said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["hpa", "model_tailor", "safelora", "ties"])
+def test_a_gpu_holds_a_block_and_gives_the_same(method: str, models: Path, tmp_path: Path) -> None:
+    settings = ["dtype=float32", "safety_samples=3", "task_samples=6"]
+    on_cpu, on_gpu = (
+        adaptation(models, tmp_path / device, method, device=device, settings=settings) for device in ("cpu", "cuda")
+    )
+    adapt(on_cpu)
+    with simulated_gpu() as gpu:
+        adapt(on_gpu)
+
+    assert 0 == gpu.used < gpu.peak
+    theirs = load_file(on_cpu.out / "model.safetensors")
+    for name, tensor in load_file(on_gpu.out / "model.safetensors").items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
+    """At the widths of a 7B model; its widest layer is not edited, since an inverse takes a minute."""
+    tokenizer = random_llama()[1]
+    peaks = {}
+    for blocks in (2, 6):
+        at = tmp_path / str(blocks)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=4096,
+            intermediate_size=11008,
+            num_hidden_layers=blocks,
+            num_attention_heads=32,
+        )
+        write_pair(LlamaForCausalLM, config, at, shard=10**9)
+        tokenizer.save_pretrained(at / "before")
+        write_rows(at / "rows.json", "harm", 2, REFUSAL, images=False)
+        write_jsonl(at / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(2)])
+        asked = ["--before", at / "before", "--after", at / "after", "--out", at / "out", "--device", "cpu"]
+        asked += ["--safety", at / "rows.json", "--task", at / "rows.json", "--answers", at / "answers.jsonl"]
+        layers = r"self_attn\..*|mlp\.(gate|up)_proj"
+        command = [sys.executable, "-m", "hpa_bench", "adapt", *map(str, asked), "--set", f"decoder.layers={layers}"]
+        subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
+        peaks[blocks] = EditManifest.read(at / "out" / RECORD).peak_memory_bytes or 0
+        shutil.rmtree(at)
+
+    block = 2 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert 4 * block < peaks[2] < 10 * block, "two blocks of both checkpoints, one in float32, H, and Python"
+    assert peaks[6] == pytest.approx(peaks[2], rel=0.05)
+
+
+BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
+    "needs safety": (lambda at: {"safety": None}, "give --safety FILE|TASK"),
+    "needs a task": (lambda at: {"task": None}, "give --task FILE|TASK"),
+    "needs the unaligned model": (lambda at: {"method": "resta", "unaligned": None}, "give --unaligned DIR"),
+    "needs an adapter": (lambda at: {"method": "safelora", "after": str(at / "after")}, "adapter_config.json"),
+    "needs theta_0": (lambda at: {"method": "wise_ft:reference=aligned", "stage": 2, "settings": []}, "--start DIR"),
+    "needs earlier stages": (
+        lambda at: {"method": "magmax", "stage": 2, "start": str(at / "before"), "state": at / "none"},
+        "--state",
+    ),
+    "does its work in training": (lambda at: {"method": "ewc"}, "'ewc' does its work while it trains"),
+    "edits nothing": (lambda at: {"method": "seqft"}, "expected one that edits weights"),
+    "an unknown key": (lambda at: {"settings": ["p_mx=3"]}, "Did you mean 'p_max'"),
+    "no stage": (lambda at: {"stage": 0}, "--stage 0"),
+    "no such folder": (lambda at: {"after": str(at / "nowhere")}, "nowhere"),
+    "no such file": (lambda at: {"safety": str(at / "none.json")}, "none.json"),
+    "no such task": (lambda at: {"task": "tiny_adx"}, "Did you mean 'tiny_ad'"),
+    "answers of others": (lambda at: {"answers": other_answers(at)}, "none of the requests of --safety by its id"),
+    "none refused": (lambda at: {"answers": compliant_answers(at)}, "refuses none of the 6 requests"),
+    "no images": (lambda at: {"safety": without_images(at)}, "None of the 4 samples of --safety has an image"),
+    "another vocabulary": (lambda at: {"after": other(at, "embed_tokens", 5)}, r"embed_tokens.weight' is \[52, 32\]"),
+    "other shapes": (lambda at: {"after": other(at, "layers.1.mlp.down_proj", 1)}, "layers.1.mlp.down_proj.weight' is"),
+    "fewer blocks": (
+        lambda at: {"after": str(save_random_llava(at / "fewer"))},
+        "has no 'model.language_model.layers.2",
+    ),
+    "more blocks": (lambda at: {"after": str(save_random_llava(at / "more", layers=4))}, "is of another model"),
+    "another model": (lambda at: {"after": text_model(at)}, "is of another model|has no"),
+    "another's adapter": (lambda at: {"after": other_adapter(at)}, "is not of --before"),
+    "no LoRA": (lambda at: {"after": changed_adapter(at, peft_type="IA3")}, "no LoRA adapter"),
+    "DoRA": (lambda at: {"after": changed_adapter(at, use_dora=True)}, "use_dora"),
+    "NaN before": (lambda at: {"before": with_nan(at, "before")}, r"layers.1.mlp.up_proj.weight' of --before .* NaN"),
+    "NaN after": (lambda at: {"after": with_nan(at, "after")}, r"layers.1.mlp.up_proj.weight' of --after .* NaN"),
+    "NaN in an adapter": (lambda at: {"after": with_nan(at, "adapter")}, "holds NaN or infinite values in"),
+    "a cut shard": (lambda at: {"after": cut(at, "after/model.safetensors")}, "model.safetensors is not whole"),
+    "a cut adapter": (lambda at: {"after": cut(at, "adapter/adapter_model.safetensors")}, "is not whole"),
+    "a missing shard": (lambda at: {"before": cut(at, "before/model.safetensors", 0)}, "No checkpoint in"),
+}
+
+
+def other_answers(at: Path) -> Path:
+    write_jsonl(at / "other.jsonl", [{"id": "none of them", "response": "sorry i cannot help with that"}])
+    return at / "other.jsonl"
+
+
+def compliant_answers(at: Path) -> Path:
+    write_jsonl(at / "compliant.jsonl", [{"id": f"harm{index}", "response": "red"} for index in range(6)])
+    return at / "compliant.jsonl"
+
+
+def without_images(at: Path) -> str:
+    write_rows(at / "words.json", "words", 4, "red", images=False)
+    return str(at / "words.json")
+
+
+def other(at: Path, layer: str, more: int) -> str:
+    """A model in which one weight has more rows, as its config.json need not say."""
+    folder = Path(shutil.copytree(at / "after", at / "other"))
+    tensors = load_file(folder / "model.safetensors")
+    (name,) = (name for name in tensors if f"{layer}.weight" in name and "vision" not in name)
+    tensors[name] = torch.cat([tensors[name], tensors[name][:more]])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def text_model(at: Path) -> str:
+    model, tokenizer = random_llama()
+    model.save_pretrained(at / "text")
+    tokenizer.save_pretrained(at / "text")
+    return str(at / "text")
+
+
+def other_adapter(at: Path) -> str:
+    return str(write_models(at / "wider", layers=4) / "adapter")
+
+
+def changed_adapter(at: Path, **changes: object) -> str:
+    file = at / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return str(at / "adapter")
+
+
+def with_nan(at: Path, part: str) -> str:
+    file = next((at / part).glob("*.safetensors"))
+    tensors = load_file(file)
+    name = next(name for name in tensors if "layers.1.mlp.up_proj" in name and "vision" not in name)
+    tensors[name][0, 0] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    return str(at / part)
+
+
+def cut(at: Path, file: str, left: int = 1000) -> str:
+    (at / file).write_bytes((at / file).read_bytes()[:left])
+    if not left:
+        (at / file).unlink()
+    return str((at / file).parent)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_input_is_one_sentence(fault: str, models: Path, tmp_path: Path) -> None:
+    change, sentence = BAD[fault]
+    at = Path(shutil.copytree(models, tmp_path / "models"))
+
+    with pytest.raises(UserError, match=sentence) as caught:
+        adapt(adaptation(at, tmp_path / "out", **change(at)))
+
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert not (tmp_path / "out").exists()
