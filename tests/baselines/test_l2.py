@@ -39,6 +39,7 @@ def test_no_strength_is_no_penalty(tmp_path: Path) -> None:
     assert L2(L2Config(strength=0)).penalty(model, {}, None) is None
 
 
+@pytest.mark.slow
 def test_a_great_strength_leaves_nothing_of_the_update(tmp_path: Path) -> None:
     def size(strength: float) -> float:
         found = trained(tmp_path / str(strength), samples(8), L2(L2Config(strength=strength)), epochs=4, batch_size=4)

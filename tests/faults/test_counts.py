@@ -15,6 +15,7 @@ def refuse(text: str) -> None:
     raise UserError(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("take", [outcome, outcome_in_child])
 def test_each_outcome_is_told_apart(take: object) -> None:
     def found(act: object, **options: object) -> Outcome:

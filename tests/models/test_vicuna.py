@@ -99,7 +99,7 @@ def test_a_tokenizer_json_is_read_as_its_tokenizer_model(tmp_path: Path) -> None
 
 
 def test_the_reader_agrees_with_sentencepiece_itself(tmp_path: Path) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="needs sentencepiece: pip install sentencepiece")
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs sentencepiece, of the extra test")
     write_vicuna(tmp_path / "vicuna", SCORES, False)
     itself = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "vicuna" / "tokenizer.model"))
     mine = load_tokenizer(tmp_path / "vicuna")

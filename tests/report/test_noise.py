@@ -85,6 +85,7 @@ def test_the_noise_floor_stands_in_every_output(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_figures_have_a_box_and_a_band_where_there_is_noise(tmp_path):
     plain, noisy = with_noise(tmp_path / "runs")
     bare, with_floor = condition_of(plain), condition_of([*plain, *noisy])
@@ -113,6 +114,7 @@ def test_a_noise_run_alone_stands_for_itself_and_several_are_refused(tmp_path):
     assert condition_of([plain, noisy[0]]).noise[0].spread(AP).startswith("missing: one noise run")
 
 
+@pytest.mark.slow
 def test_load_runs_says_which_runs_are_noise(tmp_path):
     with_noise(tmp_path / "runs")
     frame = load_runs(tmp_path / "runs").query("metric == 'ap'")

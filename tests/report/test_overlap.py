@@ -17,6 +17,7 @@ def kept(root):
     return list(runs.values())
 
 
+@pytest.mark.slow
 def test_every_block_has_a_row_and_every_method_that_keeps_columns_but_one_a_column(tmp_path):
     condition = condition_of(kept(tmp_path))
 

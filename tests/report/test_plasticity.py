@@ -89,6 +89,7 @@ def swept(root, method="hpa", seeds=(0, 1), rates=RATES, forget=0.4, **changed):
     ]
 
 
+@pytest.mark.slow
 def test_methods_are_swept_by_their_strength_alone(tmp_path):
     runs = swept(tmp_path, seeds=[0]) + swept(tmp_path, "random_columns", seeds=[0], match="norm")
     runs += swept(tmp_path, seeds=[0], rates=dict(list(RATES.items())[:2]), orthogonal=False)
@@ -105,6 +106,7 @@ def test_methods_are_swept_by_their_strength_alone(tmp_path):
     assert [group.config["a"] for group in found["wise_ft"]] == [0.25, 0.5, 0.75]
 
 
+@pytest.mark.slow
 def test_the_level_is_the_highest_that_all_reach_in_every_seed(tmp_path):
     runs = swept(tmp_path) + swept(tmp_path, "magnitude_columns", rates={5.0: 0.75, 20.0: 0.6, 40.0: 0.4})
     condition = condition_of(runs)

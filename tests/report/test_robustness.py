@@ -26,6 +26,7 @@ def two_kernel_sets(root):
     return pinned + made(root / "b", FREE, {"hpa": 0.1, "seqft": 0.9, "l2": 0.9})
 
 
+@pytest.mark.slow
 def test_conclusions_are_compared_over_what_both_kernel_sets_have(tmp_path):
     (found,) = kernel_sets(conditions(read_runs(two_kernel_sets(tmp_path))))
 

@@ -25,6 +25,7 @@ def runs(root):
     return [*plain, *default, *(setting(root, seed, unsafe=0.05, p_max=30.0) for seed in (0, 1))]
 
 
+@pytest.mark.slow
 def test_each_side_is_the_runs_with_just_these_settings(tmp_path):
     condition = condition_of([*runs(tmp_path), setting(tmp_path, p_max=60.0), noise_run(tmp_path, 1)])
 
