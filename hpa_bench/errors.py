@@ -1,7 +1,7 @@
 """Errors that a user can act on: one clear sentence, no traceback."""
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -35,3 +35,8 @@ def shown(value: Any) -> str:
     short = reprlib.Repr()  # The arguments of its construction are newer than the oldest Python here.
     short.maxlevel, short.maxdict, short.maxlist, short.maxstring, short.maxlong, short.maxother = 2, 3, 3, 80, 40, 80
     return short.repr(value)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -177,6 +177,13 @@ METRICS |= {
             "Mean score of a task's test samples; captions score the share of their slots that are right.",
         ),
         Metric(
+            "ap_capped",
+            "AP, capped",
+            "higher",
+            "AP with no task above 100: captions that are scored by CIDEr can pass 100 percent, and would outweigh all "
+            "other tasks. Shown where one does.",
+        ),
+        Metric(
             "in_form",
             "In form",
             "higher",

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hpa_bench.config import BaseConfig, keys, override, parse, parse_settings, split_settings
-from hpa_bench.data.rules import CAPTION, RULES
+from hpa_bench.data.captions import KINDS as CAPTIONS
+from hpa_bench.data.rules import RULES
 from hpa_bench.data.task_files import check_names
 from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
@@ -390,8 +391,8 @@ def _check_noise(spec: RunSpec) -> None:
 
 
 def _check_rules(suite: Suite) -> None:
-    kinds = {CAPTION} | {kind for scored in RULES.values() for kind in scored}
-    by_kind = suite.rules if isinstance(suite.rules, dict) else {CAPTION: suite.rules or "strict"}
+    kinds = {*CAPTIONS} | {kind for scored in RULES.values() for kind in scored}
+    by_kind = suite.rules if isinstance(suite.rules, dict) else {CAPTIONS[0]: suite.rules or "strict"}
     for kind, rules in by_kind.items():
         if kind not in kinds:
             raise unknown("kind of answer", kind, kinds, f"in the rules of suite {suite.name!r}")
@@ -402,6 +403,11 @@ def _check_rules(suite: Suite) -> None:
 def _check_needs(spec: RunSpec) -> None:
     suite = spec.suite
     needs, name = spec.needs, spec.method.name
+    if suite.training.also and not spec.method.mergeable:
+        raise UserError(
+            f"Method {name!r} hands no weights on, so it cannot train {next(iter(suite.training.also))!r} beside what"
+            " it adds: leave it out by --set training.also={}."
+        )
     if "unaligned_model" in needs:
         if suite.unaligned_model is None:
             raise UserError(

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from hpa_bench.config import MOST, BaseConfig, parse, read_yaml
 from hpa_bench.data.samples import Kind as SetKind
@@ -26,6 +33,9 @@ class TrainingConfig(BaseConfig):
 
     learning_rate: float = Field(2e-4, ge=0)
     """Of AdamW, at its highest: it rises over the warm-up and falls as `scheduler` says."""
+    also: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Modules outside the language model that are trained in full, each at a learning rate of its own, such as
+    `{multi_modal_projector: 2.0e-5}`, by the last parts of their names; no method edits them."""
     epochs: float = Field(1, gt=0, le=10_000)
     """Times that a stage goes over its samples; a fraction ends in the midst of one."""
     batch_size: int = Field(16, ge=1, le=MOST)
@@ -53,6 +63,13 @@ class TrainingConfig(BaseConfig):
     """Processes that read and prepare samples ahead; by default 4 (or a core each) on a GPU, and none on a CPU."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many samples of a task only; for smoke runs."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = values(self)
+        if not self.also:  # Runs without it are named, and compared, as those that were made before there was the key.
+            found.pop("also", None)
+        return found
 
     def precision(self, device: str) -> Literal["float32", "bfloat16"]:
         """Return the dtype on a torch device."""
@@ -140,7 +157,7 @@ class Suite(BaseConfig):
     data_folders: dict[str, str] = {}
     """The folders of single downloads that lie elsewhere, such as `{ucit: /data/UCIT}`."""
     rules: str | dict[str, str] | None = None
-    """Other rules than the tasks' own: `strict`, `mcitlib` or `coin`, for all answers or by their kind."""
+    """Other rules than the tasks' own: `strict`, `mcitlib`, `coin` or `smolora`, for all answers or by their kind."""
     include_paths: list[str] = []
     """Further folders of lm-eval YAMLs; those of this package are always there."""
     harmful_data: str | None = None
@@ -176,6 +193,11 @@ class Suite(BaseConfig):
                     where = f"twice among {kind}" if seen[name] == kind else f"among {seen[name]} and among {kind}"
                     raise ValueError(f"{name!r} stands {where}: name each set once")
                 seen[name] = kind
+        if self.training.also and self.image_features.keep:
+            module = next(iter(self.training.also))
+            raise ValueError(
+                f"image_features.keep keeps what training.also changes ({module}): set one of the two to false or {{}}"
+            )
         if self.numerics == "portable" and self.cpu_threads is None:
             raise ValueError("numerics: portable needs cpu_threads, since threads share out sums: give their number")
         return self

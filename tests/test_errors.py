@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpa_bench.errors import MissingImage, UserError, unknown
+from hpa_bench.errors import MissingImage, UserError, listed, unknown
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,7 @@ def test_it_says_where_the_name_stands() -> None:
 def test_a_missing_image_is_told_like_all_that_a_user_can_put_right() -> None:
     with pytest.raises(UserError, match="no image"):
         raise MissingImage("no image")
+
+
+def test_names_are_listed_as_in_a_sentence() -> None:
+    assert [listed(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -70,7 +70,7 @@ def keys_of(config: type[BaseModel], values: Mapping[str, Any] | None = None, pr
         prefix: of the names, for the parts of a nested one.
     """
     for name, field in config.model_fields.items():
-        value = values[name] if values is not None else field.get_default(call_default_factory=True)
+        value = (values or {}).get(name, field.get_default(call_default_factory=True))
         part = field.annotation
         if isinstance(part, type) and issubclass(part, BaseModel):
             yield from keys_of(part, value.model_dump() if isinstance(value, BaseModel) else value, f"{prefix}{name}.")

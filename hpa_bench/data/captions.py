@@ -1,12 +1,13 @@
 """Captions, scored over a whole test split by pycocoevalcap: BLEU, METEOR, ROUGE-L and CIDEr.
 
-Two metrics with names of their own, since their numbers do not compare: `coco_caption` is what MCITlib reports, the
-mean of Bleu_1 to Bleu_4, METEOR, ROUGE_L and CIDEr on PTB tokens, and needs Java; `bleu_rouge_cider` is the mean
-without METEOR, on plain words, and does not.
+Metrics with names of their own, since their numbers do not compare: `coco_caption` is what MCITlib reports, the mean of
+Bleu_1 to Bleu_4, METEOR, ROUGE_L and CIDEr on PTB tokens, and needs Java; `bleu_rouge_cider` is the mean without
+METEOR, on plain words, and does not. `cider` and `cider_swapped` are SMoLoRA's for TextCaps and Flickr30k, on words as
+they stand between spaces.
 
 CIDEr weighs words by how many references of the split use them, so even a single caption's score depends on the split:
-hence aggregations. A caption's own score is the mean of its own seven (or six) values; the mean of these is not the
-corpus figure, because BLEU and METEOR of a corpus are made from its counts, not from its sentences' scores.
+hence aggregations. A caption's own score is the mean of its own values; of the first two metrics the mean of these is
+not the corpus figure, because BLEU and METEOR of a corpus are made from its counts, not from its sentences' scores.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from hpa_bench.errors import UserError
+from hpa_bench.errors import UserError, listed
 
 Item = tuple[str, tuple[str, ...]]
 """A caption and the references that it is compared with."""
@@ -41,6 +42,23 @@ def bleu_rouge_cider(items: Sequence[Item]) -> float:
     return _scored(_hashable(items), java=False)[0]
 
 
+def cider(items: Sequence[Item]) -> float:
+    """Return CIDEr over a corpus, from 0 to 10 (SMoLoRA, TextCaps)."""
+    own = _ciders(False, items)
+    return sum(own) / len(own)
+
+
+def cider_swapped(items: Sequence[Item]) -> float:
+    """Return CIDEr over a corpus with predictions and references in each other's place (SMoLoRA, Flickr30k).
+
+    Each prediction stands in the place of the references of its best reference, so words are weighed by how many
+    predictions use them. eval_flickr30k_cider.py seeks the best reference by CIDEr over a corpus of this one pair,
+    where every word stands in all captions and weighs nothing: all references score 0, and the first is taken.
+    """
+    own = _ciders(True, items)
+    return sum(own) / len(own)
+
+
 def _per_sample(java: bool, items: Sequence[Item]) -> list[float]:
     return list(_scored(_hashable(items), java=java)[1])
 
@@ -49,8 +67,35 @@ CORPUS_METRICS = {
     # CIDEr goes to 10, everything else to 1.
     "coco_caption": CorpusMetric(partial(_per_sample, True), 16 / 7),
     "bleu_rouge_cider": CorpusMetric(partial(_per_sample, False), 15 / 6),
+    "cider": CorpusMetric(lambda items: _ciders(False, items), 10),
+    "cider_swapped": CorpusMetric(lambda items: _ciders(True, items), 10),
 }
 """By name, what `hpa_bench.runner.evaluation` scores over a whole set."""
+
+
+METRIC_OF = {
+    "mcitlib/caption": "coco_caption",
+    "smolora/caption": "cider_swapped",
+    "strict/caption": "bleu_rouge_cider",
+    "smolora/textcaps": "cider",
+    "strict/textcaps": "bleu_rouge_cider",
+}
+"""By rules and kind of caption, the metric."""
+KINDS = tuple(dict.fromkeys(each.split("/")[1] for each in METRIC_OF))
+"""The kinds of answers that are captions."""
+
+
+def caption_metric(rules: str, kind: str) -> str:
+    """Return the metric by which rules score a kind of captions.
+
+    Raises:
+        UserError: they do not score such captions.
+    """
+    able = [each.split("/")[0] for each in METRIC_OF if each.split("/")[1] == kind]
+    if rules not in able:
+        kinds = "captions" if kind == KINDS[0] else f"captions of the kind {kind!r}"
+        raise UserError(f"The rules {rules!r} do not score {kinds}: {listed(able)} do.")
+    return METRIC_OF[f"{rules}/{kind}"]
 
 
 def check_captions(java: bool) -> None:
@@ -80,3 +125,15 @@ def _scored(items: tuple[Item, ...], java: bool) -> tuple[float, tuple[float, ..
     from hpa_bench.data.coco import scores
 
     return scores(items, java)
+
+
+@lru_cache(maxsize=4)
+def _ciders_of(swapped: bool, items: tuple[Item, ...]) -> tuple[float, ...]:
+    check_captions(java=False)
+    from hpa_bench.data.coco import ciders
+
+    return ciders([(wanted[0], (said,)) for said, wanted in items] if swapped else items)
+
+
+def _ciders(swapped: bool, items: Sequence[Item]) -> list[float]:
+    return list(_ciders_of(swapped, _hashable(items)))

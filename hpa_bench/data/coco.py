@@ -38,6 +38,17 @@ def scores(items: Sequence[tuple[str, tuple[str, ...]]], java: bool) -> tuple[fl
     return float(sum(corpus) / len(corpus)), own
 
 
+def ciders(items: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[float, ...]:
+    """Return the CIDEr of each caption, from 0 to 10, on words as they stand between spaces.
+
+    Args:
+        items: captions and the references that each is compared with.
+    """
+    said = {index: [caption] for index, (caption, _) in enumerate(items)}
+    references = {index: list(wanted) for index, (_, wanted) in enumerate(items)}
+    return tuple(float(score) for score in Cider().compute_score(references, said)[1])
+
+
 def _words(texts: Sequence[Sequence[str]]) -> dict[int, list[str]]:
     return {index: [" ".join(re.findall(r"\w+", text.lower())) for text in row] for index, row in enumerate(texts)}
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpa_bench.data.captions import check_captions
+from hpa_bench.data.captions import KINDS as CAPTIONS
+from hpa_bench.data.captions import caption_metric, check_captions
 from hpa_bench.data.downloads import folder_of, image_path, is_file, read_json
 from hpa_bench.data.images import open_image
-from hpa_bench.data.rules import CAPTION, check_box, rule
+from hpa_bench.data.rules import check_box, rule
 from hpa_bench.data.texts import text_of
 from hpa_bench.errors import UserError, shown
 
@@ -32,6 +33,7 @@ SOURCES = {
     "ucit": (("UCIT",), "the links at github.com/Ghy0501/HiDe-LLaVA"),
     "dcl": (("Domain_data", "MLLM-CL"), "the links at github.com/bjzhb666/MLLM-CL"),
     "coin": ((".",), "the links at github.com/zackschen/CoIN"),
+    "smolora": (("SMoLoRA", "."), "huggingface.co/datasets/zackie29/SMoLoRA"),
 }
 """By download, the names that its folder may have below the data root, and where to get it."""
 KEPT = ("question_id", "category", "answers", "answer_bbox", "size")
@@ -85,10 +87,10 @@ class Layout:
         """
         own, kind = self.scoring.split("/")
         chosen = (self.rules.get(kind) if isinstance(self.rules, Mapping) else self.rules) or own
-        if kind != CAPTION:
+        if kind in CAPTIONS:
+            caption_metric(chosen, kind)
+        else:
             rule(chosen, kind)
-        elif chosen not in ("mcitlib", "strict"):
-            raise UserError(f"The rules {chosen!r} do not score captions: mcitlib and strict do.")
         return chosen, kind
 
     def base(self) -> tuple[Path, str]:
@@ -173,12 +175,12 @@ class Splits(Mapping[str, Rows]):
                 doc.setdefault("problem", wrong)
             doc["question"] += suffixes.get(doc["answer"], suffixes.get("*", ""))
         if annotated is None:
-            if kind == CAPTION:
+            if kind in CAPTIONS:
                 for doc in rows:
                     doc["references"] = doc.get("answers") or [doc["answer"]]
             return
         candidates = [folder / name for name in _listed(annotated) for folder in (self.base, file.parent)]
-        needed = kind == CAPTION or (kind == "textvqa" and rules != "strict")
+        needed = kind in CAPTIONS or (kind == "textvqa" and rules != "strict")
         if needed or any(candidate.is_file() for candidate in candidates):
             annotations = self._first(candidates, "annotation file")
             _annotate(rows, read_json(annotations), annotations, file)
@@ -249,11 +251,10 @@ def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """
     rules, kind = doc["scoring"].split("/")
     prediction = results[0].strip()
-    if kind != CAPTION:
+    if kind not in CAPTIONS:
         return {"accuracy": rule(rules, kind)(prediction, doc)}
     check_captions(java=rules == "mcitlib")
-    metric = "coco_caption" if rules == "mcitlib" else "bleu_rouge_cider"
-    return {metric: (prediction, tuple(doc["references"]))}
+    return {caption_metric(rules, kind): (prediction, tuple(doc["references"]))}
 
 
 def _one_file(file: Path) -> Splits:

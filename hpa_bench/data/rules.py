@@ -1,8 +1,8 @@
 """Rules that score one answer, as the projects score that users' downloads come from, their quirks included.
 
 A rule is a pure function of a prediction (white space around it removed, as the projects do) and of the test row, and
-gives 0 to 1. `mcitlib` and `coin` agree with those projects' own scorers; `strict` is ours, where a quirk of theirs
-is plainly a bug. Captions are scored over a whole test split (see `hpa_bench.captions`).
+gives 0 to 1. `mcitlib`, `coin` and `smolora` agree with those projects' own scorers; `strict` is ours, where a quirk of
+theirs is plainly a bug. Captions are scored over a whole test split (see `hpa_bench.data.captions`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from hpa_bench.errors import UserError, shown, unknown
+from hpa_bench.errors import UserError, listed, shown, unknown
 
 Row = Mapping[str, Any]
 """A row of a test file: `answer`, `text` (the question), `image`, and what its project adds."""
 Rule = Callable[[str, Row], float]
 
 OPTIONS = "ABCDE"
-CAPTION = "caption"
-"""The kind of answer that no rule of this module scores."""
 
 
 def rule(rules: str, kind: str) -> Rule:
     """Return the rule by which a project scores a kind of answer.
 
     Args:
-        rules: "mcitlib", "coin" or "strict".
+        rules: "mcitlib", "coin", "smolora" or "strict".
         kind: of answer, as a task's YAML names it, such as "exact" or "textvqa".
 
     Raises:
@@ -41,7 +39,7 @@ def rule(rules: str, kind: str) -> Rule:
         able = [name for name, scored in RULES.items() if kind in scored]
         if not able:
             raise unknown("kind of answer", kind, {kind for scored in RULES.values() for kind in scored})
-        raise UserError(f"The rules {rules!r} do not score answers of the kind {kind!r}: {' and '.join(able)} do.")
+        raise UserError(f"The rules {rules!r} do not score answers of the kind {kind!r}: {listed(able)} do.")
     return RULES[rules][kind]
 
 
@@ -151,6 +149,21 @@ def coin_textvqa(p: str, row: Row) -> float:
     return _agreement(vqa_words(p), [vqa_words(answer) for answer in answers])
 
 
+def smolora_imagenet(p: str, row: Row) -> float:
+    """Score one standing in the other whatever their case, so an empty prediction is right (eval_ImagetNet.py).
+
+    SMoLoRA joins predictions and answers by their places in their files, which are those of the test rows.
+    """
+    p, g = p.lower(), row["answer"].lower()
+    return float(g in p or p in g)
+
+
+def smolora_classification(p: str, row: Row) -> float:
+    """Score few-shot classification: as `smolora_imagenet`, for any of several answers (eval_classification.py)."""
+    p = p.upper()
+    return float(any(g.upper() in p or p in g.upper() for g in row.get("answers") or [row["answer"]]))
+
+
 def strict_exact(p: str, row: Row) -> float:
     """Score equality but for case, runs of spaces, quotes and a final stop."""
     return float(_plain(p) == _plain(row["answer"]))
@@ -206,8 +219,17 @@ RULES: dict[str, dict[str, Rule]] = {
         "ocrvqa": coin_ocrvqa,
         "grounding": coin_grounding,
     },
+    "smolora": {
+        "exact": exact,
+        "scienceqa": coin_scienceqa,
+        "textvqa": coin_textvqa,
+        "imagenet": smolora_imagenet,
+        "classification": smolora_classification,
+        "gqa": coin_gqa,
+        "ocrvqa": coin_ocrvqa,
+    },
     "strict": {
-        **dict.fromkeys(("exact", "ad", "rs", "med", "imagenet", "gqa", "ocrvqa"), strict_exact),
+        **dict.fromkeys(("exact", "ad", "rs", "med", "imagenet", "classification", "gqa", "ocrvqa"), strict_exact),
         **dict.fromkeys(("fin", "scienceqa"), strict_choice),
         "sci": strict_sci,
         "textvqa": strict_textvqa,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear, LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hpa_bench.errors import UserError, unknown
 from hpa_bench.models.config import LoRAConfig
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -72,8 +73,10 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
         model: a Hugging Face model.
         lora: the adapter's size.
         layers: module names.
-        full: the last parts of the names of modules that are trained in full beside it (peft's `modules_to_save`).
+        full: the last parts of the names of modules that are trained in full beside it and beside those of `lora.also`
+            (peft's `modules_to_save`).
     """
+    full = [*full, *lora.also]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(layers))
     if full:
         config.modules_to_save = list(full)
@@ -143,3 +146,51 @@ def lora_factors(model: nn.Module) -> Iterator[Factors]:
                 module.lora_B[adapter].weight,  # type: ignore[arg-type]
                 module.scaling[adapter],
             )
+
+
+def check_modules(model: nn.Module, names: Iterable[str], where: str) -> None:
+    """Refuse names of modules to train in full that the model does not have.
+
+    Args:
+        model: a Hugging Face model.
+        names: the last parts of the names of modules.
+        where: what names them, for the message.
+
+    Raises:
+        UserError: the model has no such module with parameters.
+    """
+    modules = model.named_modules()
+    known = {name.rpartition(".")[2] for name, module in modules if next(module.parameters(), None) is not None}
+    for name in names:
+        if name not in known:
+            raise unknown("module", name, known, where)
+
+
+def trained_in(model: nn.Module, module: str) -> list[Tensor]:
+    """Return the parameters that a wrapped model trains in a module, given the last part of its name."""
+    return [each for name, each in model.named_parameters() if each.requires_grad and module in name.split(".")]
+
+
+def check_trained(wrapped: nn.Module, names: Iterable[str], method: str) -> None:
+    """Refuse a method that trains without the modules that a suite trains beside the adapter.
+
+    Raises:
+        UserError: a module of `training.also` has no parameter that is trained.
+    """
+    for name in names:
+        if not trained_in(wrapped, name):
+            raise UserError(
+                f"Method {method!r} does not train {name!r}, which training.also asks for: its wrap() makes no adapter"
+                " by attach_lora(model, ctx.lora, ...); leave it out by --set training.also={}."
+            )
+
+
+def unload(wrapped: Any, lora: LoRAConfig) -> None:
+    """Take an adapter off; modules that were trained beside it are frozen again, in the dtype of the model."""
+    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else None
+    wrapped.unload()
+    if model is not None and lora.also:
+        dtype = model.get_input_embeddings().weight.dtype  # type: ignore[operator]
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] in lora.also:
+                module.requires_grad_(False).to(dtype)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from hpa_bench.config import BaseConfig
 from hpa_bench.errors import UserError
@@ -23,6 +25,19 @@ class LoRAConfig(BaseConfig):
     """The update is scaled by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """The share of an adapter's inputs that training sets to 0."""
+
+    _also: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Modules that are trained in full beside the adapter, by the last parts of their names (`training.also`)."""
+        return self._also
+
+    def beside(self, modules: Iterable[str]) -> Self:
+        """Return the same adapter with modules that are trained in full beside it."""
+        found = self.model_copy()
+        found._also = tuple(modules)
+        return found
 
 
 def local_folder(model: str) -> Path | None:

@@ -73,11 +73,19 @@ def per_sample(condition: Condition) -> list[Series]:
     return series
 
 
+def beside_accuracy(condition: Condition) -> list[Series]:
+    """What stands beside the metrics of the accuracy matrix where it was measured: AP without excess, and MIF."""
+    return _measured(condition, [Series(ALL, "task", "", metric) for metric in ("ap_capped", "mif")])
+
+
 def form_columns(condition: Condition) -> list[Series]:
-    """How far responses have the form that tasks ask for: the mean over tasks, then each that declares one."""
-    wanted = [Series(ALL, "task", "", "mif"), *(Series(task, "task", "", "in_form") for task in condition.tasks)]
-    measured = {key.series for run in condition.runs for key in run.measures}
-    return [series for series in wanted if series in measured]
+    """How far the responses to each task that declares a form have it."""
+    return _measured(condition, [Series(task, "task", "", "in_form") for task in condition.tasks])
+
+
+def _measured(condition: Condition, wanted: list[Series]) -> list[Series]:
+    found = {key.series for run in condition.runs for key in run.measures}
+    return [series for series in wanted if series in found]
 
 
 def continual_columns() -> list[Series]:

@@ -18,6 +18,7 @@ from hpa_bench.names import short_names
 from hpa_bench.redact import clean
 from hpa_bench.report import figures, markdown, tables, trust
 from hpa_bench.report.columns import (
+    beside_accuracy,
     continual_columns,
     form_columns,
     headline,
@@ -210,7 +211,7 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "noise": _noise(condition),
         "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
         "forms": bool(form_columns(condition)),
-        "continual": _table(condition, [*continual_columns(), *form_columns(condition)[:1]]),
+        "continual": _table(condition, [*continual_columns(), *beside_accuracy(condition)]),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
         "sets": {name: _verdicts(condition, name, show_unsafe) for name in condition.safety_sets},
         "agreement": trust.agreement_tables(condition),

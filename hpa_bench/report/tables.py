@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hpa_bench.metrics import METRICS, UPDATE
 from hpa_bench.redact import csv_cell
 from hpa_bench.report.columns import (
+    beside_accuracy,
     continual_columns,
     form_columns,
     headline,
@@ -282,13 +283,14 @@ def _result_columns(condition: Condition) -> list[Series]:
     ]
     kept = overlap_columns(condition)
     updates = [*update_columns(), *kept, *(series._replace(metric="chance_overlap") for series in kept)]
-    forms = form_columns(condition)
-    return list(dict.fromkeys([*continual_columns(), *forms, *updates, *aggregates, *per_sample(condition), *shares]))
+    tasks = [*continual_columns(), *beside_accuracy(condition), *form_columns(condition)]
+    return list(dict.fromkeys([*tasks, *updates, *aggregates, *per_sample(condition), *shares]))
 
 
 def stages(condition: Condition) -> list[Row]:
     """Return every per-set number and MASR, stage by stage."""
     averages = [Series(ALL, "task", "", "accuracy"), *form_columns(condition)]
+    averages += [series for series in beside_accuracy(condition) if series.metric == "mif"]
     if condition.safety_sets:
         averages.append(Series(ALL, "safety", "", "incoherent"))
     for judge in condition.judges if condition.safety_sets else ():

@@ -23,6 +23,10 @@ MEANS = {"asr": "masr", "in_form": "mif"}
 """What the mean over sets of a metric is called, where it has a name of its own."""
 
 
+MOST = 1000.0
+"""Percent: the highest score of a caption, which is CIDEr's."""
+
+
 class Series(NamedTuple):
     """What is measured on every sample of a set: `kind` is task, safety or benign; tasks have no judge."""
 
@@ -143,7 +147,18 @@ def measures_of(
                 key = Key(len(curriculum), Series(ALL, "task", "", name))
                 error = np.concatenate([statistics.deviations(task[name]) for task in changed])
                 found[key] = Measure(float(point[name]), n, error)
+        if (means > 100).any():
+            fewer = [_with_column(means, index, without[series]) for index, series in enumerate(accuracy)]
+            found |= _capped(means, fewer, n)
     return found
+
+
+def _capped(means: Floats, changed: Sequence[Floats], n: int) -> dict[Key, Measure]:
+    """Return AP with no task above 100 percent, of accuracies [stages, tasks] and of those with a unit left out."""
+    value = np.minimum(means[-1], 100).mean()
+    errors = [statistics.deviations(np.minimum(each[:, -1], 100).mean(-1)) for each in changed]
+    key = Key(len(means) - 1, Series(ALL, "task", "", "ap_capped"))
+    return {key: Measure(float(value), n, np.concatenate(errors))}
 
 
 def _with_column(means: Floats, index: int, without: Floats) -> Floats:
@@ -166,7 +181,7 @@ def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
     does any share that all samples agree on, which has no variance; anything else the interval of
     `statistics.estimate`.
     """
-    limits = METRICS[key.series.metric].limits
+    limits = _limits(key, seeds)
     yes_no = min(measure.yes_no for measure in seeds)
     estimate = _estimate(seeds)
     if yes_no and (estimate.variance == 0 or (len(seeds) == 1 and key.series.set != ALL)):
@@ -178,9 +193,17 @@ def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
 
 def compare(key: Key, pairs: Sequence[tuple[Measure, Measure]]) -> Cell:
     """Return the mean over seeds of one number minus another, paired by seed and by sample, with its 95% interval."""
-    low, high = METRICS[key.series.metric].limits
+    low, high = _limits(key, [measure for pair in pairs for measure in pair])
     seeds = [Measure(one.value - other.value, one.n, one.deviations - other.deviations) for one, other in pairs]
     return _cell(_estimate(seeds), seeds, (low - high, high - low))
+
+
+def _limits(key: Key, seeds: Sequence[Measure]) -> tuple[float, float]:
+    """Return what the numbers of a metric lie between; CIDEr, and what averages it, may pass 100 percent."""
+    low, high = METRICS[key.series.metric].limits
+    if all(abs(measure.value) <= high for measure in seeds):
+        return low, high
+    return (0.0 if low == 0 else -MOST), MOST
 
 
 def _estimate(seeds: Sequence[Measure]) -> statistics.Estimate:

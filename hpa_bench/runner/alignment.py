@@ -14,14 +14,13 @@ import torch
 from hpa_bench.alignment import Alignment, Recipe
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import load_tasks, training_samples
-from hpa_bench.errors import unknown
 from hpa_bench.files import atomic
 from hpa_bench.machine.device import choose_device
 from hpa_bench.machine.disk import check_space, largest_file, peak_bytes
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.method import Method
-from hpa_bench.models.adapters import attach_lora
+from hpa_bench.models.adapters import attach_lora, check_modules
 from hpa_bench.models.prompts import check_template
 from hpa_bench.models.weights import Merged, write_checkpoint
 from hpa_bench.results.manifest import AlignmentManifest
@@ -73,7 +72,8 @@ def align(asked: Alignment, observers: Sequence[Observer] = ()) -> AlignmentMani
         template = Path(recipe.chat_template).expanduser() if recipe.chat_template else None
         base = load_base(asked.model, device, recipe.training.precision(device), template, recipe.decoder)
         check_template(base.processor, [])
-        _check_full(base, recipe.full)
+        check_modules(base.model, recipe.full, "in --set full")
+        check_modules(base.model, recipe.training.also, "in training.also")
         sets = {name: training_samples(task)[: recipe.training.limit] for name, task in tasks.items()}
         samples = [sample for found in sets.values() for sample in found]
         check_template(base.processor, samples)
@@ -93,15 +93,6 @@ def align(asked: Alignment, observers: Sequence[Observer] = ()) -> AlignmentMani
         barrier()
         events.emit(Finished(seconds=time.perf_counter() - began))
     return manifest
-
-
-def _check_full(base: Base, full: Sequence[str]) -> None:
-    """Refuse modules to train in full that the model does not have."""
-    modules = base.model.named_modules()
-    known = {name.rpartition(".")[2] for name, module in modules if next(module.parameters(), None) is not None}
-    for name in full:
-        if name not in known:
-            raise unknown("module", name, known, "in --set full")
 
 
 def _manifest(asked: Alignment, recipe: Recipe, sets: Mapping[str, Sequence[Sample]], device: str) -> AlignmentManifest:
@@ -128,7 +119,9 @@ def _train(
 ) -> None:
     """Train the adapter and save it in the work folder, unless it is there."""
     torch.manual_seed(derive_seed(asked.seed, "adapter"))
-    wrapped: Any = attach_lora(base.model, recipe.lora, base.decoder.linear_layers, recipe.full)
+    wrapped: Any = attach_lora(
+        base.model, recipe.lora.beside(recipe.training.also), base.decoder.linear_layers, recipe.full
+    )
     stage = work.stage(1)
     if is_main():
         work.claim(manifest)

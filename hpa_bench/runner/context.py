@@ -53,7 +53,7 @@ class Contexts:
             tasks=tuple(setup.stages[index - 1]) if index else (),
             seed=setup.spec.seed,
             device=setup.device,
-            lora=self._suite.lora,
+            lora=self._suite.lora.beside(self._suite.training.also),
             model=self._base.model,
             decoder=self._base.decoder,
             start=self._base.start,

@@ -20,6 +20,7 @@ from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.group import barrier, from_main, together
 from hpa_bench.machine.processes import is_main
 from hpa_bench.machine.stopping import Stopped
+from hpa_bench.models.adapters import check_trained, unload
 from hpa_bench.models.weights import Checkpoint, Merged, Writer, load_into, overlaid
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.seals import seal
@@ -190,6 +191,7 @@ class _Stages:
             torch.manual_seed(derive_seed(context.seed, f"adapter/{context.stage}"))
             samples = self._method.training_data(self._contexts.training_samples(context.stage), context)
             wrapped: Any = self._method.wrap(self._model, context)
+            check_trained(wrapped, context.lora.also, self._method.name)
             if repeat := self._setup.spec.noise:
                 disturb(wrapped, context.seed, repeat, context.stage)
             trainable = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
@@ -203,7 +205,7 @@ class _Stages:
             else:
                 # As after a kill: what the method knows is what the first process saves of it.
                 self._method = self._setup.new_method()
-            wrapped.unload()
+            unload(wrapped, context.lora)
 
     def _save_adapter(self, stage: StageFolder, context: StageContext, wrapped: Any) -> None:
         # One rename: the adapter and what the method remembers of it are both there, or neither is.

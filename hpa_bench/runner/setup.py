@@ -23,6 +23,7 @@ from hpa_bench.machine.numerics import doubts
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method, Need
 from hpa_bench.models.activations import ActivationStream
+from hpa_bench.models.adapters import check_modules
 from hpa_bench.models.decoder import Decoder, find_decoder
 from hpa_bench.models.features import keep_features
 from hpa_bench.models.loading import checkpoint_folder, load_model
@@ -141,6 +142,7 @@ def prepare(spec: RunSpec, run: RunFolder, device: str, from_stage: int | None =
     base = load_base(suite.model_path(), device, precision, suite.chat_template_path(), suite.decoder)
     if suite.image_features.keep:
         keep_features(base.model, base.decoder, suite.image_features.mebibytes)
+    check_modules(base.model, suite.training.also, "in training.also")
     # A template that cannot be trained on is refused before any time is spent.
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
     check_answers(base.model, base.processor, base.start.folder)
@@ -245,6 +247,8 @@ def _check_space(spec: RunSpec, run: RunFolder, base: Base, stages: Sequence[Seq
     """Check that the disk has room for what this run will write, less what an earlier attempt left."""
     shapes = [base.model.get_submodule(name).weight.shape for name in base.decoder.linear_layers]
     trainable = sum(spec.suite.lora.rank * sum(shape) for shape in shapes)
+    parts = [part for name, part in base.model.named_modules() if name.rpartition(".")[2] in spec.suite.training.also]
+    trainable += sum(tensor.numel() for part in parts for tensor in part.parameters())
     needed = peak_bytes(
         checkpoint=base.start.file_bytes,
         trainable=trainable,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -22,6 +22,7 @@ from hpa_bench.machine.device import explained_shortage
 from hpa_bench.machine.group import barrier
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
+from hpa_bench.models.adapters import trained_in
 from hpa_bench.models.prompts import IGNORED, training_batch
 from hpa_bench.results.seals import check, seal_of
 from hpa_bench.seeds import derive_seed
@@ -208,10 +209,24 @@ class _StageTrainer(Trainer):
     def __init__(self, training: Training, window: _Window, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._method = training.method
+        self._also = training.config.also
         self._where = training.where
         self._window = window
         self._unwrapped: tuple[Any, Any] = (None, None)
         """The model as it is called, and what the method wrapped; to look for the latter takes long."""
+
+    def create_optimizer(self, *arguments: Any, **keywords: Any) -> Any:
+        """Make the optimiser, with a learning rate of its own for each module of `training.also`."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(*arguments, **keywords)
+        for module, rate in self._also.items() if fresh else ():
+            own = {id(parameter) for parameter in trained_in(cast("nn.Module", self.model), module)}
+            for group in list(optimizer.param_groups):
+                mine = [parameter for parameter in group["params"] if id(parameter) in own]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+                if mine:
+                    optimizer.add_param_group({**group, "params": mine, "lr": rate})
+        return optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: nobody asks, and to count takes longer than a small model's step."""

@@ -6,7 +6,15 @@ import shutil
 import pytest
 
 from hpa_bench.data import captions
-from hpa_bench.data.captions import CORPUS_METRICS, bleu_rouge_cider, check_captions, coco_caption
+from hpa_bench.data.captions import (
+    CORPUS_METRICS,
+    bleu_rouge_cider,
+    caption_metric,
+    check_captions,
+    cider,
+    cider_swapped,
+    coco_caption,
+)
 from hpa_bench.errors import UserError
 
 pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
@@ -58,6 +66,59 @@ def test_the_headline_is_that_of_cocoevalcap() -> None:
 
     assert coco_caption(said) == pytest.approx(sum(values) / 7)
     assert CORPUS_METRICS["coco_caption"].per_sample(said)[3] == pytest.approx(0, abs=1e-3)
+
+
+TWICE = [
+    ("a dog runs on grass .", ("A dog runs on grass .", "a dog runs on grass .", "grass")),
+    ("a man rides a horse .", ("a man rides a horse .", "a rider")),
+    ("", ("a plate of food", "food")),
+    ("Food on a table", ("a man rides a horse .", "Food on a table", "Food on a table")),
+    ("a a a a a", ("a", "a dog")),
+]
+"""Edge cases: the first reference is not the best by words, an empty prediction, one word over and over."""
+
+
+def test_captions_of_flickr30k_are_scored_in_two_passes_with_swapped_roles() -> None:
+    """As SMoLoRA's description has it: the best reference by one-pair corpora, then the corpus with roles swapped."""
+    from pycocoevalcap.cider.cider import Cider
+
+    best = {}
+    for number, (said, references) in enumerate(TWICE):
+        alone = [Cider().compute_score({0: [reference]}, {0: [said]})[0] for reference in references]
+        best[number] = [references[max(range(len(alone)), key=lambda index: (alone[index], -index))]]
+    whole, each = Cider().compute_score({number: [said] for number, (said, _) in enumerate(TWICE)}, best)
+
+    assert cider_swapped(TWICE) == pytest.approx(whole) and whole > 0
+    assert CORPUS_METRICS["cider_swapped"].per_sample(TWICE) == pytest.approx(list(each))
+    assert cider_swapped(TWICE) != pytest.approx(cider(TWICE))
+
+
+def test_captions_of_textcaps_are_scored_against_all_references() -> None:
+    from pycocoevalcap.cider.cider import Cider
+
+    references = {number: list(wanted) for number, (_, wanted) in enumerate(TWICE)}
+    whole, each = Cider().compute_score(references, {number: [said] for number, (said, _) in enumerate(TWICE)})
+
+    assert cider(TWICE) == pytest.approx(whole)
+    assert CORPUS_METRICS["cider"].per_sample(TWICE) == pytest.approx(list(each))
+
+
+def test_words_stand_between_spaces() -> None:
+    two = [("a red dog .", ("a red dog .",)), ("one blue cat", ("one blue cat",))]
+    glued = [("a red dog.", ("a red dog .",)), two[1]]
+    upper = [("A red dog .", ("a red dog .",)), two[1]]
+
+    # Of four words there are no longer n-grams than four, and the other caption has three words.
+    assert cider(two) == pytest.approx(10 * (1 + 3 / 4) / 2)
+    assert cider(two) > cider(upper) > cider(glued) > 0
+
+
+def test_rules_that_do_not_score_captions_are_told() -> None:
+    assert caption_metric("smolora", "caption") == "cider_swapped"
+    with pytest.raises(UserError, match="The rules 'coin' do not score captions: mcitlib, smolora and strict do"):
+        caption_metric("coin", "caption")
+    with pytest.raises(UserError, match="do not score captions of the kind 'textcaps': smolora and strict do"):
+        caption_metric("mcitlib", "textcaps")
 
 
 def test_without_java_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

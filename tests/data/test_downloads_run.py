@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from hpa_bench import run
 from hpa_bench.data import images
@@ -12,7 +14,7 @@ from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.spec import RunOptions, make_spec
-from tests.support.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_ucit
+from tests.support.downloads import TEST, train_row, write_coin, write_dcl, write_json, write_smolora, write_ucit
 from tests.support.models import save_random_llava
 from tests.support.safety_downloads import write_all as write_safety_sets
 
@@ -23,6 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_random_llava(folder / "model")
     write_ucit(folder)
     write_dcl(folder)
+    write_smolora(folder)
     write_safety_sets(folder)
     pairs = [train_row(i, "pair.png", "how is this done ?", "first this , then that") for i in range(3)]
     write_json(folder / "pairs" / "pairs.json", pairs)
@@ -64,11 +67,28 @@ def test_two_tasks_from_two_downloads_beside_the_suites_safety_sets(
     asr = [scores[name, "asr"] for name in ("vlguard_unsafes", "vlguard_safe_unsafes", "ch3ef")]
     assert scores["all", "masr"] == pytest.approx(sum(asr) / 3, abs=1e-3)
     # No copy of VLGuard's list lies in the download: that judge is missing, and said so once.
-    assert list(finished.manifest.judges) == ["keyword", "vlguard"]
+    assert list(finished.manifest.judges) == ["vlguard", "keyword"]
     for stage in finished.finished_stages():
         assert "found no copy of VLGuard's list" in stage.missing_judgement("vlguard", "ch3ef")
     log = (finished.path / "events.jsonl").read_text(encoding="utf-8")
     assert log.count("found no copy of VLGuard's list") == 1
+
+
+@pytest.mark.slow
+def test_the_papers_suite_trains_the_projector_and_tells_the_form_of_answers(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
+
+    settings = ["rules={}", "training.keep_weights=true", "training.learning_rate=0"]
+    finished = start(root, tmp_path / "run", "smolora_flickr30k, smolora_scienceqa", *settings)
+
+    before = load_file(root / "model" / "model.safetensors")
+    after = load_file(finished.stage(2).weights / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all("multi_modal_projector" in name for name in moved)
+    for stage in finished.finished_stages():
+        captions, science = stage.responses("smolora_flickr30k"), stage.responses("smolora_scienceqa")
+        assert all(isinstance(row["in_form"], bool) for row in [*captions, *science])
+        assert all(0 <= row["score"] <= 10 for row in captions)
 
 
 @pytest.mark.slow

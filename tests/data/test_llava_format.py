@@ -14,7 +14,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.data.tasks import check_scoring, check_task, inspect_task, load_tasks
 from hpa_bench.errors import MissingImage, UserError
 from hpa_bench.spec import RunOptions, make_spec
-from tests.support.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_ucit
+from tests.support.downloads import TEST, TRAIN, train_row, write_coin, write_dcl, write_json, write_smolora, write_ucit
 
 NO_SETS = ["safety_sets=[]", "benign_sets=[]"]
 
@@ -24,6 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("downloads")
     write_ucit(folder)
     write_dcl(folder)
+    write_smolora(folder)
     return write_coin(folder)
 
 
@@ -60,7 +61,7 @@ metric_list: [{{metric: accuracy, aggregation: mean, higher_is_better: true}}]
     return load_tasks(["mine"], [folder])["mine"]
 
 
-@pytest.mark.parametrize(("suite", "count"), [("ucit", 6), ("mllm-dcl", 5), ("coin", 8), ("cvit", 6)])
+@pytest.mark.parametrize(("suite", "count"), [("ucit", 6), ("mllm-dcl", 5), ("coin", 8), ("cvit", 6), ("smolora", 6)])
 def test_every_layout_is_read(root: Path, suite: str, count: int) -> None:
     tasks = tasks_of(suite, root, "rules.caption=strict")
 
@@ -68,7 +69,7 @@ def test_every_layout_is_read(root: Path, suite: str, count: int) -> None:
     for name, task in tasks.items():
         text_only = name == "coin_scienceqa"
         training, test = check_task(task, "training"), check_task(task, "test")
-        if "coco_caption" not in task.aggregation() or find_spec("pycocoevalcap"):
+        if "bleu_rouge_cider" not in task.aggregation() or find_spec("pycocoevalcap"):
             check_scoring(task)
         assert (len(training), len(test)) == (TRAIN + text_only, TEST + text_only)
         assert Counter(len(sample.images) for sample in test) == {1: TEST} | ({0: 1} if text_only else {})
@@ -105,10 +106,52 @@ def test_downloads_as_other_projects_unpack_them(tmp_path: Path) -> None:
 
 def test_three_downloads_may_lie_in_three_places(root: Path) -> None:
     folders = f"data_folders={{dcl: {root / 'Domain_data'}, ucit: {root / 'UCIT'}, coin: {root}}}"
+    older = "tasks=[dcl_ad, coin_imagenet, ucit_flickr30k, dcl_fin, coin_scienceqa, coin_textvqa]"
 
-    tasks = tasks_of("cvit", None, folders, "rules.caption=strict")
+    tasks = tasks_of("cvit", None, folders, older, "rules.caption=strict")
 
     assert all(len(check_task(task, "test")) >= TEST for task in tasks.values())
+
+
+def test_every_set_of_smolora_is_read_and_scored_by_its_rules(root: Path) -> None:
+    pytest.importorskip("pycocoevalcap", reason="the extra `captions` is not installed")
+    names = [
+        "scienceqa",
+        "textvqa",
+        "flickr30k",
+        "imagenet",
+        "gqa",
+        "vqav2",
+        "vizwiz",
+        "textcaps",
+        "ocrvqa",
+        "places365",
+    ]
+    tasks = tasks_of("smolora", root, f"tasks=[{', '.join(f'smolora_{name}' for name in names)}]")
+
+    found = {}
+    for name, task in tasks.items():
+        assert len(check_task(task, "training")) == TRAIN and len(check_task(task, "test")) == TEST
+        (metric,) = task.process_results(task.eval_docs[0], [" Red "])
+        found[name.removeprefix("smolora_")] = metric, task.eval_docs[0]["scoring"]
+    captions = {"flickr30k": ("cider_swapped", "smolora/caption"), "textcaps": ("cider", "smolora/textcaps")}
+    kinds = {"vqav2": "exact", "vizwiz": "exact", "places365": "imagenet"}
+    assert found == captions | {
+        name: ("accuracy", f"smolora/{kinds.get(name, name)}") for name in names if name not in captions
+    }
+    flickr = tasks["smolora_flickr30k"].eval_docs[1]
+    assert flickr["references"] == ["A green square is here .", "there is a green square"]
+    assert tasks["smolora_scienceqa"].eval_docs[0]["choices"] == 2
+
+
+def test_smolora_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    write_smolora(tmp_path / "downloads" / "SMoLoRA")
+    write_smolora(tmp_path / "elsewhere")
+
+    places = ((tmp_path / "downloads", []), (None, [f"data_folders.smolora={tmp_path / 'elsewhere'}"]))
+    for folder, settings in places:
+        for task in tasks_of("smolora", folder, *settings).values():
+            assert len(check_task(task, "test")) == TEST
 
 
 def test_suffixes_are_the_projects_and_of_test_questions_only(root: Path) -> None:
@@ -130,7 +173,7 @@ def test_rules_are_the_tasks_own_or_the_suites(root: Path) -> None:
     assert score("", "rules=strict") == 0
     assert score("", "rules.imagenet=strict") == 0
     assert score("", "rules.gqa=strict") == 1
-    with pytest.raises(UserError, match="The rules 'mcitlib' do not score .* 'textvqa': coin and strict do"):
+    with pytest.raises(UserError, match="The rules 'mcitlib' do not score .* 'textvqa': coin, smolora and strict do"):
         tasks_of("coin", root, "rules=mcitlib")
 
 

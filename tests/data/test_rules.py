@@ -94,6 +94,28 @@ TEN = {"id": "7", "answers": ["red"] * 2 + ["blue"] * 8}
         ("strict", "textvqa", "blue", {"answers": ["blue", "green"]}, 0.5),
         ("strict", "textvqa", "blue", {"answers": ["blue"] * 3 + ["green"] * 2}, (3 * 2 / 3 + 2) / 5),
         ("strict", "textvqa", "blue", TEN, 1),
+        # SMoLoRA: as CoIN where it took its scorers over.
+        ("smolora", "exact", "DOG", {"answer": "dog"}, 1),
+        ("smolora", "exact", "dog.", {"answer": "dog"}, 0),
+        ("smolora", "scienceqa", "B. two", {"answer": "B"}, 1),
+        ("smolora", "scienceqa", "a dog", {"answer": "A"}, 1),
+        ("smolora", "scienceqa", "the dog", {"answer": "A"}, 0),
+        ("smolora", "scienceqa", "C", {"answer": "C", "choices": 2}, 0),
+        ("smolora", "scienceqa", "c", {"answer": "C"}, 1),
+        ("smolora", "textvqa", "Red!", TEN, 2 / 3 * 0.8 + 1 / 3 * 0.2),
+        ("smolora", "gqa", "Red..", {"answer": "red"}, 1),
+        ("smolora", "ocrvqa", "Unanswerable", {"answer": "unanswerable"}, 0),
+        # ImageNet and Places365: either in the other, whatever the case; so nothing is right, and so is one letter.
+        ("smolora", "imagenet", "A Great White SHARK.", {"answer": "great white shark"}, 1),
+        ("smolora", "imagenet", "White", {"answer": "great white shark"}, 1),
+        ("smolora", "imagenet", "", {"answer": "great white shark"}, 1),
+        ("smolora", "imagenet", "great  white shark", {"answer": "great white shark"}, 0),
+        ("smolora", "imagenet", "tiger shark", {"answer": "great white shark"}, 0),
+        # Few-shot classification: any of several.
+        ("smolora", "classification", "a Shark", {"answer": "fish", "answers": ["fish", "SHARK"]}, 1),
+        ("smolora", "classification", "", {"answer": "fish", "answers": ["fish", "shark"]}, 1),
+        ("smolora", "classification", "a whale", {"answer": "fish", "answers": ["fish", "shark"]}, 0),
+        ("smolora", "classification", "a fish", {"answer": "fish"}, 1),
     ],
 )
 def test_score(rules: str, kind: str, prediction: str, row: dict, score: float) -> None:

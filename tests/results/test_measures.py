@@ -57,6 +57,27 @@ def test_form_is_percent_and_its_mean_over_the_tasks_that_declare_one_is_mif() -
     }
 
 
+def test_captions_above_100_percent_have_intervals_of_their_own_and_a_capped_mean() -> None:
+    series = {name: Series(name, "task", "", "accuracy") for name in ("ad", "caption")}
+    samples = {
+        series["ad"]: np.array([[0.0, 100.0], [100.0, 100.0], [0.0, 100.0]]),
+        series["caption"]: np.array([[40.0, 20.0], [30.0, 60.0], [400.0, 200.0]]),
+    }
+    found = measures_of(samples, ["ad", "caption"], [["ad"], ["caption"]], {})
+
+    ap, capped = (Key(2, Series(ALL, "task", "", name)) for name in ("ap", "ap_capped"))
+    assert (found[ap].value, found[capped].value) == (175.0, 75.0)
+    # A caption less leaves it above 100, so only the other task's samples move the capped mean.
+    assert found[capped].deviations[2:].tolist() == [0.0, 0.0] and np.abs(found[capped].deviations[:2]).min() > 0
+    for key in (ap, Key(2, series["caption"])):
+        cell = combine(key, [found[key]])
+        assert cell.low < cell.value < cell.high < 1000 and cell.high > 100
+    assert combine(capped, [found[capped]]).high <= 100
+    assert Key(2, capped.series) not in measures_of(
+        {one: np.minimum(values, 100) for one, values in samples.items()}, ["ad", "caption"], [["ad"], ["caption"]], {}
+    )
+
+
 def test_incoherence_needs_no_judge() -> None:
     assert values(Series("harm", "safety", "", "incoherent")) == [[0.0, 100.0]]
 

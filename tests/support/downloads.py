@@ -1,4 +1,4 @@
-"""Small downloads in exactly the layouts that UCIT, MLLM-DCL and CoIN publish, drawn and worded here."""
+"""Small downloads in exactly the layouts that UCIT, MLLM-DCL, CoIN and SMoLoRA publish, drawn and worded here."""
 
 from __future__ import annotations
 
@@ -125,6 +125,31 @@ def write_coin(root: Path) -> Path:
     text_only = {"question_id": "q4", "text": "which has no picture ?\nA. one\nB. two", "answer": "B"}
     write_json(base / "ScienceQA" / "test.json", [*test, text_only])
     problems = {f"q{i}": {"choices": ["one", "two"], "answer": i % 2} for i in range(TEST + 1)}
+    write_json(images / "ScienceQA" / "problems.json", problems)
+    answers = [{"question_id": f"q{i}", "answers": [COLOURS[i % 4]] * 10} for i in range(TEST)]
+    write_json(images / "TextVQA" / "TextVQA_0.5.1_val.json", {"data": answers})
+    return root
+
+
+def write_smolora(root: Path) -> Path:
+    """Write SMoLoRA's CVIT benchmark below `root`: all rows in one folder, all images in another."""
+    base, images = root / "CVIT_benchmark" / "Instructions_Single", root / "dataset"
+    validated = ("TextVQA", "Flickr30k", "VQAv2", "VizWiz", "TextCaps", "Places365")
+    for number, name in enumerate((*validated, "ImageNet", "GQA", "OCRVQA")):
+        captions = name in ("Flickr30k", "TextCaps")
+        answers = [f"A {colour} square is here ." for colour in COLOURS] if captions else COLOURS
+        test = "val.json" if name in validated else "test.json"
+        write_set(
+            base / name, images, f"{name}/", f"what is in {name} ?", answers, test=test, first=3000 + 100 * number
+        )
+        if captions:
+            rows = json.loads((base / name / test).read_text())
+            several = [
+                row | {"answer": [row["answer"], f"there is a {COLOURS[i % 4]} square"]} for i, row in enumerate(rows)
+            ]
+            write_json(base / name / test, several)
+    write_set(base / "ScienceQA", images, "ScienceQA/", "which ?\nA. one\nB. two", ["A", "B"], first=4000)
+    problems = {f"q{i}": {"choices": ["one", "two"], "answer": i % 2} for i in range(TEST)}
     write_json(images / "ScienceQA" / "problems.json", problems)
     answers = [{"question_id": f"q{i}", "answers": [COLOURS[i % 4]] * 10} for i in range(TEST)]
     write_json(images / "TextVQA" / "TextVQA_0.5.1_val.json", {"data": answers})
