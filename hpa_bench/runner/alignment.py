@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MANIFEST = "alignment.json"
 """Beside the aligned checkpoint's weights: what it was made from, and how."""
 CHECKPOINTS = 10
-"""At least so many an alignment, however few its steps: it has no stages that are kept one by one."""
+"""Wanted of an alignment, however few its steps: it has no stages that are kept one by one."""
 
 
 def align(asked: Alignment, observers: Sequence[Observer] = ()) -> AlignmentManifest:
@@ -135,10 +135,11 @@ def _train(
     training = Training(
         method=Method(),
         processor=base.processor,
-        config=_often_kept(recipe.training, len(samples)),
+        config=recipe.training,
         seed=derive_seed(asked.seed, "train"),
         folder=stage.trainer,
         where=f"the alignment on {', '.join(asked.tasks)}",
+        further=_tenth(recipe.training, len(samples)),
     )
     steps = train(wrapped, samples, training, lambda step: events.emit(TrainStep(stage=1, **step._asdict())))
     if is_main():
@@ -148,7 +149,7 @@ def _train(
         events.emit(Saved(stage=1, what="adapter", path=str(stage.adapter)))
 
 
-def _often_kept(training: TrainingConfig, samples: int) -> TrainingConfig:
-    """Return a recipe by which a training of so many samples keeps `CHECKPOINTS` checkpoints, or more."""
+def _tenth(training: TrainingConfig, samples: int) -> int:
+    """Return how many steps of a training of so many samples lie between `CHECKPOINTS` checkpoints."""
     steps = samples * training.epochs / (training.batch_size * training.gradient_accumulation)
-    return training.model_copy(update={"save_steps": min(training.save_steps, max(1, int(steps / CHECKPOINTS)))})
+    return max(1, int(steps / CHECKPOINTS))

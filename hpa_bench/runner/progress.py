@@ -27,6 +27,8 @@ STEP_SHARE = {"train": 0.45, "adapt": 0.1, "evaluate": 0.45}
 """Rough share of a stage's time that each step takes; it only steers the estimate of the time left."""
 PARTS = 10
 """Of an alignment, which has one stage alone, so many lines where there is no terminal."""
+SILENCE = 60.0
+"""Seconds after which an alignment says where it is, also within one of its parts."""
 
 
 class Progress(Observer):
@@ -48,6 +50,7 @@ class Progress(Observer):
                 self._open_bar(event.finished, self._stages + 1)
             case AlignmentStarted():
                 self._aligning = True
+                self._spent, self._taken, self._said = 0.0, 0, time.perf_counter()
                 self._say(f"aligning {event.model} on {', '.join(event.tasks)}", "dim")
                 self._open_bar(0, 1)
             case StageStarted():
@@ -85,8 +88,17 @@ class Progress(Observer):
             self._show("train", event.done, event.total)
         elif self._bar is not None:
             self._bar.update(self._task, completed=event.done / event.total, description=_aligned(event))
-        elif event.done * PARTS // event.total > (event.done - 1) * PARTS // event.total:
-            self._say(f"{_aligned(event)}, loss {event.loss:.3g}", "dim")
+        else:
+            self._tell(event)
+
+    def _tell(self, event: TrainStep) -> None:
+        """Say where an alignment is, and when it will be done: after each part, and after a minute without a word."""
+        self._spent, self._taken = self._spent + event.seconds, self._taken + 1
+        now, left = time.perf_counter(), self._spent / self._taken * (event.total - event.done)
+        part = event.done * PARTS // event.total > (event.done - 1) * PARTS // event.total
+        if part or now - self._said > SILENCE:
+            self._said = now
+            self._say(f"{_aligned(event)}, loss {event.loss:.3g}, ETA {left:.0f} s", "dim")
 
     def _open_bar(self, finished: int, total: int) -> None:
         if not self._console.is_terminal:

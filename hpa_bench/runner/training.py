@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_json
 from hpa_bench.machine.device import explained_shortage
-from hpa_bench.machine.group import barrier
+from hpa_bench.machine.group import barrier, from_main
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import trained_in
@@ -41,6 +41,8 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able", category=FutureWarning)
 
 _WHOLE = "WHOLE"
+SAVING_SHARE = 0.1
+"""Of a training's time that its further checkpoints may take."""
 
 
 class Step(NamedTuple):
@@ -69,6 +71,9 @@ class Training:
     """Where checkpoints of the unfinished training are kept."""
     where: str
     """What it is a training of, for messages."""
+    further: int | None = None
+    """Every so many steps a checkpoint is kept beside those of `save_steps`, as long as these take no more than
+    `SAVING_SHARE` of the time."""
 
 
 def train(
@@ -98,6 +103,8 @@ def train(
         data_collator=partial(training_batch, training.processor),
     )
     trainer.add_callback(_Report(window, on_step))
+    if training.further is not None:
+        trainer.add_callback(_Further(training.further))
     trainer.remove_callback(PrinterCallback)
     # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
     marks = training.folder.glob(f"checkpoint-*/{_WHOLE}")
@@ -293,3 +300,24 @@ class _Report(TrainerCallback):
         loss, self._window.loss = self._window.loss, 0.0
         samples = args.train_batch_size * args.gradient_accumulation_steps * processes()
         self._on_step(Step(state.global_step, state.max_steps, loss, self._rate, seconds, samples / max(seconds, 1e-9)))
+
+
+class _Further(TrainerCallback):
+    """Keeps a checkpoint every so many steps, unless the last one took too long for so soon another."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._took = 0.0
+        self._ended = self._asked = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._asked = time.perf_counter()
+        if control.should_save or state.global_step % self._every:
+            return
+        spent = self._asked - self._ended
+        # Clocks differ, and all processes save or none does.
+        control.should_save = from_main(self._took <= SAVING_SHARE * (spent + self._took))
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._ended = time.perf_counter()
+        self._took = self._ended - self._asked

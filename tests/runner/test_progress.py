@@ -92,8 +92,21 @@ def test_of_an_alignment_there_is_a_line_every_tenth() -> None:
     first, *tenths = said(ALIGNING, *(step(done, 25) for done in range(1, 26)), Finished(seconds=1.0))
 
     assert first == "aligning llava on vlguard, spa_vl"
-    assert tenths == [f"align · step {done}/25, loss 1" for done in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
+    assert [line.rpartition(", ETA")[0] for line in tenths] == [
+        f"align · step {done}/25, loss 1" for done in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)
+    ]
+    assert (tenths[0][-3:], tenths[-1][-3:]) == ("2 s", "0 s")
     assert len(said(ALIGNING, *(step(done, 3) for done in range(1, 4)))) == 4
+
+
+def test_of_a_slow_alignment_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("hpa_bench.runner.progress.time.perf_counter", lambda: float(next(clock)))
+
+    _, *lines = said(ALIGNING, *(step(done, 1000) for done in range(1, 10)))
+
+    assert [line.partition(",")[0] for line in lines] == [f"align · step {done}/1000" for done in (3, 6, 9)]
+    assert lines[0].endswith("ETA 100 s")
 
 
 @pytest.fixture

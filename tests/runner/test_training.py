@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
 from hpa_bench.models.decoder import find_decoder
-from hpa_bench.runner.training import Step, Training, train
+from hpa_bench.runner.training import Step, Training, _Further, train
 from hpa_bench.suite import TrainingConfig
 from tests.support.models import random_llava
 
@@ -50,6 +50,37 @@ def trained(folder: Path, data: list[Sample], method: Method | None = None, **co
         ),
     )
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+def kept(folder: Path, further: int | None, save: Callable[[], None], **config: Any) -> list[int]:
+    """Return the steps at which a training of ten steps kept a checkpoint, each of which takes what `save` does."""
+    found = []
+
+    class Noting(_Further):
+        def on_save(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+            save()
+            found.append(state.global_step)
+            super().on_save(args, state, control, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hpa_bench.runner.training._Further", Noting)
+        settings = TrainingConfig(batch_size=1, epochs=1, save_steps=config.get("save_steps", 500))
+        training = Training(Method(), random_llava()[1], settings, 0, folder, "stage 1 (colours)", further)
+        train(wrapped(), samples(10), training)
+    return found
+
+
+def test_further_checkpoints_are_kept_while_they_are_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("hpa_bench.runner.training.time.perf_counter", lambda: clock[0])
+
+    def dear() -> None:
+        clock[0] += 100.0
+
+    assert kept(tmp_path / "cheap", 2, lambda: None) == [2, 4, 6, 8, 10]
+    # After the first, of which nobody knew what it takes, the end's and what was asked for by `save_steps`.
+    assert kept(tmp_path / "dear", 2, dear) == [2, 10]
+    assert kept(tmp_path / "asked for", 2, dear, save_steps=3) == [2, 3, 6, 9, 10]
 
 
 class Ridge(Method):
