@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
+
+from hpa_bench.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")])
@@ -22,6 +25,17 @@ FOLDERS = "baselines|benchmarks|docs|hpa_bench|reports|safety_sets|scripts|tasks
 PATH = re.compile(rf"(?<![\w/.~-])(?:{FOLDERS})/[\w./*-]*")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@cache
+def app_command(verb: str) -> typer.core.TyperCommand | None:
+    """A verb with its options, or None where there is none."""
+    verbs = typer.main.get_command(app)
+    context = verbs.make_context("hpa-bench", ["--version"], resilient_parsing=True)
+    try:
+        return verbs.resolve_command(context, [verb])[1]
+    except Exception:
+        return None
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:
@@ -178,3 +192,21 @@ def _names(node: ast.stmt) -> set[str]:
         case ast.AnnAssign(target=ast.Name(id=name)) | ast.AugAssign(target=ast.Name(id=name)):
             return {name}
     return set()
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each `hpa-bench` command in the code blocks of a page, lines that a backslash joins as one."""
+    blocks = page.read_text(encoding="utf-8").split("```")[1::2]
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        if match := re.search(r"(?:^\s*|-m )hpa[-_]bench ([a-z-]+ .*)", line):
+            yield match[1].split(" #")[0].split()
+
+
+@each_page
+def test_commands_are_those_of_the_command_line(page: Path) -> None:
+    for verb, *words in commands(page):
+        command = app_command(verb)
+        assert command is not None, f"hpa-bench {verb}"
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        asked = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert asked <= known | {"--help"}, f"hpa-bench {verb} {' '.join(words)}"

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from hpa_bench.cli.describe import keys_of
+from hpa_bench.config import read_yaml
 from hpa_bench.errors import UserError
 from hpa_bench.spec import RunOptions, make_spec
+from hpa_bench.suite import Suite, make_suite
+
+PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
 
 
 @pytest.mark.parametrize(
@@ -67,3 +72,19 @@ def test_a_broken_suite_file_is_one_sentence_at_once(content: bytes, sentence: s
     with pytest.raises(UserError, match=sentence) as caught:
         make_spec(RunOptions(suite=str(file), method="seqft"))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
+
+
+def test_the_page_of_suites_has_every_key_and_no_other() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("| key | default |")[2].partition("\n\n")[0]
+    named = [part.strip().strip("`") for line in table.splitlines()[2:] for part in line.split("|")[1].split(",")]
+
+    decoder = {"decoder.blocks", "decoder.layers"}  # A part that may be null, and so is one key to `list suite`.
+    assert sorted(named) == sorted({key.name for key in keys_of(Suite)} - {"decoder"} | decoder)
+
+
+def test_the_example_of_the_page_of_suites_is_one(tmp_path: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+
+    suite = make_suite(read_yaml(text), tmp_path, "in the example")
+
+    assert suite.tasks == ["invoices", "floor_plans"] and suite.training.also == {"multi_modal_projector": 2e-5}

@@ -32,6 +32,7 @@ VERBS = (
     "list",
     "validate",
     "new-method",
+    "new-suite",
 )
 """In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
 
