@@ -34,10 +34,8 @@ def convert_llava(
     dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; by default the language model's.")] = None,
 ) -> None:
     """Make the LLaVA of transformers from Vicuna, a projector and CLIP, with the prompts of `vicuna_v1`."""
-    import torch
-
     from hpa_bench.models.conversion import Parts, convert_llava
 
     parts = Parts(language_model, projector, vision)
-    convert_llava(parts, out, image_aspect_ratio.value, None if dtype is None else getattr(torch, dtype.value))
+    convert_llava(parts, out, image_aspect_ratio.value, None if dtype is None else dtype.value)
     print(f"Checkpoint: {out}")

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
@@ -92,8 +93,6 @@ def new_suite(
 
 def _write_task(folder: Path, task: str) -> None:
     """Write a task's YAML, its rows and its images."""
-    from PIL import Image
-
     images = folder / task / "images"
     images.mkdir(parents=True)
     (folder / f"{task}.yaml").write_text(TASK.substitute(task=task), encoding="utf-8")
@@ -106,14 +105,14 @@ def _write_task(folder: Path, task: str) -> None:
         (folder / task / f"{split}.json").write_text(text, encoding="utf-8")
 
 
-def _training_rows() -> Iterator[dict[str, object]]:
+def _training_rows() -> Iterator[dict[str, Any]]:
     for number in range(TRAIN):
         turns = [("human", f"<image>\n{QUESTION}"), ("gpt", COLOURS[number % len(COLOURS)])]
         conversation = [{"from": who, "value": said} for who, said in turns]
         yield {"id": f"train/{number}", "image": f"images/{number}.png", "conversations": conversation}
 
 
-def _test_rows() -> Iterator[dict[str, object]]:
+def _test_rows() -> Iterator[dict[str, Any]]:
     for number in range(TRAIN, TRAIN + TEST):
         about = {"question_id": f"test/{number}", "image": f"images/{number}.png"}
         yield about | {"text": QUESTION, "answer": COLOURS[number % len(COLOURS)]}

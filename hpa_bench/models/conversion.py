@@ -58,9 +58,7 @@ class Parts:
     """The CLIP whose vision tower LLaVA sees through: a folder or a hub name."""
 
 
-def convert_llava(
-    parts: Parts, out: Path, aspect: Literal["pad", "square"] = "pad", dtype: torch.dtype | None = None
-) -> None:
+def convert_llava(parts: Parts, out: Path, aspect: Literal["pad", "square"] = "pad", dtype: str | None = None) -> None:
     """Write a LLaVA checkpoint: the parts' weights as they are, Vicuna's tokenizer and `vicuna_v1` as chat template.
 
     The rows that `<image>` and the padding of the vocabulary add are the mean of the others, so that none of them is
@@ -70,7 +68,7 @@ def convert_llava(
         parts: what it is made of; pickled weights are read as weights only.
         out: the checkpoint's folder; it must not hold anything yet.
         aspect: how an image that is no square becomes one: padded in the mean colour, as LLaVA-1.5 trains, or cut.
-        dtype: of all weights; by default the language model's.
+        dtype: the name of a torch dtype, of all weights; by default the language model's.
 
     Raises:
         UserError: a part is missing, cut, or does not fit the others.
@@ -105,7 +103,8 @@ def convert_llava(
     with refusals_told(out.parent, GIVE_AGAIN), atomic(out) as partial:
         try:
             processor.save_pretrained(partial)
-            written = _write_weights(partial, _tensors(config, language, vision, projector), dtype)
+            wanted = None if dtype is None else getattr(torch, dtype)
+            written = _write_weights(partial, _tensors(config, language, vision, projector), wanted)
             _check_whole(config, written)
             config.dtype = written.dtype
             config.save_pretrained(partial)

@@ -86,7 +86,7 @@ def llavas_logits(parts: dict[str, Path], pixels: torch.Tensor, ids: list[int], 
 
 @pytest.mark.parametrize("aspect", ["pad", "square"])
 def test_it_computes_what_llava_does(tmp_path: Path, parts: dict[str, Path], aspect: str) -> None:
-    out = convert(parts, tmp_path / "out", aspect=aspect, dtype=torch.float32)
+    out = convert(parts, tmp_path / "out", aspect=aspect, dtype="float32")
     model, processor = load_model(out)
     text = render_prompt(processor, "<image>\nwhat colour is this ?")
 
