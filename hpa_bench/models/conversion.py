@@ -42,8 +42,9 @@ MANIFEST = "conversion.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _FORGOTTEN = ("rotary_emb.inv_freq", "position_ids")
 """Ends of names of what older versions of transformers saved and any version computes."""
+KIND = "mlp2x_gelu"
 _PROJECTOR = {"0": "linear_1", "2": "linear_2"}
-"""The layers of LLaVA's `mlp2x_gelu`, by the names that transformers has for them."""
+"""The layers of LLaVA-1.5's kind of projector, by the names that transformers has for them."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,14 @@ def _projector(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise UserError(f"There is no projector {file}: expected LLaVA's mm_projector.bin of stage 1.")
     beside = file.with_name("config.json")
-    kind = read_object(beside).get("mm_projector_type", "linear") if beside.exists() else "mlp2x_gelu"
+    # The projector may lie beside another model's configuration, which says nothing of it.
+    kind = read_object(beside).get("mm_projector_type", KIND) if beside.exists() else KIND
     found = {name.rpartition("mm_projector.")[2]: tensor for name, tensor in _pickled(file).items()}
     expected = {f"{layer}.{end}" for layer in _PROJECTOR for end in ("weight", "bias")}
-    if found.keys() != expected or kind != "mlp2x_gelu":
+    if found.keys() != expected or kind != KIND:
         raise UserError(
-            f"{file} is no projector of LLaVA-1.5, which is `mlp2x_gelu`: expected {', '.join(sorted(expected))}, and"
-            f" it holds {', '.join(sorted(found)) or 'nothing'}" + (f" ({beside}: {kind})." if beside.exists() else ".")
+            f"{file} is no projector of LLaVA-1.5, which is {KIND!r}: expected {', '.join(sorted(expected))}, and it"
+            f" holds {', '.join(sorted(found)) or 'nothing'}" + (f" ({beside}: {kind})." if kind != KIND else ".")
         )
     return found
 

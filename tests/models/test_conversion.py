@@ -152,8 +152,11 @@ def test_a_projector_of_another_kind_is_refused(tmp_path: Path, parts: dict[str,
 
     write_parts(tmp_path / "more")
     shutil.copyfile(tmp_path / "more" / "mm_projector.bin", parts["projector"])
-    (parts["projector"].parent / "config.json").write_text(json.dumps({"mm_projector_type": "linear"}))
-    assert "is no projector of LLaVA-1.5" in refused(parts, tmp_path / "out")
+    beside = parts["projector"].parent / "config.json"
+    beside.write_text(json.dumps({"mm_projector_type": "linear"}))
+    assert f"({beside}: linear)" in refused(parts, tmp_path / "out")
+    beside.write_text(json.dumps({"model_type": "llama"}))
+    convert(parts, tmp_path / "out")
 
 
 def test_pickles_are_read_as_weights_alone(tmp_path: Path, parts: dict[str, Path]) -> None:
