@@ -25,6 +25,7 @@ VERBS = (
     "judge",
     "report",
     "publish",
+    "export",
     "verify",
     "align",
     "convert-llava",

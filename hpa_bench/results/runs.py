@@ -182,15 +182,20 @@ def load_runs(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Dat
     Raises:
         UserError: a folder holds no run, or a run's stages do not fit together.
     """
+    listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    return results_table(read_runs(find_results(locate(os.fspath(path)) for path in listed)))
+
+
+def results_table(runs: Iterable[Run]) -> DataFrame:
+    """Return the results of runs, as `load_runs` does."""
     from pandas import DataFrame
 
-    listed = [paths] if isinstance(paths, str | PathLike) else list(paths)
     columns = (
         "suite version order harmful_ratio method label seed noise run missing stage set kind judge metric value n low"
         " high"
     )
     rows = []
-    for run in read_runs(find_results(locate(os.fspath(path)) for path in listed)):
+    for run in runs:
         manifest = run.manifest
         about: dict[str, Any] = {
             "suite": manifest.suite,
