@@ -8,6 +8,7 @@
 # make system-cluster: Slurm and munge, by apt-get, for make test-cluster.
 # make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
 # make report: the published comparison on the embedded suite, from the published results alone.
+# make docs: the docs site, into site/, strictly: a warning or a link that leads nowhere ends it.
 # make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report lock setup system system-cluster clean
+.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report docs lock setup system system-cluster clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -59,6 +60,9 @@ results: setup
 report: setup
 	$(BIN)/hpa-bench report $(OUT) --out $(OUT)
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
 # A build's own mark (+cpu) is left out: which build of a version is taken is the reader's.
 lock: setup
 	$(BIN)/pip freeze --exclude-editable | sed 's/+.*//' > requirements-lock.txt
@@ -67,7 +71,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	touch $@
 
 $(VENV)/.installed-cluster: $(VENV)/.installed
@@ -93,4 +97,4 @@ system-cluster:
 	$(SUDO) apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge util-linux procps
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-vllm build dist site *.egg-info

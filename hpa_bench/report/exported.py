@@ -70,6 +70,11 @@ def kind_of(run: Run, name: str) -> str:
     return "safety" if name in manifest.safety_sets else "benign" if name in manifest.benign_sets else "task"
 
 
+def whole_name(run: Run, kind: str) -> str:
+    """Return what all sets of a kind are called together."""
+    return f"{run.manifest.suite_title}, {kind} sets"
+
+
 def sets_of(run: Run) -> list[str]:
     """Return every set of a run: tasks in training order, safety sets, benign sets."""
     return [*run.manifest.tasks, *run.manifest.safety_sets, *run.manifest.benign_sets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, 
 from hpa_bench.files import atomic
 from hpa_bench.metrics import METRICS
 from hpa_bench.report.conditions import conditions
-from hpa_bench.report.exported import exported_name, write_parquet
+from hpa_bench.report.exported import exported_name, whole_name, write_parquet
 from hpa_bench.report.markdown import main_table
 from hpa_bench.report.tables import number, setting
 from hpa_bench.results.measures import ALL, Cell, Key, combine
@@ -92,10 +93,10 @@ def _last(run: Run) -> Iterator[tuple[Key, Cell]]:
 def _evaluated(run: Run) -> Iterator[EvalResult]:
     for key, cell in _last(run):
         series, title = key.series, METRICS[key.series.metric].title
-        of = run.manifest.suite_title if series.set == ALL else series.set
+        of = whole_name(run, series.kind) if series.set == ALL else series.set
         yield EvalResult(
             task_type="image-text-to-text",
-            dataset_type=of.replace(" ", "-"),
+            dataset_type=re.sub(r"[^\w.-]+", "-", of),
             dataset_name=of,
             metric_type=f"{series.metric}_{series.judge}" if series.judge else series.metric,
             metric_name=f"{title}, judged by {series.judge}" if series.judge else title,
@@ -109,7 +110,8 @@ def _numbers(run: Run) -> str:
         series = key.series
         limits = f"[{number(cell.low)}, {number(cell.high)}]" if cell.has_interval else "–"
         title = METRICS[series.metric].title
-        lines.append(f"| {series.set} | {title} | {series.judge or '–'} | {number(cell.value)} | {limits} | {cell.n} |")
+        of = f"all {series.kind} sets" if series.set == ALL else series.set
+        lines.append(f"| {of} | {title} | {series.judge or '–'} | {number(cell.value)} | {limits} | {cell.n} |")
     return "\n".join(lines)
 
 

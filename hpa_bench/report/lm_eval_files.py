@@ -1,7 +1,7 @@
 """Runs as lm-eval writes its own: of every stage a results file, and of every set a file of samples.
 
 One stage of a run is one model to lm-eval. Shares are fractions from 0 to 1 there. A judge stands where lm-eval has the
-filter, since both say how a response became a value; what averages over sets is the suite's group.
+filter, since both say how a response became a value; what averages over sets of a kind is a group.
 
 Source: lm-eval 0.4.13, `lm_eval.result_schema` and `lm_eval.loggers.EvaluationTracker`.
 """
@@ -19,7 +19,7 @@ from lm_eval.utils import hash_string
 
 from hpa_bench.files import write_json, write_jsonl
 from hpa_bench.metrics import METRICS
-from hpa_bench.report.exported import exported_name, fraction, sample_rows, sets_of
+from hpa_bench.report.exported import exported_name, fraction, kind_of, sample_rows, sets_of, whole_name
 from hpa_bench.results.measures import ALL, Key, Measure, Series
 from hpa_bench.results.runs import Run
 
@@ -55,22 +55,25 @@ def write_lm_eval(runs: Sequence[Run], out: Path, show_unsafe: bool = False) -> 
 
 def stage_results(run: Run, stage: int) -> dict[str, Any]:
     """Return what lm-eval's `simple_evaluate` returns, of one stage."""
-    manifest, sets, group = run.manifest, sets_of(run), run.manifest.suite_title
+    manifest, sets = run.manifest, sets_of(run)
+    subtasks: dict[str, list[str]] = {}
+    for name in sets:
+        subtasks.setdefault(whole_name(run, kind_of(run, name)), []).append(name)
     measures = {
         key: measure for key, measure in run.measures.items() if key.stage == stage and key.series.kind != "update"
     }
-    found: dict[str, dict[str, Any]] = {group: {"alias": group}}
+    found: dict[str, dict[str, Any]] = {group: {"alias": group} for group in subtasks}
     found |= {name: {"alias": name, "sample_len": len(run.data[stage].ids[name])} for name in sets}
     better: dict[str, dict[str, bool | None]] = {name: {} for name in found}
     for key, measure in measures.items():
-        name = group if key.series.set == ALL else key.series.set
+        name = whole_name(run, key.series.kind) if key.series.set == ALL else key.series.set
         found[name] |= _metric(key, measure)
         better[name][key.series.metric] = HIGHER[METRICS[key.series.metric].better]
     configs = {name: {"task": name, "output_type": "generate_until"} for name in sets}
     return {
         "results": found,
-        "groups": {group: found[group]},
-        "group_subtasks": {group: sets},
+        "groups": {group: found[group] for group in subtasks},
+        "group_subtasks": subtasks,
         "configs": configs,
         "versions": dict.fromkeys(found, manifest.suite_version),
         "n-shot": dict.fromkeys(sets, 0),

@@ -37,7 +37,7 @@ def test_csv_holds_what_parquet_holds(runs: list[Run], tmp_path: Path) -> None:
         )
         assert text.columns.tolist() == frame.columns.tolist() and len(text) == len(frame)
         number = "value" if name == "results" else "score"
-        pd.testing.assert_series_equal(text[number], frame[number])
+        pd.testing.assert_series_equal(text[number], frame[number], rtol=1e-12)
 
 
 def test_samples_give_the_numbers_again(runs: list[Run], tmp_path: Path) -> None:

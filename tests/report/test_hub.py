@@ -43,4 +43,4 @@ def test_a_models_card_has_its_numbers_as_the_hub_reads_them(tmp_path: Path) -> 
     last = {key: value for key, value in run.measures.items() if key.stage == run.last}
     assert len(told) == len(last)
     ap = next(value for key, value in last.items() if key.series.metric == "ap")
-    assert told[run.manifest.suite_title, "ap"] == round(ap.value, 4)
+    assert told[f"{run.manifest.suite_title}, task sets", "ap"] == round(ap.value, 4)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 from lm_eval.api.metrics import mean, mean_stderr
+from lm_eval.result_schema import SampleResult
 from lm_eval.utils import (
     get_file_task_name,
     get_latest_filename,
@@ -16,6 +17,7 @@ from lm_eval.utils import (
 )
 
 from hpa_bench.report.lm_eval_files import write_lm_eval
+from hpa_bench.results.published import find_published
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
 from tests.support.published import publish_committed
@@ -42,6 +44,9 @@ def test_lm_eval_prints_its_table_of_them(run: RunFolder, tmp_path: Path) -> Non
     table = make_table(results)
     assert all(name in table for name in [*TASKS, *SAFETY, *BENIGN, "keyword", "toy_compliance", "bwt"])
     assert "ap" in make_table(results, "groups")
+    measured = [key for key in read_runs([run])[0].measures if key.stage == 3]
+    told = [name for of in results["results"].values() for name in of if "," in name and "_stderr," not in name]
+    assert len(told) == len(measured)
     assert set(samples) == {*TASKS, *SAFETY, *BENIGN}
 
 
@@ -59,8 +64,6 @@ def test_values_and_errors_are_those_of_lm_evals_own_aggregation(run: RunFolder,
 
 
 def test_samples_have_every_key_of_lm_evals_type(run: RunFolder, tmp_path: Path) -> None:
-    from lm_eval.result_schema import SampleResult
-
     write_lm_eval(read_runs([run]), tmp_path / "out")
     row = json.loads(Path(written(tmp_path / "out", 1)[1][TASKS[1]]).read_text(encoding="utf-8").splitlines()[0])
 
@@ -81,8 +84,6 @@ def test_texts_of_safety_sets_are_withheld_unless_asked_for(run: RunFolder, tmp_
 
 def test_runs_without_texts_have_results_alone(tmp_path: Path) -> None:
     publish_committed(write_run(tmp_path / "runs", seed=1), tmp_path / "published")
-    from hpa_bench.results.published import find_published
-
     write_lm_eval(read_runs(find_published(tmp_path / "published")), tmp_path / "out")
 
     results, samples = written(tmp_path / "out", 3)
