@@ -9,6 +9,7 @@
 # make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
 # make report: the published comparison on the embedded suite, from the published results alone.
 # make docs: the docs site, into site/, strictly: a warning or a link that leads nowhere ends it.
+# make dist: sdist and wheel into dist/, checked by twine, installed into empty environments and run there.
 # make lock: write down the versions that are installed in .venv.
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report docs lock setup system system-cluster clean
+.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report docs dist lock setup system system-cluster clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -62,6 +63,13 @@ report: setup
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+dist: setup
+	rm -rf build dist
+	$(BIN)/pip install --quiet --editable '.[release]'
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	scripts/check_dist.sh $(BIN)/python dist
 
 # A build's own mark (+cpu) is left out: which build of a version is taken is the reader's.
 lock: setup
