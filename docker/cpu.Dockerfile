@@ -1,4 +1,5 @@
 # hpa-bench on a CPU: docker build --file docker/cpu.Dockerfile --tag hpa-bench:cpu .
+# Not built so far: no Docker was at hand. tests/test_project.py holds the versions to those that were tested.
 #
 # Python 3.11, torch 2.13.0 (the CPU build of torch's own index, which pip prefers to the package index's CUDA build as
 # its version has a mark, +cpu), transformers 5.24.0, lm-eval 0.4.13 and the rest of requirements-lock.txt.

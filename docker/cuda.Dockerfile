@@ -1,4 +1,5 @@
 # hpa-bench on NVIDIA GPUs, with vLLM: docker build --file docker/cuda.Dockerfile --tag hpa-bench:cuda .
+# Not built so far: no Docker was at hand. tests/test_project.py holds the versions to those that were tested.
 #
 # What fits together: vLLM 0.32.0 asks for exactly torch 2.13.0, torchvision 0.28.0 and transformers below 5.20, so that
 # requirements-lock.txt, with transformers 5.24.0, does not hold here. The wheels of torch 2.13.0 in the package index are

