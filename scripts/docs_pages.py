@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import click
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -34,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def command(verb: str) -> Any:
     """Return a verb's command, with its options, as the command line has it."""
     group: Any = typer.main.get_command(app)
-    return group.resolve_command(click.Context(group), [verb])[1]
+    return group.resolve_command(typer.Context(group), [verb])[1]
 
 
 def cli_page() -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -51,10 +50,9 @@ def commands() -> list[Any]:
     return found
 
 
-def verb(name: str) -> click.Command:
+def verb(name: str) -> Any:
     group: Any = typer.main.get_command(app)
-    found: click.Command = group.resolve_command(click.Context(group), [name])[1]
-    return found
+    return group.resolve_command(typer.Context(group), [name])[1]
 
 
 def test_the_navigation_has_every_page_once() -> None:
@@ -75,7 +73,7 @@ def test_commands_of_the_docs_are_understood(arguments: list[str]) -> None:
 
 def test_a_command_that_is_wrong_would_be_noticed() -> None:
     assert len(commands()) > 40
-    with pytest.raises(click.UsageError, match="--methud"):
+    with pytest.raises(Exception, match="No such option: --methud"):
         verb("run").make_context("run", ["--methud", "hpa"])
 
 
