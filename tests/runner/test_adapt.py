@@ -222,7 +222,7 @@ def test_a_gpu_holds_a_block_and_gives_the_same(method: str, models: Path, tmp_p
 
 @pytest.mark.slow
 def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
-    """At the widths of a 7B model; its widest layer is not edited, since an inverse takes a minute."""
+    """At the widths of a 7B model; two layers of a block are edited, since to invert the H of the widest takes long."""
     tokenizer = random_llama()[1]
     peaks = {}
     for blocks in (2, 6):
@@ -240,7 +240,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> Non
         write_jsonl(at / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(2)])
         asked = ["--before", at / "before", "--after", at / "after", "--out", at / "out", "--device", "cpu"]
         asked += ["--safety", at / "rows.json", "--task", at / "rows.json", "--answers", at / "answers.jsonl"]
-        layers = r"self_attn\..*|mlp\.(gate|up)_proj"
+        layers = r"self_attn\.o_proj|mlp\.up_proj"
         command = [sys.executable, "-m", "hpa_bench", "adapt", *map(str, asked), "--set", f"decoder.layers={layers}"]
         subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
         peaks[blocks] = EditManifest.read(at / "out" / RECORD).peak_memory_bytes or 0
