@@ -64,7 +64,7 @@ class SlurmConfig(ClusterConfig):
     """Jobs of an array that may run at a time."""
     lines: list[str] = []
     """Lines of shell before the run, as in ["module load cuda"]."""
-    sbatch: dict[str, str] = {}
+    sbatch: dict[str, str | bool | int] = {}
     """Further options of sbatch, as in {qos: high}."""
     warning: int = Field(90, ge=5, le=3600)
     """Seconds before the time limit at which a run is ended, so that the job can be queued again."""
@@ -133,15 +133,21 @@ class Slurm(Launcher):
                 " jobs."
             )
         try:
-            partitions = set(_ask("sinfo", "--noheader", "--format=%R").split())
+            nodes = [line.rpartition("|") for line in _ask("sinfo", "--Node", "--noheader", "--format=%R|%c").split()]
             told = _ask("scontrol", "show", "config")
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(
                 f"Slurm cannot be reached ({_said(error)}): `sinfo` must work here before hpa-bench can submit jobs."
             ) from error
-        for name in (self.config.partition or "").split(","):
-            if name and name not in partitions:
+        asked = [name for name in (self.config.partition or "").split(",") if name]
+        partitions = {partition for partition, _, _ in nodes}
+        for name in asked:
+            if name not in partitions:
                 raise unknown("partition", name, partitions, "of launcher 'slurm'")
+        # Slurm may take a job that no node will ever have the cores for, and let it wait.
+        most = max((int(cores) for partition, _, cores in nodes if not asked or partition in asked), default=0)
+        if self.config.cpus > most:
+            raise UserError(f"No node of Slurm's has the {self.config.cpus} cores of launch.cpus: {most} at most.")
         limits = re.findall(r"^(?:MaxArraySize|MaxJobCount)\s*=\s*(\d+)", told, re.MULTILINE)
         self._most = max(1, min((int(limit) for limit in limits), default=2) - 1)
 

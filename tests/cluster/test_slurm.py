@@ -114,7 +114,7 @@ def test_a_run_that_takes_too_much_memory_says_so(slurm: dict[str, str], suite: 
     [
         ("partition=mian", "Unknown partition 'mian' of launcher 'slurm'. Did you mean 'main'? Available: main."),
         ("memory=900G", "Slurm takes no such job ("),
-        ("cpus=99", "Slurm takes no such job ("),
+        ("cpus=99", "No node of Slurm's has the 99 cores of launch.cpus: "),
         ("sbatch={no-such-option: 1}", "Slurm takes no such job ("),
         ("time=soon", "'soon' is no time limit, such as 12h"),
     ],

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.errors import UserError
+from hpa_bench.machine.numerics import cpu
+from hpa_bench.machine.versions import PACKAGES
 from hpa_bench.report import write_report
 from hpa_bench.results.manifest import MANIFEST, UNKNOWN, AlignmentManifest, Environment, Hardware, Manifest
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs, read_runs
-from hpa_bench.runner.environment import PACKAGES, cpu, driver, environment
+from hpa_bench.runner.environment import driver, environment
 from tests.support.run_folders import toy_manifest, write_run
 
 FORMAT_1 = Path(__file__).with_name("manifest_format1.json")
