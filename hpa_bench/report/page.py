@@ -465,10 +465,11 @@ def _costs(condition: Condition) -> dict[str, Any]:
     labels = {group.label for group in condition.main}
     rows = [row for row in tables.costs(condition) if row["method"] in labels]
     steps = [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith("seconds_")]
-    steps = sorted(
-        (step for step in steps if step != "seconds_total"), key=lambda step: -max(row.get(step, 0) for row in rows)
-    )
-    return {"rows": rows, "steps": [(step, step.removeprefix("seconds_").replace("_", " ")) for step in steps]}
+    sums = {"seconds_total", "seconds_shared"}
+    steps = sorted(set(steps) - sums, key=lambda step: (-max(row.get(step, 0) for row in rows), steps.index(step)))
+    named = [(step, step.removeprefix("seconds_").replace("_", " ")) for step in steps]
+    shared = [("seconds_shared", "of these shared")] if any("seconds_shared" in row for row in rows) else []
+    return {"rows": rows, "steps": named + shared}
 
 
 def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:

@@ -355,7 +355,10 @@ def conditions(listed: Sequence[Condition]) -> list[Row]:
 
 
 def costs(condition: Condition) -> list[Row]:
-    """Return seconds by step, memory and sizes: means over complete runs, summed or maximal over stages."""
+    """Return seconds by step, memory and sizes: means over complete runs, summed or maximal over stages.
+
+    `seconds_shared` are those of the total that another run had spent, for several.
+    """
     rows: list[Row] = []
     for group in condition.groups:
         complete = [[stage.cost for stage in run.stages] for run in group.runs if not run.missing]
@@ -372,6 +375,8 @@ def costs(condition: Condition) -> list[Row]:
                     sizes[size] = sizes.get(size, 0) + max(known) / len(complete)
         row |= {f"seconds_{step}": round(spent, 3) for step, spent in seconds.items()}
         row |= {"seconds_total": round(sum(seconds.values()), 3)} if seconds else {}
+        shared = sum(sum(cost.get("shared", {}).values()) for costs_of_run in complete for cost in costs_of_run)
+        row |= {"seconds_shared": round(shared / len(complete), 3)} if shared else {}
         row |= {size: round(value) for size, value in sizes.items()}
         row["missing"] = "" if complete else f"missing: {group.missing}"
         rows.append(row)

@@ -177,12 +177,16 @@ class StageFolder(Judged):
         return read_object(path) if path.exists() else {}
 
     def add_cost(self, **values: Any) -> None:
-        """Add to the stage's costs; `seconds` is merged step by step, so that a resumed run keeps what it spent."""
+        """Add to the stage's costs: to `seconds` by step, so that a resumed run keeps what it spent.
+
+        `shared` has those of them that another run has spent, for this one too.
+        """
         cost = self.cost
-        seconds = cost.get("seconds", {})
-        for step, spent in values.pop("seconds", {}).items():
-            seconds[step] = round(seconds.get(step, 0.0) + spent, 3)
-        write_json(self.path / "cost.json", cost | {"seconds": seconds} | values)
+        for sums in ("seconds", "shared") if "shared" in values else ("seconds",):
+            seconds = cost.setdefault(sums, {})
+            for step, spent in values.pop(sums, {}).items():
+                seconds[step] = round(seconds.get(step, 0.0) + spent, 3)
+        write_json(self.path / "cost.json", cost | values)
 
 
 class RunFolder:

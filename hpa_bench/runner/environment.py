@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +34,7 @@ def environment(device: str) -> Environment:
         versions=versions(),
         git_commit=git_commit(),
         uncommitted=uncommitted(),
-        hardware=_hardware(device),
+        hardware=hardware(device),
         numerics=numerics(device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -48,6 +51,21 @@ def uncommitted() -> bool | None:
     return None if changes is None else bool(changes)
 
 
+@cache
+def code_digest() -> str:
+    """Return a SHA-256 over the code of this package and what comes with it in `CODE`, committed or not."""
+    places = [PACKAGE, *(PACKAGE.parent / name for name in CODE[1:])]
+    return hashlib.sha256("".join(files_digest(place, ("*.py", "*.yaml")) for place in places).encode()).hexdigest()
+
+
+def files_digest(folder: Path, patterns: Sequence[str]) -> str:
+    """Return a SHA-256 over the names and contents of the files below a folder that fit a pattern."""
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in folder.rglob(pattern) if file.is_file()}):
+        digest.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
 def _git(*arguments: str) -> str | None:
     """Return what git says of this package's checkout; None where it is installed without one."""
     command = ["git", "-C", str(PACKAGE.parent), *arguments]
@@ -59,7 +77,8 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def _hardware(device: str) -> Hardware:
+def hardware(device: str) -> Hardware:
+    """Return the machine, as far as it decides what is computed on a torch device, and how fast."""
     import torch
 
     on_gpu = device.startswith("cuda")

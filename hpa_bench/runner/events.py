@@ -110,6 +110,18 @@ class TrainStep(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reused(Event):
+    """A piece of the stage's work is taken from a run that has done the same (`hpa_bench.runner.once`)."""
+
+    kind = "reused"
+    stage: int
+    what: str
+    """"training", "responses" or "verdicts"."""
+    seconds: float
+    """That it took the run which did it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained(Event):
     """The training of a stage is over and its adapter edited; neither is saved yet."""
 
@@ -184,7 +196,9 @@ class StageFinished(Event):
     kind = "stage_finished"
     stage: int
     seconds: Mapping[str, float]
-    """By step, earlier attempts included."""
+    """By step, earlier attempts included, and what was taken from another run."""
+    shared: Mapping[str, float] = field(default_factory=dict)
+    """Those of them that another run has spent."""
 
 
 @dataclass(frozen=True, kw_only=True)

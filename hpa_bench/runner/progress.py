@@ -76,7 +76,9 @@ class Progress(Observer):
         spent = time.perf_counter() - self._stage_started
         left = self._stages - event.stage
         eta = f", ETA {left * spent:.0f} s" if left else ""
-        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in event.seconds.items() if seconds >= 0.05)
+        own = {step: seconds - event.shared.get(step, 0.0) for step, seconds in event.seconds.items()}
+        taken = {"shared": sum(event.shared.values())}
+        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in (own | taken).items() if seconds >= 0.05)
         said = f"stage {event.stage}/{self._stages} {self._title}: {spent:.1f} s "
         self._console.print(Text.assemble(said, (f"({steps}{eta})", "dim")))
 

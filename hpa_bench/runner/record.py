@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class Costs:
     def __init__(self, stage: StageFolder, device: str) -> None:
         self._stage = stage
         self._gpu = device.startswith("cuda")
+        self._waited = 0.0
         if self._gpu:
             torch.cuda.reset_peak_memory_stats()
 
@@ -61,18 +62,41 @@ class Costs:
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Add the seconds of a block to a step's; a GPU that is full in it is one sentence."""
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), self._waited
         with explained_shortage(f"step {step!r} of {self._stage.path.name}"):
             yield
-        self.add(seconds={step: time.perf_counter() - started})
+        self.add(seconds={step: time.perf_counter() - started - (self._waited - waited)})
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the seconds of a block as no step's."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by step, as noted by now."""
+        return dict(self._stage.cost.get("seconds", {}))
+
+    def borrow(self, seconds: Mapping[str, float], peak: int) -> None:
+        """Note what another run has spent on what this one takes from it, as if it were this one's; `shared` tells."""
+        self.add(seconds=seconds, shared=seconds)
+        self._note_peak(peak)
+
+    def peak_memory(self) -> int:
+        """Return the peak in bytes: of what torch holds on the GPU since the stage began, else of the process."""
+        if self._gpu:
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def note_peak_memory(self) -> None:
-        """Note the peak in bytes: of what torch holds on the GPU since the stage began, else of the process."""
-        if self._gpu:
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self.add(peak_memory_bytes=max(peak, self._stage.cost.get("peak_memory_bytes", 0)))
+        """Note that peak."""
+        self._note_peak(self.peak_memory())
+
+    def _note_peak(self, peak: int) -> None:
+        if peak:
+            self.add(peak_memory_bytes=max(peak, self._stage.cost.get("peak_memory_bytes", 0)))
 
     def note_state(self, *folders: Path) -> None:
         """Note the bytes that a method keeps in these folders."""

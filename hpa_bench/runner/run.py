@@ -49,6 +49,7 @@ from hpa_bench.runner.events import (
 from hpa_bench.runner.judging import headline, judge_stage, write_scores
 from hpa_bench.runner.kept import check_kept, check_redo, check_there
 from hpa_bench.runner.noise import disturb
+from hpa_bench.runner.once import Once
 from hpa_bench.runner.record import Costs, load_state, save_state
 from hpa_bench.runner.setup import Setup, prepare
 from hpa_bench.runner.training import Step, Training, share_of_step, train
@@ -119,6 +120,7 @@ class _Stages:
         self._model = setup.base.model
         self._contexts = Contexts(setup)
         self._method = setup.new_method()
+        self._once = Once(setup, events)
         self._said: set[tuple[str, str]] = set()
         """What a judge could not judge is said once for each reason; every set's own sentence is in the run folder."""
 
@@ -154,7 +156,8 @@ class _Stages:
         if is_main():
             stage.drop_adapter_state()
         load_state(self._method, stage.state)
-        answered = self._generate(stage, context, costs)
+        answered = self._once.answers(context, costs, lambda: self._generate(stage, context, costs))
+        self._events.emit(Generated(stage=index, responses={name: len(rows) for name, rows in answered.items()}))
         if is_main():
             stage.drop_trainer()
             self._score(stage, context, answered, costs)
@@ -162,7 +165,8 @@ class _Stages:
             if not self._setup.spec.suite.training.keep_weights:
                 for earlier in range(1, index):
                     self._run.stage(earlier).drop_weights()
-            self._events.emit(StageFinished(stage=index, seconds=stage.cost["seconds"]))
+            cost = stage.cost
+            self._events.emit(StageFinished(stage=index, seconds=cost["seconds"], shared=cost.get("shared", {})))
 
     def _start(self, stage: StageFolder, context: StageContext, costs: Costs) -> None:
         """Let the method prepare on the aligned model, and keep small images for reports."""
@@ -195,7 +199,9 @@ class _Stages:
             if repeat := self._setup.spec.noise:
                 disturb(wrapped, context.seed, repeat, context.stage)
             trainable = sum(tensor.numel() for tensor in wrapped.parameters() if tensor.requires_grad)
-            steps = train(wrapped, samples, training, on_step)
+            steps = self._once.train(
+                context, samples, wrapped, costs, lambda: train(wrapped, samples, training, on_step)
+            )
             if is_main():
                 self._method.edit_adapter(wrapped, context)
                 self._events.emit(Trained(stage=context.stage, steps=steps, trainable_parameters=trainable))
@@ -256,9 +262,6 @@ class _Stages:
             )
         with explained_shortage(f"moving the model back after {stage.path.name}"):
             engine.release()
-        self._events.emit(
-            Generated(stage=context.stage, responses={name: len(rows) for name, rows in answered.items()})
-        )
         return answered
 
     def _score(
@@ -273,7 +276,9 @@ class _Stages:
                 write_jsonl(stage.path / "responses" / f"{name}.jsonl", rows)
             if evaluator.corpus:
                 write_json(stage.path / "corpus.json", evaluator.corpus)
-            for failure in judge_stage(self._run, context.stage, judges):
+            with self._once.judged(context.stage, judges, costs):
+                failures = judge_stage(self._run, context.stage, judges)
+            for failure in failures:
                 if (said := (failure.judge, failure.reason)) not in self._said:
                     self._events.warn(f"missing: {failure}")
                 self._said.add(said)

@@ -1,5 +1,6 @@
 """What a run notes of itself: the method's state, and what every step costs."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -125,3 +126,21 @@ def test_only_the_first_process_writes(stage: StageFolder, monkeypatch: pytest.M
     monkeypatch.setenv("RANK", "0")
     Costs(stage, "cpu").add(steps=1)
     assert stage.cost["steps"] == 1
+
+
+def test_what_another_run_has_spent_counts_and_is_told(stage: StageFolder) -> None:
+    costs = Costs(stage, "cpu")
+    costs.add(seconds={"train": 1.0})
+    costs.borrow({"train": 2.5, "score": 0.5}, peak=7)
+    costs.borrow({"score": 0.25}, peak=0)
+
+    assert costs.seconds == {"train": 3.5, "score": 0.75}
+    assert stage.cost["shared"] == {"train": 2.5, "score": 0.75} and stage.cost["peak_memory_bytes"] == 7
+
+
+def test_waiting_for_others_is_no_steps_time(stage: StageFolder) -> None:
+    costs = Costs(stage, "cpu")
+    with costs.timed("train"), costs.waiting():
+        time.sleep(0.3)
+
+    assert costs.seconds["train"] < 0.2
