@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hpa_bench.cli.compare import _planned
+from hpa_bench.cli import planning
 from hpa_bench.runner.launch import missing
 from hpa_bench.spec import RunOptions
 from tests.support.suites import write_suite
@@ -55,7 +55,7 @@ def planned(suite: Path, runs: Path, count: int) -> float:
     methods = ["seqft", "hpa", "ewc", "replay"]
     begun = time.perf_counter()
     seeds = list(range(count // len(methods)))
-    wanted = _planned(RunOptions(suite=str(suite)), methods, seeds, [None], [0.0], runs)
+    wanted = planning.planned(RunOptions(suite=str(suite)), methods, seeds, [None], [0.0], runs)
     assert len(missing(wanted)) == len(wanted) == len(seeds) * len(methods)
     return time.perf_counter() - begun
 

@@ -20,6 +20,7 @@ from hpa_bench.redact import clean
 VERBS = (
     "run",
     "compare",
+    "plan",
     "status",
     "tune",
     "judge",
@@ -34,6 +35,7 @@ VERBS = (
     "validate",
     "new-method",
     "new-suite",
+    "doctor",
 )
 """In the order of `--help`. The file of each has its name, and so has its function, but for a Python word."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +11,7 @@ import typer
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.cli.launching import chosen_launcher, make_missing, named_methods, say_missing, split_launch
+from hpa_bench.cli.planning import planned, repeats, seeds_of
 from hpa_bench.cli.publishing import Publisher, ask_published, together, unpublished
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import make_writable
@@ -21,43 +19,23 @@ from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.results.tuned import Tuned, read_tuned
-from hpa_bench.spec import RunOptions, RunSpec, make_spec
+from hpa_bench.runner.trackers import check_tracker
+from hpa_bench.spec import RunOptions
 from hpa_bench.suite import read_suite
-
-MOST_SEEDS = 1000
-_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
 def compare(
-    methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas, settings after colons: hpa,hpa:p_max=20; all: every one.")
-    ] = "all",
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0-2 or 0,3,5.")] = "0-2",
+    methods: options.Methods = "all",
+    seeds: options.Seeds = "0-2",
     suite: options.Suite = "tiny",
     settings: options.Settings = [],  # noqa: B006
-    order: Annotated[
-        list[str],
-        typer.Option(
-            help="A training order: names (as tables show them, too) or numbers of tasks: 3,1,2. Several times: each."
-        ),
-    ] = [],  # noqa: B006
-    harmful_ratio: Annotated[
-        list[float],
-        typer.Option(help="A share of harmful training pairs (0.001 is 0.1%). Several times: each, with every order."),
-    ] = [],  # noqa: B006
+    order: options.Orders = [],  # noqa: B006
+    harmful_ratio: options.HarmfulRatios = [],  # noqa: B006
     harmful_data: options.HarmfulData = None,
     data_root: options.DataRoot = None,
     engine: options.Engine = None,
     plugin: options.Plugins = [],  # noqa: B006
-    noise: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=MOST_SEEDS,
-            metavar="N",
-            help="Also N noise runs of each method at the first seed, alike but for rounding (docs/tuning.md).",
-        ),
-    ] = 0,
+    noise: options.NoiseRuns = 0,
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where the report is written. Default: RUNS/SUITE/report.")] = None,
     jobs: Annotated[
@@ -78,6 +56,7 @@ def compare(
     ] = None,
     again: options.Again = False,
     device: options.Device = "auto",
+    track: options.Track = None,
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Run what is missing of several methods and seeds, go on past a run that fails, and write their report."""
@@ -88,6 +67,8 @@ def compare(
             " for each run, then `hpa-bench compare` finds them finished and writes the report."
         )
     load_plugins(plugin)
+    if track is not None:
+        check_tracker(track)
     settings, own = split_launch(settings)
     starter = chosen_launcher(launcher, own, {"slots": jobs, "gpus": gpus}, launch_file)
     names, broken = named_methods(methods)
@@ -101,9 +82,9 @@ def compare(
     )
     chosen = read_tuned(tuned) if tuned is not None else None
     if chosen is not None:
-        names = _with_tuned(names, chosen, suite, _seeds(seeds))
-    wanted = _planned(common, names, _seeds(seeds), order or [None], harmful_ratio or [0.0], runs)
-    wanted |= _repeats(wanted, _seeds(seeds)[0], noise, runs)
+        names = _with_tuned(names, chosen, suite, seeds_of(seeds))
+    wanted = planned(common, names, seeds_of(seeds), order or [None], harmful_ratio or [0.0], runs)
+    wanted |= repeats(wanted, seeds_of(seeds)[0], noise, runs)
 
     console = make_console()
     suite_name = next(iter(wanted.values())).suite.name
@@ -116,7 +97,7 @@ def compare(
     if publisher is not None:
         wanted = publisher.begin(wanted)
     take, made = (publisher.take, publisher.has) if publisher else (None, None)
-    failed = make_missing(wanted, starter, device, again, console, take, made)
+    failed = make_missing(wanted, starter, device, again, console, take, made, track)
 
     if publisher is None:
         results = together(wanted, published)
@@ -128,26 +109,6 @@ def compare(
         raise typer.Exit(1)
 
 
-def _planned(
-    common: RunOptions,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    orders: Sequence[str | None],
-    ratios: Sequence[float],
-    runs: Path,
-) -> dict[Path, RunSpec]:
-    """Return every run that is wanted, by its folder below `runs`."""
-
-    wanted: dict[Path, RunSpec] = {}
-    for ratio, order, seed, method in product(ratios, orders, seeds, methods):
-        pairs = common.harmful_data if ratio else None
-        options = replace(common, method=method, seed=seed, order=order, harmful_ratio=ratio, harmful_data=pairs)
-        # What a method needs and the suite lacks is found out by its run, so that the others still run.
-        spec = make_spec(options, beside=methods, needs=False)
-        wanted[spec.default_folder(runs)] = spec
-    return wanted
-
-
 def _with_tuned(names: Sequence[str], tuned: Tuned, suite: str, seeds: Sequence[int]) -> list[str]:
     """Return the methods, each followed by its tuned form."""
     if read_suite(suite)[0].get("name") != tuned.suite:
@@ -155,20 +116,3 @@ def _with_tuned(names: Sequence[str], tuned: Tuned, suite: str, seeds: Sequence[
     if used := sorted({*seeds} & {*tuned.seeds}):
         raise UserError(f"--seeds has {used[0]}, by which settings were chosen: take seeds that no trial had.")
     return tuned.with_chosen(names)
-
-
-def _repeats(planned: Mapping[Path, RunSpec], seed: int, noise: int, runs: Path) -> dict[Path, RunSpec]:
-    """Return so many noise runs of each planned run with a seed, by folder; a method that trains nothing has none."""
-    found = [spec for spec in planned.values() if noise and spec.seed == seed and spec.stages]
-    repeats = [replace(spec, noise=number) for number in range(1, noise + 1) for spec in found]
-    return {spec.default_folder(runs): spec for spec in repeats}
-
-
-def _seeds(text: str) -> list[int]:
-    parts = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
-    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
-    if len(ranges) < len(parts) or not all(ranges):
-        raise UserError(f"--seeds {text!r} is not a list of seeds: expected 0-2 (the lower one first) or 0,3,5.")
-    if sum(each.stop - each.start for each in ranges) > MOST_SEEDS:
-        raise UserError(f"--seeds {text!r} are more than {MOST_SEEDS} seeds: expected fewer, as in 0-2.")
-    return list(dict.fromkeys(seed for each in ranges for seed in each))

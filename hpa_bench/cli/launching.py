@@ -90,6 +90,7 @@ def make_missing(
     console: Console,
     finished: Callable[[Path], None] | None = None,
     made: Callable[[Path], bool] | None = None,
+    track: str | None = None,
 ) -> dict[str, str]:
     """Have those of the wanted runs made that are not finished, say how each went, and return why runs failed.
 
@@ -101,6 +102,7 @@ def make_missing(
         console: where to say it.
         finished: is called with the folder of each run that finishes.
         made: as of `launch`.
+        track: the tracker that is told of each run, as of `--track`.
     """
     todo = missing(wanted, again)
     console.print(f"{len(wanted)} runs, {len(wanted) - len(todo)} finished before.", highlight=False)
@@ -113,7 +115,7 @@ def make_missing(
             def watch(launching: Launching) -> None:
                 view.show(lambda: list(logs.values()), launching.at_once)
 
-            for folder, reason in launch(todo, launcher, device, watch, made):
+            for folder, reason in launch(todo, launcher, device, watch, made, track):
                 done += 1
                 logs[folder].update()
                 said = reason or ", ".join(part for part in ("finished", scores(logs[folder])) if part)

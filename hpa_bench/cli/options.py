@@ -10,6 +10,30 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="A hyper-parameter of the method, or (dotted) a key of the suite."),
 ]
+MOST_SEEDS = 1000
+Methods = Annotated[
+    str, typer.Option(help="Methods, separated by commas, settings after colons: hpa,hpa:p_max=20; all: every one.")
+]
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0-2 or 0,3,5.")]
+Orders = Annotated[
+    list[str],
+    typer.Option(
+        help="A training order: names (as tables show them, too) or numbers of tasks: 3,1,2. Several times: each."
+    ),
+]
+HarmfulRatios = Annotated[
+    list[float],
+    typer.Option(help="A share of harmful training pairs (0.001 is 0.1%). Several times: each, with every order."),
+]
+NoiseRuns = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=MOST_SEEDS,
+        metavar="N",
+        help="Also N noise runs of each method at the first seed, alike but for rounding (docs/tuning.md).",
+    ),
+]
 Order = Annotated[
     str | None,
     typer.Option(help="The training order: task names, as tables show them too, or their numbers in the suite: 3,1,2."),
@@ -68,4 +92,12 @@ LaunchFile = Annotated[
 Gpus = Annotated[
     str | None,
     typer.Option(metavar="LIST", help="Share these GPUs out, one a run, as in 0-7. Short for --set launch.gpus=LIST."),
+]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TRACKER",
+        help="Tell a tracker of each run: tensorboard, trackio, wandb, mlflow, ..., options after colons as in"
+        " wandb:project=mine.",
+    ),
 ]

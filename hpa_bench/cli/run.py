@@ -13,9 +13,11 @@ from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import is_main
 from hpa_bench.report import terminal_table
 from hpa_bench.results.runs import read_runs
+from hpa_bench.runner.events import Observer
 from hpa_bench.runner.progress import Progress
+from hpa_bench.runner.trackers import Tracking
 
-BESIDE_SPEC = ("spec", "out", "resume", "again", "from_stage", "device", "report", "show_unsafe")
+BESIDE_SPEC = ("spec", "out", "resume", "again", "from_stage", "device", "report", "track", "show_unsafe")
 """What `--spec` leaves open; all else stands in the spec."""
 
 
@@ -57,6 +59,7 @@ def run(
     ] = None,
     device: options.Device = "auto",
     report: Annotated[bool, typer.Option(help="Write the run's own report.")] = True,
+    track: options.Track = None,
     show_unsafe: options.ShowUnsafe = False,
 ) -> None:
     """Train one method across the tasks, score it after every stage, and write its report."""
@@ -64,7 +67,9 @@ def run(
     started = time.perf_counter()
 
     console = make_console()
-    observers = [Progress(console)] if is_main() else []
+    observers: list[Observer] = [Progress(console)] if is_main() else []
+    if track is not None and is_main():
+        observers.append(Tracking(track))
     if spec is not None:
         _refuse_beside_spec(ctx)
         finished = api.run_spec(
@@ -108,9 +113,9 @@ def run(
         page = write_report(results, finished.path / "report", show_unsafe=show_unsafe)
     console.print(terminal_table(results))
     spent: dict[str, float] = {}
-    for stage in finished.finished_stages():
-        for step, seconds in stage.cost["seconds"].items():
-            spent[step] = spent.get(step, 0.0) + seconds
+    for cost in [stage.cost for stage in finished.finished_stages()]:
+        for step, seconds in cost["seconds"].items():
+            spent[step] = spent.get(step, 0.0) + seconds - cost.get("shared", {}).get(step, 0.0)
     spent["report"] = time.perf_counter() - begun
     parts = " · ".join(f"{step} {seconds:.1f}" for step, seconds in spent.items())
     total = time.perf_counter() - started

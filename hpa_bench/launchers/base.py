@@ -27,6 +27,8 @@ class Job:
     """cpu, cuda, or "auto" for a GPU where there is one."""
     threads: int | None = None
     """Threads for its arithmetic; None leaves it to the launcher."""
+    track: str | None = None
+    """The tracker that is told of it, as of `--track`."""
 
     def command(self, spec: str = "-", processes: int = 1) -> list[str]:
         """Return the command that makes the run.
@@ -36,7 +38,7 @@ class Job:
             processes: so many share the run, one a GPU, started by accelerate; they take a file.
         """
         run = ["-m", "hpa_bench", "run", "--spec", spec, "--out", str(self.folder)]
-        run += ["--device", self.device, "--no-report"]
+        run += ["--device", self.device, "--no-report", *(["--track", self.track] if self.track else [])]
         if processes == 1:
             return [sys.executable, *run]
         # All said, so that a user's own accelerate configuration, made for other programs, changes nothing.

@@ -103,7 +103,9 @@ class Evaluator:
     def answer(self, engine: Engine, samples: Sequence[Sample]) -> list[str]:
         """Return the model's own answers to harmful requests, as long as the most talkative judged set allows."""
         judged = [task for task in self.tasks.values() if metric_of(task) is None]
-        longest = max((_limits(task.config.generation_kwargs)[0] for task in judged), default=DEFAULT_MAX_NEW_TOKENS)
+        longest = max(
+            (request_limits(task.config.generation_kwargs)[0] for task in judged), default=DEFAULT_MAX_NEW_TOKENS
+        )
         return engine.generate(
             [Request(render_prompt(engine.processor, sample.prompt), sample.images, longest) for sample in samples]
         )
@@ -211,11 +213,11 @@ def _request(instance: Instance) -> Request:
     if generation.get("do_sample"):
         raise UserError(f"Task {instance.task_name!r} asks for sampling: set do_sample: false, generation is greedy.")
     images = rest[0].get("visual") if rest else None
-    max_new_tokens, stop = _limits(generation)
+    max_new_tokens, stop = request_limits(generation)
     return Request(context, images or (), max_new_tokens, stop)
 
 
-def _limits(generation: Mapping[str, Any] | None) -> tuple[int, tuple[str, ...]]:
+def request_limits(generation: Mapping[str, Any] | None) -> tuple[int, tuple[str, ...]]:
     """Return the number of new tokens and the stop strings of lm-eval's generation_kwargs."""
     generation = generation or {}
     until = generation.get("until") or ()

@@ -58,6 +58,7 @@ def launch(
     device: str = "auto",
     watch: Callable[[Launching], None] = lambda _: None,
     made: Callable[[Path], bool] | None = None,
+    track: str | None = None,
 ) -> Iterator[tuple[Path, str]]:
     """Have runs made, as many at a time as the launcher has room for; those that another process makes are waited for.
 
@@ -67,6 +68,7 @@ def launch(
         device: cpu, cuda, or "auto" for a GPU where there is one.
         watch: called again and again while runs are on their way.
         made: whether a run is made, by its folder; by default where the folder holds it, finished.
+        track: the tracker that is told of each run, as of `--track`.
 
     Yields:
         The folder of each run as it ends, and why it failed, or "" where it finished. The reason is by then in the
@@ -77,7 +79,7 @@ def launch(
     """
     if wanted:
         launcher.check(device)
-        yield from Launching(wanted, launcher, device, watch, made or finished).ends()
+        yield from Launching(wanted, launcher, device, watch, made or finished, track).ends()
 
 
 class Launching:
@@ -89,6 +91,7 @@ class Launching:
         device: cpu, cuda, or "auto".
         watch: is called again and again.
         made: whether a run is made.
+        track: the tracker.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Launching:
         device: str,
         watch: Callable[[Launching], None],
         made: Callable[[Path], bool],
+        track: str | None,
     ) -> None:
         self._launcher = launcher
         self._watch = watch
@@ -107,7 +111,8 @@ class Launching:
         """How many may run at a time."""
         threads = None if room is None else max(1, (os.cpu_count() or 1) // self.at_once)
         self._jobs = {
-            folder: Job(spec, folder, folder.with_suffix(".log"), device, threads) for folder, spec in wanted.items()
+            folder: Job(spec, folder, folder.with_suffix(".log"), device, threads, track)
+            for folder, spec in wanted.items()
         }
         self._shares = {folder: Share(folder) for folder in wanted}
         self.waiting = deque(wanted)

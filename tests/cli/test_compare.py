@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from hpa_bench.cli import app
-from hpa_bench.cli.compare import _seeds
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
@@ -221,22 +220,6 @@ def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(
 def test_a_setting_that_is_nobodys_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown key 'p_maxx' in --set\. Did you mean 'p_max'\?"):
         CliRunner().invoke(app, ["compare", "--methods", "hpa,seqft", "--set", "p_maxx=3"], catch_exceptions=False)
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("0-2", [0, 1, 2]), ("4", [4]), ("0,2-3,0", [0, 2, 3])])
-def test_seeds(text: str, seeds: list[int]) -> None:
-    assert _seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["a", "0-", "1..3", "2-0", "0,2-1", "", "-1", "0,,1", "9" * 5000])
-def test_bad_seeds_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"not a list of seeds: expected 0-2 \(the lower one first\) or 0,3,5\.$"):
-        _seeds(text)
-
-
-def test_a_slip_of_the_pen_is_not_a_million_runs() -> None:
-    with pytest.raises(UserError, match="'0-100000000000000' are more than 1000 seeds: expected fewer"):
-        _seeds("0-100000000000000")
 
 
 def test_registries_do_not_share_plugins() -> None:
