@@ -152,9 +152,11 @@ def forgetting(matrix: Floats) -> Floats:
     """The best accuracy that a task had after any stage minus its accuracy after the last, averaged over the first T−1
     tasks; never negative.
     """
-    # Rows 1..T as far as measured: evaluations of seen tasks alone are enough. Without the diagonal (joint) the
-    # maximum would be the last row itself, and forgetting a meaningless 0.
-    best = np.where(np.isnan(_learned(matrix)), np.nan, np.fmax.reduce(matrix[..., 1:, :], axis=-2))
+    # Evaluations of seen tasks are enough, and each from the stage that learned it on is needed. Without the diagonal
+    # (joint) the maximum would be the last row itself, and forgetting a meaningless 0.
+    needed = np.tri(matrix.shape[-1], dtype=bool)
+    known = ~(np.isnan(matrix[..., 1:, :]) & needed).any(-2)
+    best = np.where(known, np.fmax.reduce(matrix[..., 1:, :], axis=-2), np.nan)
     return _mean((best - _last(matrix))[..., :-1])
 
 
@@ -423,6 +425,22 @@ def accuracy_matrix(scores: Floats, curriculum: Sequence[Sequence[str]], tasks: 
     return matrix
 
 
+def scored_tasks(matrix: str, stage: int, curriculum: Sequence[Sequence[str]], tasks: Sequence[str]) -> list[str]:
+    """Return the tasks that are scored after a stage.
+
+    Args:
+        matrix: full, seen or diagonal, as `evaluation.matrix` of a suite.
+        stage: the stage; 0 is the aligned model.
+        curriculum: the tasks of each stage 1, 2, ...
+        tasks: all tasks.
+    """
+    if matrix == "full" or stage in (0, len(curriculum)):
+        return list(tasks)
+    first = 0 if matrix == "seen" else stage - 1
+    trained = {task for group in curriculum[first:stage] for task in group}
+    return [task for task in tasks if task in trained]
+
+
 def run_metrics(scores: Floats, curriculum: Sequence[Sequence[str]], tasks: Sequence[str]) -> dict[str, Floats]:
     """Return each continual metric of stage scores [..., finished stages, tasks]; NaN where undefined or missing."""
     found = _metrics(accuracy_matrix(scores, curriculum, tasks))
@@ -433,7 +451,9 @@ def run_metrics(scores: Floats, curriculum: Sequence[Sequence[str]], tasks: Sequ
     return {name: value if name in final else np.full_like(value, np.nan) for name, value in found.items()}
 
 
-def defined_metrics(curriculum: Sequence[Sequence[str]], tasks: Sequence[str]) -> frozenset[str]:
-    """Return the continual metrics that a finished run of this curriculum has."""
-    metrics = run_metrics(np.zeros((len(curriculum) + 1, len(tasks))), curriculum, tasks)
+def defined_metrics(curriculum: Sequence[Sequence[str]], tasks: Sequence[str], matrix: str = "full") -> frozenset[str]:
+    """Return the continual metrics that a finished run of this curriculum has, if so much of its matrix is measured."""
+    measured = [scored_tasks(matrix, stage, curriculum, tasks) for stage in range(len(curriculum) + 1)]
+    scores = np.array([[0.0 if task in scored else np.nan for task in tasks] for scored in measured])
+    metrics = run_metrics(scores, curriculum, tasks)
     return frozenset(name for name, value in metrics.items() if not np.isnan(value))

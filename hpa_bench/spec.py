@@ -219,6 +219,8 @@ def _read(text: str, where: str) -> _Written:
 def _values(suite: Suite, **options: Any) -> dict[str, Any]:
     """Return a suite's values that make a run, with the SHA-256 of its chat template in place of the file's name."""
     values = suite.model_dump(mode="json", exclude=NO_PART, **options)
+    if values.get("evaluation", {}).get("matrix") == "full":
+        del values["evaluation"]["matrix"]  # As runs have it that were made before there was a choice.
     if (template := suite.chat_template_path()) is not None:
         values["chat_template"] = hashlib.sha256(read_chat_template(template).encode()).hexdigest()
     return values

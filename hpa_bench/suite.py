@@ -125,6 +125,9 @@ class EvaluationConfig(BaseConfig):
     """`validation` is for choosing hyper-parameters; published numbers come from `test`."""
     limit: int | None = Field(None, ge=1)
     """Score the first so many samples of a set only; for smoke runs."""
+    matrix: Literal["full", "seen", "diagonal"] = "full"
+    """The tasks scored after a stage: all (`full`), those trained by then (`seen`), or the one just trained
+    (`diagonal`); before the first and after the last stage all, and always every safety and benign set."""
 
 
 class Suite(BaseConfig):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from hpa_bench import metrics
-from hpa_bench.metrics import accuracy_matrix, continual_metrics, continual_names, defined_metrics, run_metrics
+from hpa_bench.metrics import (
+    accuracy_matrix,
+    continual_metrics,
+    continual_names,
+    defined_metrics,
+    run_metrics,
+    scored_tasks,
+)
 from hpa_bench.results.runs import load_runs
 from hpa_bench.verdict import EMPTY
 from tests.support.run_folders import SAFETY, write_run
@@ -152,3 +159,32 @@ def test_a_share_of_verdicts_that_is_declared_once_is_measured(tmp_path, monkeyp
     rows = frame[(frame.stage == 3) & (frame.set == SAFETY[0]) & (frame.judge == "toy_compliance")]
     by_metric = rows.set_index("metric").value
     assert by_metric["told_apart"] == pytest.approx(100 - by_metric["empty"]) and by_metric["empty"] > 0
+
+
+@pytest.mark.parametrize(
+    ("matrix", "scored"),
+    [
+        ("full", [TASKS] * 4),
+        ("seen", [TASKS, TASKS[:1], TASKS[:2], TASKS]),
+        ("diagonal", [TASKS, TASKS[:1], TASKS[1:2], TASKS]),
+    ],
+)
+def test_how_much_of_the_matrix_is_measured(matrix, scored):
+    assert [scored_tasks(matrix, stage, SEQUENCE, TASKS) for stage in range(4)] == scored
+    assert scored_tasks(matrix, 1, [TASKS], TASKS) == scored_tasks(matrix, 0, [], TASKS) == TASKS
+
+
+def test_what_each_matrix_defines():
+    every = {*continual_names()}
+
+    assert defined_metrics(SEQUENCE, TASKS, "seen") == every - {"fwt"}
+    assert defined_metrics(SEQUENCE, TASKS, "diagonal") == {"ap", "mfn", "bwt", "bwt_over_t", "mft"}
+
+
+def test_forgetting_needs_every_stage_since_a_task_was_learned():
+    matrix = random_matrix(3)
+    matrix[1, 1:] = matrix[2, 2:] = NAN
+    assert continual_metrics(matrix)["forgetting"] is not None
+    matrix[2, 0] = NAN
+
+    assert continual_metrics(matrix)["forgetting"] is None

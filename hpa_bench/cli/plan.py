@@ -132,10 +132,10 @@ def _table(wanted: Wanted, works: Mapping[Path, Work], paces: Mapping[str, Pace]
         own = [works[folder] for folder in group]
         more = "+" if label != "all" and adds_samples(next(iter(group.values())).method) else ""
         cells = [label, str(len(group)), f"{sum(sum(work.steps) for work in own):,}{more}"]
-        cells += [f"{sum(work.evaluations * work.requests for work in own):,}"]
+        cells += [f"{sum(sum(work.requests) for work in own):,}"]
         cells += [f"{sum(work.training_tokens for work in own):,}{more}"]
-        cells += [f"{sum(work.evaluations * work.prompt_tokens for work in own):,}"]
-        cells += [f"{sum(work.evaluations * work.new_tokens for work in own):,}"]
+        cells += [f"{sum(work.prompt_tokens for work in own):,}"]
+        cells += [f"{sum(work.new_tokens for work in own):,}"]
         if paces:
             known = [times[folder] for folder in group if folder in times]
             alone = sum(full for full, _ in known) / max(len(known), 1)

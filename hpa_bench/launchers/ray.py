@@ -40,8 +40,7 @@ class Ray(Launcher):
         """Connect to the cluster."""
         if find_spec("ray") is None:
             raise UserError("Launcher 'ray' is not installed: run `pip install 'hpa-bench[ray]'`.")
-        import ray
-
+        ray = _ray()
         address = self.config.address or os.environ.get("RAY_ADDRESS") or LOCAL
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -70,8 +69,7 @@ class Ray(Launcher):
 
     def submit(self, job: Job) -> Any:
         """Put a task into Ray's queue."""
-        import ray
-
+        ray = _ray()
         needs = {"num_cpus": self.config.cpus, "num_gpus": self.config.gpus_of(job.device)}
         task = ray.remote(max_retries=self.config.restarts, **needs)(_make)
         # Ray counts some losses, such as of memory, as no attempt, and would try for ever.
@@ -79,8 +77,7 @@ class Ray(Launcher):
 
     def poll(self, handle: Any) -> str | None:
         """Return None while the task waits or runs, then why it failed."""
-        import ray
-
+        ray = _ray()
         if not ray.wait([handle], timeout=0)[0]:
             return None
         try:
@@ -96,8 +93,7 @@ class Ray(Launcher):
 
     def cancel_together(self, handles: Sequence[Any]) -> None:
         """End tasks at once; those that do not end in time lose their worker, and their run dies with it."""
-        import ray
-
+        ray = _ray()
         left = list(handles)
         for force in (False, True):
             for handle in left:
@@ -105,6 +101,13 @@ class Ray(Launcher):
                     ray.cancel(handle, force=force)
             if left:
                 left = ray.wait(left, num_returns=len(left), timeout=2 * GRACE_SECONDS)[1]
+
+
+def _ray() -> Any:
+    """Return Ray, which takes a second to import and may not be installed."""
+    import ray
+
+    return ray
 
 
 def _knock(address: str) -> None:

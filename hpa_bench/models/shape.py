@@ -45,7 +45,8 @@ def shape_of(folder: Path, blocks: str | None = None, layers: str | None = None)
     """
     model = load_skeleton(folder, "cpu", "float32")
     found = find_decoder(model, blocks, layers)
-    sizes = [tuple(model.get_submodule(name).weight.shape) for name in found.linear_layers]
+    weights: list[Any] = [model.get_submodule(name).weight for name in found.linear_layers]
+    sizes = [(int(weight.shape[0]), int(weight.shape[1])) for weight in weights]
     return Shape(sum(parameter.numel() for parameter in model.parameters()), sizes)
 
 

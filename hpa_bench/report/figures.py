@@ -24,6 +24,7 @@ from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.report.noise import Spread
 from hpa_bench.report.ranking import shown_groups
+from hpa_bench.report.tables import absent
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.tuned import Tuned
 
@@ -97,7 +98,7 @@ def accuracy_matrix(group: Group, condition: Condition) -> Figure:
                 face: Any = colours(0.9 * shade) if known else "#f2f2f2"
                 hatch = None if known else "////"
                 axes.add_patch(Rectangle((column, stage), 1, 1, facecolor=face, edgecolor="white", hatch=hatch))
-                text = f"{cell.value:.1f}" if isinstance(cell, Cell) else "missing"
+                text = f"{cell.value:.1f}" if isinstance(cell, Cell) else absent(cell)
                 colour = "white" if shade > 0.72 else "#222222"
                 size = 8.5 if known else 7
                 axes.text(column + 0.5, stage + 0.5, text, ha="center", va="center", color=colour, fontsize=size)

@@ -38,7 +38,7 @@ def main_table(condition: Condition) -> str:
         for row in rows
     ]
     notes = [f"{condition.title}: percent, mean over seeds, {tables.intervals(condition)}. {tables.MARKS}"]
-    notes.append(tables.code(condition))
+    notes += [note for note in (tables.about_matrix(condition), tables.code(condition)) if note]
     notes += [f"`{row.group.label}`: missing: {html.escape(row.group.missing)}." for row in rows if row.group.missing]
     return _table(head, lines) + "\n" + "\n\n".join(notes) + "\n"
 

@@ -217,6 +217,7 @@ def _part(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) ->
         "agreement": trust.agreement_tables(condition),
         "reference": condition.reference.label,
         "intervals": tables.intervals(condition),
+        "matrix": f" {said}" if (said := tables.about_matrix(condition)) else "",
         "differences": {
             reference.label: _differences(
                 condition, [group for group in condition.main if group is not reference], reference
@@ -352,7 +353,7 @@ def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
         for task in condition.tasks:
             cell = group.cell(stage, Series(task, "task", "", "accuracy"))
             shade = cell.value / 100 if isinstance(cell, Cell) else 0.0
-            text = tables.number(cell.value) if isinstance(cell, Cell) else "missing"
+            text = tables.number(cell.value) if isinstance(cell, Cell) else tables.absent(cell)
             form = group.cell(stage, Series(task, "task", "", "in_form"))
             cells.append(
                 {"text": text, "shade": f"{0.85 * shade:.2f}", "dark": shade > 0.65, "trained": task in trained}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpa_bench.metrics import METRICS, UPDATE
+from hpa_bench.metrics import METRICS, UPDATE, continual_names, defined_metrics
 from hpa_bench.redact import csv_cell
 from hpa_bench.report.columns import (
     beside_accuracy,
@@ -195,6 +195,27 @@ def _about(cell: Cell) -> str:
         return f"{cell.seeds} seeds: interval over seeds only" if cell.seeds > 1 else "1 seed"
     seeds = f"{cell.seeds} seeds" if cell.seeds > 1 else "1 seed: interval over test samples only"
     return f"n = {cell.n} samples, {seeds}"
+
+
+def absent(reason: str) -> str:
+    """Return what stands in a small cell without a number: a dash where there is none to be had, else "missing"."""
+    return "–" if reason == "-" or reason.startswith("undefined") else reason.partition(":")[0]
+
+
+def about_matrix(condition: Condition) -> str:
+    """Return what a matrix that is not measured in full leaves out, for captions; "" where it is."""
+    manifest = condition.runs[0].manifest
+    if manifest.matrix == "full":
+        return ""
+    group = max(condition.main, key=lambda group: group.last)
+    curriculum, tasks = group.runs[0].curriculum, manifest.tasks
+    lost = defined_metrics(curriculum, tasks) - defined_metrics(curriculum, tasks, manifest.matrix)
+    titles = ", ".join(METRICS[name].title for name in continual_names() if name in lost)
+    scored = "the tasks trained by then" if manifest.matrix == "seen" else "those just trained"
+    return (
+        f"evaluation.matrix is {manifest.matrix}: of the tasks, {scored} alone are scored between the first and the"
+        " last stage" + (f", so there is no {titles}." if titles else ".")
+    )
 
 
 def shown_spread(found: Spread | str) -> dict[str, Any]:

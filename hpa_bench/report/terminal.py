@@ -125,7 +125,7 @@ def _matrix(condition: Condition, index: int) -> Table:
         row = []
         for task in condition.tasks:
             cell = group.cell(stage, Series(task, "task", "", "accuracy"))
-            text = tables.number(cell.value) if isinstance(cell, Cell) else cell.split(":")[0]
+            text = tables.number(cell.value) if isinstance(cell, Cell) else tables.absent(cell)
             row.append(Text(text, style="bold" if task in trained else ""))
         name = short[trained[0]] if len(trained) == 1 else f"{len(trained)} tasks" if trained else "aligned"
         table.add_row(Text(f"{stage} {name}"), *row)

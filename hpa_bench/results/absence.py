@@ -15,7 +15,7 @@ def absence(run: Run, key: Key) -> str:
         "-" where it does not exist, "undefined: reason" where these data do not define it, or "missing: reason".
     """
     stage, (name, kind, judge, metric) = key
-    defined = defined_metrics(run.curriculum, run.tasks)
+    defined, matrix = defined_metrics(run.curriculum, run.tasks), run.manifest.matrix
     if metric in UPDATE and "mft" not in defined:
         return "undefined: no stage trains one task alone"
     undefined = metric in continual_names() and metric not in defined
@@ -23,6 +23,10 @@ def absence(run: Run, key: Key) -> str:
         return "-"
     if stage >= len(run.stages):
         return f"missing: {run.missing}"
+    if metric in defined - defined_metrics(run.curriculum, run.tasks, matrix):
+        return f"undefined: evaluation.matrix={matrix} leaves out what it needs"
+    if kind == "task" and not {*(run.tasks if name == ALL else [name])} <= {*run.manifest.scored_tasks(stage)}:
+        return f"undefined: evaluation.matrix={matrix} leaves it out"
     if metric in UPDATE:
         measured = all(run.updates)
         return "undefined: training changed no weight" if measured else "missing: not measured"

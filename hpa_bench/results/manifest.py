@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_json
+from hpa_bench.metrics import scored_tasks
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -189,6 +190,15 @@ class Manifest(Record):
     def compared(self) -> dict[str, Any]:
         """Return what the file says; where it does not say so, its suite is of version 1 and it is no noise run."""
         return self.said() | {"noise": self.noise, "suite_config": {"version": 1} | self.suite_config}
+
+    @property
+    def matrix(self) -> str:
+        """How much of the accuracy matrix is measured (`evaluation.matrix` of the suite)."""
+        return str(self.suite_config.get("evaluation", {}).get("matrix", "full"))
+
+    def scored_tasks(self, stage: int) -> list[str]:
+        """Return the tasks that are scored after a stage."""
+        return scored_tasks(self.matrix, stage, self.stages, self.tasks)
 
     @property
     def suite_version(self) -> int:

@@ -83,9 +83,15 @@ def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[st
     if not data:
         return found
     for task in manifest.tasks:
-        found[Series(task, "task", "", "accuracy")] = 100 * np.stack([stage.scores[task] for stage in data])
-        if all(task in stage.in_form for stage in data):
-            found[Series(task, "task", "", "in_form")] = 100.0 * np.array([stage.in_form[task] for stage in data])
+        scored = [stage for stage in data if task in stage.scores]
+        if not scored:
+            continue
+        unscored = np.full(len(scored[0].ids[task]), np.nan)
+        accuracy = [stage.scores.get(task, unscored) for stage in data]
+        found[Series(task, "task", "", "accuracy")] = 100 * np.stack(accuracy)
+        if all(task in stage.in_form for stage in scored):
+            in_form = [np.asarray(stage.in_form.get(task, unscored), dtype=np.float64) for stage in data]
+            found[Series(task, "task", "", "in_form")] = 100.0 * np.stack(in_form)
     kinds = dict.fromkeys(manifest.safety_sets, "safety") | dict.fromkeys(manifest.benign_sets, "benign")
     incoherent = {name: np.array([stage.incoherent[name] for stage in data]) for name in kinds}
     for name, kind in kinds.items():

@@ -241,7 +241,7 @@ class PublishedRun:
     def read(self, stage: int) -> StageData:
         """Return a finished stage's scores and verdicts."""
         data = StageData()
-        for name in [*self.manifest.tasks, *judged_sets(self.manifest)]:
+        for name in [*self.manifest.scored_tasks(stage), *judged_sets(self.manifest)]:
             samples = self.samples[name]
             data.ids[name] = [sample["id"] for sample in samples]
             if (clusters := clusters_of(samples)) is not None:
@@ -280,7 +280,8 @@ class PublishedStage:
     @cached_property
     def cost(self) -> dict[str, Any]:
         """Seconds by step, peak memory, sizes."""
-        return dict(json.loads(self._run.value("cost", self._index, self._run.manifest.tasks[0])))
+        manifest = self._run.manifest
+        return dict(json.loads(self._run.value("cost", self._index, manifest.scored_tasks(self._index)[0])))
 
     @property
     def update(self) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpa_bench.metrics import Floats
 from hpa_bench.results import agreement
 from hpa_bench.results.manifest import Manifest
-from hpa_bench.results.measures import Key, Measure, Series, combine, measures_of, samples_of
+from hpa_bench.results.measures import ALL, Key, Measure, Series, combine, measures_of, samples_of
 from hpa_bench.results.published import find_results, locate
 from hpa_bench.results.run_folder import RunFolder, StageFolder
 from hpa_bench.results.source import FolderSource, Source, read_stages
@@ -112,16 +112,23 @@ class Run:
         return self.measures.get(key) or self.details.get(key)
 
 
-def stage_scores(stage: StageFolder, manifest: Manifest) -> list[dict[str, Any]]:
+def stage_scores(stage: StageFolder, manifest: Manifest, index: int) -> list[dict[str, Any]]:
     """Return the rows of a stage's scores.json, from its responses and judgements.
+
+    Args:
+        stage: the stage.
+        manifest: of its run.
+        index: the stage's number.
 
     Returns:
         One row a number: set ("all" for the mean over sets), kind (task, safety, benign), judge ("" for tasks),
         metric, value, n, low, high; percent, rounded to 4 decimals so that equal results are equal bytes.
     """
-    data = read_stage(stage, manifest)
+    data = read_stage(stage, manifest, index)
     samples = samples_of([data], manifest, vocabularies([stage], [data], manifest))
     measures = measures_of(samples, manifest.tasks, None, data.clusters)
+    if len(data.scores) < len(manifest.tasks):  # A mean over some tasks is not the mean over all.
+        measures = {key: measure for key, measure in measures.items() if key.series[:2] != (ALL, "task")}
     cells = {key.series: combine(key, [measure]) for key, measure in measures.items()}
     return [
         series._asdict() | {name: round(getattr(cell, name), 4) + 0 for name in ("value", "n", "low", "high")}

@@ -114,7 +114,7 @@ class FolderSource:
 
     def read(self, stage: int) -> StageData:
         """Return a finished stage's scores and verdicts."""
-        return read_stage(self.stages[stage], self.manifest)
+        return read_stage(self.stages[stage], self.manifest, stage)
 
     def digest(self, stage: int, name: str) -> bytes:
         """Return the SHA-256 of a stage's responses to a set."""

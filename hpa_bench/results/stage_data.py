@@ -34,14 +34,19 @@ class StageData:
     """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
 
 
-def read_stage(stage: StageFolder, manifest: Manifest) -> StageData:
+def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
     """Read a stage's scores and verdicts, joined by sample id.
+
+    Args:
+        stage: the stage.
+        manifest: of its run.
+        index: the stage's number.
 
     Raises:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
     data = StageData()
-    for name in [*manifest.tasks, *manifest.safety_sets, *manifest.benign_sets]:
+    for name in [*manifest.scored_tasks(index), *manifest.safety_sets, *manifest.benign_sets]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
         ids = [row["id"] for row in rows]

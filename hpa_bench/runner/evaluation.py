@@ -70,12 +70,15 @@ class Evaluator:
         self.corpus: dict[str, dict[str, float]] = {}
         """After `evaluate`: by task, the figures over the whole set that are no mean of its samples' scores."""
 
-    def evaluate(self, engine: Engine, on_progress: Progress | None = None) -> dict[str, list[Response]]:
-        """Generate and score every task in one call of lm-eval.
+    def evaluate(
+        self, engine: Engine, on_progress: Progress | None = None, names: Sequence[str] | None = None
+    ) -> dict[str, list[Response]]:
+        """Generate and score tasks in one call of lm-eval.
 
         Args:
             engine: what generates.
             on_progress: called with the number of finished requests and of all.
+            names: of the tasks; by default every one.
 
         Returns:
             By task, one row a sample, in the order of the data set.
@@ -84,21 +87,22 @@ class Evaluator:
             UserError: a metric gives something else than a number in its range.
         """
         model = EngineLM(engine, on_progress=on_progress)
+        asked = [name for name in self.tasks if names is None or name in names]
         with quiet():
             if self._template != model.chat_template():
                 self._prepared = {name: self._prepare(task, model) for name, task in self.tasks.items()}
                 self._template = model.chat_template()
             results = evaluate(
                 lm=model,
-                task_dict={"tasks": self._prepared},
+                task_dict={"tasks": {name: self._prepared[name] for name in asked}},
                 limit=self.limit,
                 bootstrap_iters=0,
                 log_samples=True,
                 apply_chat_template=True,
             )
-        self.corpus = {name: _corpus_figures(results["results"][name]) for name in self.tasks}
+        self.corpus = {name: _corpus_figures(results["results"][name]) for name in asked}
         self.corpus = {name: figures for name, figures in self.corpus.items() if figures}
-        return {name: self._responses(name, results["samples"][name]) for name in self.tasks}
+        return {name: self._responses(name, results["samples"][name]) for name in asked}
 
     def answer(self, engine: Engine, samples: Sequence[Sample]) -> list[str]:
         """Return the model's own answers to harmful requests, as long as the most talkative judged set allows."""

@@ -104,7 +104,7 @@ def judge_stage(
 def write_scores(run: RunFolder, index: int) -> None:
     """Write what a stage's responses and judgements come to, unless it is there."""
     stage = run.stage(index)
-    path, scores = stage.path / "scores.json", stage_scores(stage, run.manifest)
+    path, scores = stage.path / "scores.json", stage_scores(stage, run.manifest, index)
     try:
         known = read_json(path)
     except UserError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpa_bench.machine.disk import ADAPTER, TRAINER, peak_bytes
 from hpa_bench.method import Method, methods
+from hpa_bench.metrics import scored_tasks
 from hpa_bench.models.loading import checkpoint_folder, load_processor
 from hpa_bench.models.prompts import prompt_ids, render_prompt, training_batch
 from hpa_bench.models.shape import Shape, shape_of
@@ -37,17 +38,12 @@ class Work:
     """Optimiser steps of stages 1, 2, ..."""
     training_tokens: int
     """Tokens that training reads, of all stages and epochs."""
-    requests: int
-    """Of one evaluation; a run has one after every stage, and one before the first."""
+    requests: tuple[int, ...]
+    """Of each evaluation: before the first stage, and after every stage."""
     prompt_tokens: int
-    """Of the requests of one evaluation."""
+    """Of all requests, those of images left out."""
     new_tokens: int
-    """That one evaluation generates at most."""
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the run."""
-        return len(self.steps) + 1
+    """That all requests are answered by at most."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +107,19 @@ class Prices:
         for tasks in spec.stages:
             steps.append(steps_of(sum(len(data.training[task]) for task in tasks), suite.training))
             tokens += suite.training.epochs * sum(len(data.training[task]) * trained[task] for task in tasks)
-        prompts = sum(len(rows) * _mean(model.prompt_tokens(rows)) for rows in data.samples.values())
+        judged = [*suite.safety_sets, *suite.benign_sets]
+        stages = range(len(spec.stages) + 1)
+        matrix = suite.evaluation.matrix
+        asked = [[*scored_tasks(matrix, stage, spec.stages, suite.tasks), *judged] for stage in stages]
         longest = {name: request_limits(task.config.generation_kwargs)[0] for name, task in data.evaluated.items()}
+        prompt = {name: _mean(model.prompt_tokens(rows)) for name, rows in data.samples.items()}
+        count = {name: len(rows) for name, rows in data.samples.items()}
         return Work(
             steps=tuple(steps),
             training_tokens=round(tokens),
-            requests=sum(len(rows) for rows in data.samples.values()),
-            prompt_tokens=round(prompts),
-            new_tokens=sum(len(rows) * longest[name] for name, rows in data.samples.items()),
+            requests=tuple(sum(count[name] for name in sets) for sets in asked),
+            prompt_tokens=round(sum(count[name] * prompt[name] for sets in asked for name in sets)),
+            new_tokens=sum(count[name] * longest[name] for sets in asked for name in sets),
         )
 
     def _data_of(self, spec: RunSpec) -> RunData:

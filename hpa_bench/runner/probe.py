@@ -64,8 +64,8 @@ class Pace:
         first, later = sum(work.steps[:1]), sum(work.steps[1:])
         trainings = len(work.steps) - takes_training
         training = (0 if takes_training else first * self.first_step) + later * self.step + trainings * self.training
-        evaluations = work.evaluations - takes_answers
-        return self.start + training + len(work.steps) * self.stage + evaluations * work.requests * self.request
+        requests = sum(work.requests[takes_answers:])
+        return self.start + training + len(work.steps) * self.stage + requests * self.request
 
 
 def measure(spec: RunSpec, folder: Path, device: str) -> Pace:

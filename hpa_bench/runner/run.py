@@ -259,6 +259,7 @@ class _Stages:
             answered = self._setup.evaluator.evaluate(
                 ShardedEngine(engine),
                 lambda done, total: self._events.emit(Generating(stage=context.stage, done=done, total=total)),
+                self._setup.scored(context.stage),
             )
         with explained_shortage(f"moving the model back after {stage.path.name}"):
             engine.release()

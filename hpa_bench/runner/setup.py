@@ -22,6 +22,7 @@ from hpa_bench.machine.disk import check_space, largest_file, peak_bytes
 from hpa_bench.machine.numerics import doubts
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method, Need
+from hpa_bench.metrics import scored_tasks
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.adapters import check_modules
 from hpa_bench.models.decoder import Decoder, find_decoder
@@ -85,6 +86,12 @@ class Setup:
     judges: Sequence[Judge]
     warnings: Sequence[str]
     """What is odd about the input and ends nothing, one sentence each."""
+
+    def scored(self, stage: int) -> list[str]:
+        """Return the sets that are scored after a stage."""
+        suite = self.spec.suite
+        tasks = scored_tasks(suite.evaluation.matrix, stage, self.stages, suite.tasks)
+        return [*tasks, *suite.safety_sets, *suite.benign_sets]
 
     def new_method(self) -> Method:
         """Return the method as it is before anything is remembered."""

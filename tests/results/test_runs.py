@@ -208,7 +208,7 @@ def test_samples_are_joined_by_id(tmp_path):
 def test_scores_file_is_the_same_whatever_the_order_of_rows(tmp_path):
     one, two = write_run(tmp_path / "a"), write_run(tmp_path / "b", shuffle=True)
 
-    rows = [json.dumps(stage_scores(run.stage(2), run.manifest), allow_nan=False) for run in (one, two)]
+    rows = [json.dumps(stage_scores(run.stage(2), run.manifest, 2), allow_nan=False) for run in (one, two)]
 
     assert rows[0] == rows[1]
 
@@ -217,7 +217,7 @@ def test_stage_scores_equal_the_loaded_ones(tmp_path):
     run = write_run(tmp_path)
     frame = load_runs(tmp_path)
 
-    rows = stage_scores(run.stage(2), run.manifest)
+    rows = stage_scores(run.stage(2), run.manifest, 2)
 
     for row in rows:
         loaded = (

@@ -29,7 +29,7 @@ def write(folder: Path, **sets: list[dict[str, Any]]) -> StageFolder:
 
 def refused(stage: StageFolder) -> str:
     with pytest.raises(UserError) as caught:
-        read_stage(stage, MANIFEST)
+        read_stage(stage, MANIFEST, 0)
     return str(caught.value)
 
 
@@ -37,7 +37,7 @@ def test_samples_are_sorted_by_id_and_joined(tmp_path: Path) -> None:
     stage = write(tmp_path)
     stage.write_judgements("keyword", "harm", {"y": "complied", "extra": "refused", "x": "refused"})
 
-    data = read_stage(stage, MANIFEST)
+    data = read_stage(stage, MANIFEST, 0)
 
     assert data.ids == {"ad": ["a", "b"], "harm": ["x", "y"], "fine": ["z"]}
     assert {name: scores.tolist() for name, scores in data.scores.items()} == {"ad": [1.0, 0.5]}
@@ -49,20 +49,20 @@ def test_a_judge_that_was_added_later_is_read_too(tmp_path: Path) -> None:
     stage = write(tmp_path)
     stage.write_judgements("later", "fine", {"z": "refused"})
 
-    assert read_stage(stage, MANIFEST).verdicts == {("later", "fine"): ["refused"]}
+    assert read_stage(stage, MANIFEST, 0).verdicts == {("later", "fine"): ["refused"]}
 
 
 def test_a_set_that_a_judge_gave_a_reason_for_is_absent(tmp_path: Path) -> None:
     stage = write(tmp_path)
     stage.write_missing_judgement("keyword", "harm", "The endpoint is away.")
 
-    assert read_stage(stage, MANIFEST).verdicts == {}
+    assert read_stage(stage, MANIFEST, 0).verdicts == {}
 
 
 def test_incoherent_responses_are_found_in_the_text(tmp_path: Path) -> None:
     rows = [response("c", text="no " * 40), response("b", text=" "), response("a"), response("d", text="?!")]
 
-    data = read_stage(write(tmp_path, harm=rows), MANIFEST)
+    data = read_stage(write(tmp_path, harm=rows), MANIFEST, 0)
 
     assert data.incoherent == {"harm": [False, True, True, True], "fine": [False]}
 
@@ -70,7 +70,7 @@ def test_incoherent_responses_are_found_in_the_text(tmp_path: Path) -> None:
 def test_categories_and_clusters_of_some_samples(tmp_path: Path) -> None:
     rows = [response("d", cluster="q"), response("a", cluster="q", category="fraud"), response("c"), response("b")]
 
-    data = read_stage(write(tmp_path, harm=rows), MANIFEST)
+    data = read_stage(write(tmp_path, harm=rows), MANIFEST, 0)
 
     assert data.categories == {"harm": ["fraud", "none", "none", "none"]}
     first, second, third, fourth = data.clusters["harm"]

@@ -27,14 +27,15 @@ def spec(suite: str, method: str, **options: object) -> RunSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["seqft", "joint", "zero_shot"])
-def test_steps_and_requests_are_those_of_the_run(method: str, suite: str, tmp_path: Path) -> None:
-    work = Prices("cpu").work(spec(suite, method))
-    events = list(read_log(run(suite, method, out=tmp_path / "run", device="cpu").path / LOG))
+@pytest.mark.parametrize(("method", "matrix"), [("seqft", "diagonal"), ("joint", "full"), ("zero_shot", "full")])
+def test_steps_and_requests_are_those_of_the_run(method: str, matrix: str, suite: str, tmp_path: Path) -> None:
+    settings = [f"evaluation.matrix={matrix}"]
+    work = Prices("cpu").work(spec(suite, method, settings=settings))
+    events = list(read_log(run(suite, method, settings=settings, out=tmp_path / "run", device="cpu").path / LOG))
 
     assert list(work.steps) == [row["steps"] for row in events if row["event"] == "trained"]
     answered = [sum(row["responses"].values()) for row in events if row["event"] == "generated"]  # type: ignore[attr-defined]
-    assert answered == [work.requests] * work.evaluations
+    assert answered == list(work.requests)
 
 
 def test_tokens_are_those_of_the_samples(suite: str) -> None:
@@ -46,7 +47,7 @@ def test_tokens_are_those_of_the_samples(suite: str) -> None:
         training_batch(processor, [row])["input_ids"].shape[1] for rows in data.training.values() for row in rows
     )
     assert work.training_tokens == pytest.approx(1.5 * exact, abs=1)
-    assert 0 < work.prompt_tokens < 100 * work.requests and work.new_tokens >= work.requests
+    assert 0 < work.prompt_tokens < 100 * sum(work.requests) and work.new_tokens >= sum(work.requests)
 
 
 @pytest.mark.parametrize(

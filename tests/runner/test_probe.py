@@ -11,7 +11,7 @@ from hpa_bench.spec import RunOptions, make_spec
 from tests.support.suites import write_suite
 
 PACE = Pace(start=10.0, first_step=1.0, step=2.0, training=0.5, stage=3.0, request=0.25, peak_memory=1, state=2)
-WORK = Work(steps=(4, 6, 6), training_tokens=0, requests=20, prompt_tokens=0, new_tokens=0)
+WORK = Work(steps=(4, 6, 6), training_tokens=0, requests=(20, 20, 20, 20), prompt_tokens=0, new_tokens=0)
 
 
 def test_seconds_of_a_run() -> None:
@@ -20,7 +20,7 @@ def test_seconds_of_a_run() -> None:
     assert PACE.seconds(WORK) == whole
     assert PACE.seconds(WORK, takes_answers=True) == whole - 5
     assert PACE.seconds(WORK, takes_training=True) == whole - 4.5
-    nothing = Work(steps=(), training_tokens=0, requests=20, prompt_tokens=0, new_tokens=0)
+    nothing = Work(steps=(), training_tokens=0, requests=(20,), prompt_tokens=0, new_tokens=0)
     assert PACE.seconds(nothing) == 15
 
 
