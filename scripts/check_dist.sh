@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install each of the distributions into an empty environment and run it there: scripts/check_dist.sh PYTHON DIST
 #
-# The environment sees no checkout, and has what the project asks for and nothing of the tests.
+# The environment sees no checkout, and has what the project asks for, in the versions of the lock.
 set -euo pipefail
 python=$1 dist=$(realpath "$2") here=$(realpath "$(dirname "$0")/..")
 work=$(mktemp -d)
@@ -11,7 +11,7 @@ for file in "$dist"/*.whl "$dist"/*.tar.gz; do
     echo "$(basename "$file")"
     environment=$work/$(basename "$file")
     "$python" -m venv "$environment"
-    "$environment/bin/pip" install --quiet --constraint "$here/constraints.txt" "$file"
+    "$environment/bin/pip" install --quiet --constraint "$here/requirements-lock.txt" "$file"
     "$environment/bin/pip" check --quiet
     cd "$environment"
     bin/hpa-bench --version
