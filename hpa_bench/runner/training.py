@@ -42,7 +42,8 @@ warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able
 
 _WHOLE = "WHOLE"
 SAVING_SHARE = 0.1
-"""Of a training's time that its further checkpoints may take."""
+"""Of a training's time that its further checkpoints may take, where one takes more than `SAVING_SECONDS`."""
+SAVING_SECONDS = 1.0
 
 
 class Step(NamedTuple):
@@ -316,7 +317,7 @@ class _Further(TrainerCallback):
             return
         spent = self._asked - self._ended
         # Clocks differ, and all processes save or none does.
-        control.should_save = from_main(self._took <= SAVING_SHARE * (spent + self._took))
+        control.should_save = from_main(self._took <= max(SAVING_SECONDS, SAVING_SHARE * (spent + self._took)))
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._ended = time.perf_counter()
