@@ -143,7 +143,7 @@ class Suite(BaseConfig):
     model: str | None
     """The safety-aligned model, theta_0; null where only the user can have it."""
     model_note: str = ""
-    """Which model the suite is meant for, where it names none."""
+    """Which model the suite is meant for, or how to get the one that it names; said where there is none."""
     unaligned_model: str | None = None
     """The same model before its safety alignment, for methods that need it."""
     tasks: list[Name] = Field(min_length=1)
@@ -219,8 +219,9 @@ class Suite(BaseConfig):
             return name
         path = (self._folder / Path(name).expanduser()).resolve()
         if not path.is_dir():
+            note = f" ({self.model_note})" if self.model_note else ""
             raise UserError(
-                f"The model folder {path} of suite {self.name!r} does not exist: expected a checkpoint's folder."
+                f"The model folder {path} of suite {self.name!r} does not exist: expected a checkpoint's folder{note}."
             )
         return str(path)
 

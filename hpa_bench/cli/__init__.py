@@ -31,6 +31,7 @@ VERBS = (
     "align",
     "convert-llava",
     "adapt",
+    "prepare",
     "list",
     "validate",
     "new-method",

@@ -89,7 +89,7 @@ def construct(scene: Scene) -> str:
 
 
 @functools.cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digits() -> tuple[np.ndarray, np.ndarray]:
     """The 1,797 real handwritten digits that scikit-learn ships: images [n, 8, 8] in 0..16, and classes.
 
     The file is read as it lies in the package, because importing scikit-learn takes longer than all else here.
@@ -102,7 +102,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _digit_indices(wanted: str) -> tuple[int, ...]:
+def digit_indices(wanted: str) -> tuple[int, ...]:
+    """Return the indices of the digits that belong to a part."""
     return tuple(index for index in range(1797) if part(f"digit {index}") == wanted)
 
 
@@ -111,7 +112,7 @@ def sample(kind: str, wanted: str, rng: random.Random) -> Scene:
     while True:
         scene: Scene = {"kind": kind}
         if kind == "digit":
-            scene["index"] = rng.choice(_digit_indices(wanted))
+            scene["index"] = rng.choice(digit_indices(wanted))
         for name, values in ATTRIBUTES[kind].items():
             scene[name] = rng.choice(values)
         if kind == "chart" and not _has_one_extreme(scene):
@@ -133,7 +134,7 @@ def labels(scene: Scene) -> dict[str, str]:
     if kind == "road":
         found["go"] = "yes" if scene["light"] == "green" and scene["walker"] == "nowhere" else "no"
     elif kind == "digit":
-        value = int(_digits()[1][scene["index"]])
+        value = int(digits()[1][scene["index"]])
         found |= {
             "digit": NUMBERS[value],
             "parity": ("even", "odd")[value % 2],
@@ -188,7 +189,7 @@ def _road(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def _digit(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    grey = (_digits()[0][scene["index"]] * (255 / 16)).astype(np.uint8)
+    grey = (digits()[0][scene["index"]] * (255 / 16)).astype(np.uint8)
     image = Image.new("L", (SIZE, SIZE), 0)
     x, y = (int(value) for value in rng.integers(0, 5, 2))
     image.paste(Image.fromarray(grey).resize((44, 44), Image.Resampling.BILINEAR), (x, y))

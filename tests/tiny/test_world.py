@@ -59,7 +59,7 @@ def test_labels_that_follow_from_others():
 @pytest.mark.slow
 def test_digits_are_those_of_scikit_learn():
     datasets = pytest.importorskip("sklearn.datasets")
-    images, classes = world._digits()
+    images, classes = world.digits()
 
     expected = datasets.load_digits()
     assert np.array_equal(images, expected.images) and np.array_equal(classes, expected.target)

