@@ -75,9 +75,10 @@ def whole_name(run: Run, kind: str) -> str:
     return f"{run.manifest.suite_title}, {kind} sets"
 
 
-def sets_of(run: Run) -> list[str]:
-    """Return every set of a run: tasks in training order, safety sets, benign sets."""
-    return [*run.manifest.tasks, *run.manifest.safety_sets, *run.manifest.benign_sets]
+def sets_of(run: Run, stage: int) -> list[str]:
+    """Return every set that is scored after a stage: tasks in training order, safety sets, benign sets."""
+    manifest = run.manifest
+    return [*manifest.scored_tasks(stage), *manifest.safety_sets, *manifest.benign_sets]
 
 
 def numbers(runs: Sequence[Run], show_unsafe: bool) -> pd.DataFrame:
@@ -115,7 +116,7 @@ def _write(
 def _samples(run: Run, show_unsafe: bool) -> Iterator[dict[str, Any]]:
     about = {"suite": run.manifest.suite, "method": run.manifest.method, "label": run.label, "seed": run.seed}
     for stage in range(len(run.stages)):
-        for name in sets_of(run):
+        for name in sets_of(run, stage):
             yield from (about | row for row in sample_rows(run, stage, name, show_unsafe))
 
 

@@ -55,7 +55,7 @@ def write_lm_eval(runs: Sequence[Run], out: Path, show_unsafe: bool = False) -> 
 
 def stage_results(run: Run, stage: int) -> dict[str, Any]:
     """Return what lm-eval's `simple_evaluate` returns, of one stage."""
-    manifest, sets = run.manifest, sets_of(run)
+    manifest, sets = run.manifest, sets_of(run, stage)
     subtasks: dict[str, list[str]] = {}
     for name in sets:
         subtasks.setdefault(whole_name(run, kind_of(run, name)), []).append(name)
@@ -104,7 +104,7 @@ def _metric(key: Key, measure: Measure) -> dict[str, Any]:
 
 
 def _samples(run: Run, stage: int, show_unsafe: bool) -> dict[str, list[dict[str, Any]]]:
-    return {name: list(_rows(run, stage, name, show_unsafe)) for name in sets_of(run)}
+    return {name: list(_rows(run, stage, name, show_unsafe)) for name in sets_of(run, stage)}
 
 
 def _rows(run: Run, stage: int, name: str, show_unsafe: bool) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,8 @@ import pytest
 
 from hpa_bench import load_runs, run
 from hpa_bench.report import write_report
+from hpa_bench.report.exported import write_csv
+from hpa_bench.report.lm_eval_files import write_lm_eval
 from hpa_bench.results.published import find_published, publish
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
@@ -49,6 +51,10 @@ def test_what_is_scored_and_what_falls_away(suite: str, tmp_path: Path) -> None:
     assert [Path(name).name for name in half["run"]] == ["full"], "a mean over some tasks is none over all"
 
 
+def _stages(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*-stage?"))
+
+
 @pytest.mark.slow
 def test_a_report_and_what_is_published_say_so(suite: str, tmp_path: Path) -> None:
     folder = made(suite, "diagonal", tmp_path)
@@ -61,6 +67,10 @@ def test_a_report_and_what_is_published_say_so(suite: str, tmp_path: Path) -> No
     assert said in page and said in (tmp_path / "report" / "tables" / "main.md").read_text()
     stages = (tmp_path / "report" / "tables" / "stages.csv").read_text()
     assert "undefined: evaluation.matrix=diagonal leaves it out" in stages
+    write_lm_eval(read_runs([folder]), tmp_path / "lm_eval")
+    write_csv(read_runs([folder]), tmp_path / "csv")
+    written = [{path.name.split("_")[1] for path in stage.glob("samples_*")} for stage in _stages(tmp_path / "lm_eval")]
+    assert written == scored(folder)
     publish(Committed(folder), tmp_path / "out")
     own, there = read_runs([folder])[0], read_runs([*find_published(tmp_path / "out")])[0]
     assert {key: measure.value for key, measure in own.measures.items()} == {
