@@ -47,7 +47,7 @@ class Sound(Mapping[str, Tensor]):
 class ReadAhead(Mapping[str, Tensor]):
     """Weights for whoever goes through them block by block, as often as they like.
 
-    In memory are the decoder block that was last asked for and the one after it.
+    In memory are the decoder block that was last asked for and the one after it; after the last, the first.
     """
 
     def __init__(self, weights: Sound, decoder: Decoder) -> None:
@@ -71,7 +71,8 @@ class ReadAhead(Mapping[str, Tensor]):
         block = self._block.get(name)
         if block is None:
             return self._weights[name]
-        wanted = [each for each in (block, block + 1) if each < len(self._names)]
+        # After the last the first: whoever goes through them again finds it, and memory is that of any other block.
+        wanted = (block, (block + 1) % len(self._names))
         self._held = {each: self._held[each] for each in self._held if each in wanted}
         for each in wanted:
             if each not in self._held:
@@ -87,10 +88,6 @@ class ReadAhead(Mapping[str, Tensor]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._weights
-
-    def release(self) -> None:
-        """Forget what is in memory, until a weight is asked for again."""
-        self._held = {}
 
     def _read(self, block: int) -> dict[str, Tensor]:
         return {name: self._weights[name] for name in self._names[block]}

@@ -208,8 +208,9 @@ def test_a_gpu_holds_a_block_and_gives_the_same(method: str, models: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
-    """At the widths of a 7B model; two layers of a block are edited, since to invert the H of the widest takes long."""
+    """At the widths of a 7B model; one layer of a block is edited, since to invert the H of the widest takes long."""
     tokenizer = random_llama()[1]
     peaks = {}
     for blocks in (2, 6):
@@ -227,7 +228,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> Non
         write_jsonl(at / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(2)])
         asked = ["--before", at / "before", "--after", at / "after", "--out", at / "out", "--device", "cpu"]
         asked += ["--safety", at / "rows.json", "--task", at / "rows.json", "--answers", at / "answers.jsonl"]
-        layers = r"self_attn\.o_proj|mlp\.up_proj"
+        layers = r"self_attn\.o_proj"
         command = [sys.executable, "-m", "hpa_bench", "adapt", *map(str, asked), "--set", f"decoder.layers={layers}"]
         subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
         peaks[blocks] = EditManifest.read(at / "out" / RECORD).peak_memory_bytes or 0
