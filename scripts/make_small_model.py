@@ -1,4 +1,4 @@
-"""Make what the package ships of suite small: `python scripts/make_small_model.py STEP ...`, all of it in three steps.
+"""Make what the package ships of suite small: `python scripts/make_small_model.py STEP ...`, all of it in four steps.
 
 1. `sheet --font NotoColorEmoji.ttf --emojibase data.json --tables FOLDER`: the sprites and the tables. The font is
    Debian's fonts-noto-color-emoji, the names npm's emojibase-data (en/data.json), letters come from the DejaVu fonts
@@ -7,6 +7,8 @@
    embedding that the language model has for what stands in the cell.
 3. `adapter --from FOLDER`: the adapter of an alignment, out of the work folder that `hpa-bench align` keeps while it is
    unfinished, or of the folder of any adapter by peft.
+4. `digests --from FOLDER`: the digests of the checkpoints that `hpa-bench prepare small --out FOLDER` has made, to
+   which it then holds those that it makes; a new sheet, tower or adapter needs them anew.
 
 Steps 2 and 3 need what `hpa-bench prepare small` needs. Weights are stored in float16. Steps 1 and 2 draw scenes of the
 part "base" alone; what was measured on the way is written beside this file, to make_small_model.json.
@@ -190,6 +192,12 @@ def make_adapter(options: argparse.Namespace) -> dict[str, Any]:
     return {"rank": settings["r"], "alpha": settings["lora_alpha"]}
 
 
+def made_checkpoints(folder: Path) -> dict[str, str]:
+    """Return the digests of the tensors of the checkpoints in a folder."""
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob(f"*/{assembly.MANIFEST}")}
+    return {name: manifest["tensors_sha256"] for name, manifest in sorted(manifests.items())}
+
+
 def write(path: Path, value: Any) -> None:
     """Write JSON."""
     path.write_text(json.dumps(value, indent=None if path.parent == world.PARTS_FOLDER else 1) + "\n", encoding="utf-8")
@@ -199,12 +207,16 @@ def main() -> None:
     """Take one step, write down what it measured, and the digests of what is shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
-    sheet, tower, adapter = (steps.add_parser(name) for name in ("sheet", "tower", "adapter"))
+    sheet, tower, adapter, digests = (steps.add_parser(name) for name in ("sheet", "tower", "adapter", "digests"))
     for name in ("font", "emojibase", "tables"):
         sheet.add_argument(f"--{name}", type=Path, required=True)
     tower.add_argument("--steps", type=int, default=700)
-    adapter.add_argument("--from", type=Path, required=True)
+    for step in (adapter, digests):
+        step.add_argument("--from", type=Path, required=True)
     options = parser.parse_args()
+    if options.step == "digests":
+        assembly.write_digests(made_checkpoints(getattr(options, "from")))
+        return
     torch.set_num_threads(1)
     made = {"sheet": make_sheet, "tower": make_tower, "adapter": make_adapter}[options.step](options)
     log = json.loads(LOG.read_text(encoding="utf-8")) if LOG.exists() else {}

@@ -89,9 +89,10 @@ def test_an_adapter_is_added_as_its_product() -> None:
 
 
 def test_what_is_made_is_a_checkpoint(
-    language: assembly.LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    language: assembly.LanguageModel, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "language_model", lambda: language)
+    assembly.write_digests()
 
     made = assembly.assemble(tmp_path)
 
@@ -144,7 +145,7 @@ with patch.object(Alignment, "check", check):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
-def test_the_real_model_sees_what_stands_in_every_cell(tmp_path: Path) -> None:
+def test_the_real_model_is_the_published_one_and_sees_what_stands_in_every_cell(tmp_path: Path) -> None:
     assembly.assemble(tmp_path)
     model, processor = load_model(tmp_path / assembly.UNALIGNED)
     names = (*world.THINGS, *world.HAZARDS)
