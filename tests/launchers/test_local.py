@@ -203,6 +203,8 @@ def test_every_run_has_a_share_of_the_gpus_to_itself(per_run: int, shares: list[
         (folder := tmp_path / str(number)).mkdir()
         job = shell("echo $CUDA_VISIBLE_DEVICES; exec sleep 60", folder)
         started.append((launcher.submit(job), job))
+    while not all(job.log.exists() and job.log.read_text().strip() for _, job in started):
+        time.sleep(0.01)
     launcher.cancel(started[0][0])
     again = shell("echo $CUDA_VISIBLE_DEVICES", tmp_path)
     handle = launcher.submit(again)
