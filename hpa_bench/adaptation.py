@@ -13,12 +13,11 @@ from pydantic import Field
 from hpa_bench.config import MOST, BaseConfig, keys, override, parse, parse_settings, split_settings
 from hpa_bench.data.task_files import check_names
 from hpa_bench.errors import UserError, unknown
+from hpa_bench.files import check_vacant
 from hpa_bench.method import Method, MethodConfig, Need, methods
-from hpa_bench.models.config import local_folder, read_chat_template
-from hpa_bench.suite import DecoderConfig, TrainingConfig, package_task_folders
+from hpa_bench.models.config import ADAPTER_CONFIG, local_folder, read_chat_template
+from hpa_bench.suite import DecoderConfig, TrainingConfig, given_task_folders, package_task_folders
 
-ADAPTER = "adapter_config.json"
-"""What makes a folder one of an adapter, as peft saves it."""
 ROWS = "llava_file"
 """The task that reads a LLaVA-format file."""
 TRAINING = ("curriculum", "start", "training_data", "wrap", "penalty", "token_penalty")
@@ -156,7 +155,7 @@ class Adaptation:
     @property
     def has_adapter(self) -> bool:
         """Whether `after` is an adapter."""
-        return (Path(self.after).expanduser() / ADAPTER).is_file()
+        return (Path(self.after).expanduser() / ADAPTER_CONFIG).is_file()
 
     def check(self) -> None:
         """Check all that can be checked before anything is loaded.
@@ -164,10 +163,7 @@ class Adaptation:
         Raises:
             UserError: something is unknown, or not there, or not given though the method needs it.
         """
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UserError(
-                f"--out {self.out} is there already: expected a folder that does not exist yet, or an empty one."
-            )
+        check_vacant(self.out)
         if self.stage < 1:
             raise UserError(f"--stage {self.stage} is none: expected 1 or more, 1 for the first tuning.")
         name = self.editor.name
@@ -177,7 +173,7 @@ class Adaptation:
         if self.edits_adapters and not self.has_adapter:
             raise UserError(
                 f"Method {name!r} edits an adapter before it is merged, and --after {self.after} is none: give the"
-                f" folder that peft saved it in, with {ADAPTER}."
+                f" folder that peft saved it in, with {ADAPTER_CONFIG}."
             )
         for model in filter(None, (self.before, None if self.has_adapter else self.after, self.start, self.unaligned)):
             local_folder(model)
@@ -194,10 +190,7 @@ class Adaptation:
         Raises:
             UserError: one does not exist.
         """
-        for path in self.include_paths:
-            if not path.is_dir():
-                raise UserError(f"--include-path {path} does not exist: expected a folder of lm-eval YAMLs.")
-        return [*package_task_folders(), *(path.resolve() for path in self.include_paths)]
+        return [*package_task_folders(), *given_task_folders(self.include_paths)]
 
     @cached_property
     def _divided(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from hpa_bench.config import BaseConfig, override, parse, parse_settings
 from hpa_bench.data.task_files import check_names
-from hpa_bench.errors import UserError
+from hpa_bench.files import check_vacant
 from hpa_bench.models.config import LoRAConfig, local_folder, read_chat_template
-from hpa_bench.suite import DecoderConfig, TrainingConfig, package_task_folders
+from hpa_bench.suite import DecoderConfig, TrainingConfig, given_task_folders, package_task_folders
 
 ALIASES = {"vlguard": "vlguard_alignment", "spa-vl": "spa_vl_alignment"}
 """Data sets by the names that papers give them, in lower case."""
@@ -68,10 +68,7 @@ class Alignment:
         Raises:
             UserError: something that the alignment names is unknown or not there, or its folder holds something.
         """
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UserError(
-                f"--out {self.out} is there already: expected a folder that does not exist yet, or an empty one."
-            )
+        check_vacant(self.out)
         recipe = self.recipe()
         check_names(self.tasks, self.task_folders())
         local_folder(self.model)
@@ -92,7 +89,4 @@ class Alignment:
         Raises:
             UserError: one does not exist.
         """
-        for path in self.include_paths:
-            if not path.is_dir():
-                raise UserError(f"--include-path {path} does not exist: expected a folder of lm-eval YAMLs.")
-        return [*package_task_folders(), *(path.resolve() for path in self.include_paths)]
+        return [*package_task_folders(), *given_task_folders(self.include_paths)]

@@ -18,6 +18,21 @@ PUT_BACK = "put it back as it was, or make it again"
 PARTIAL = ".partial"
 
 
+def is_vacant(folder: Path) -> bool:
+    """Return whether a folder is not there yet, or holds nothing."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def check_vacant(out: Path) -> None:
+    """Refuse an `--out` that holds something.
+
+    Raises:
+        UserError: it is a file, or a folder that is not empty.
+    """
+    if not is_vacant(out):
+        raise UserError(f"--out {out} is there already: expected a folder that does not exist yet, or an empty one.")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there, file or folder, becomes `path` on a clean exit.

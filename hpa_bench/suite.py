@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -294,6 +294,18 @@ class Suite(BaseConfig):
 def package_task_folders() -> list[Path]:
     """Return the folders of the lm-eval YAMLs that come with this package."""
     return [_package_folder("tasks"), _package_folder("safety_sets")]
+
+
+def given_task_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the folders of lm-eval YAMLs that `--include-path` names.
+
+    Raises:
+        UserError: one does not exist.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"--include-path {path} does not exist: expected a folder of lm-eval YAMLs.")
+    return [path.resolve() for path in paths]
 
 
 def _package_folder(name: str) -> Path:

@@ -10,6 +10,7 @@ import typer
 from PIL import Image
 
 from hpa_bench.errors import UserError
+from hpa_bench.files import is_vacant
 from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
 from hpa_bench.suite import BUNDLED, bundled_suites, make_suite
 
@@ -79,7 +80,7 @@ def new_suite(
     # The name is that of folders, files and a task.
     make_suite({"name": name, "model": None, "tasks": [task]}, BUNDLED, f"in the suite {name!r}")
     with refusals_told(folder, GIVE_AGAIN):
-        if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        if not is_vacant(folder):
             raise UserError(f"{folder} exists already and is not empty: choose another name, or another --out.")
     make_writable(folder)
     suite = folder / f"{name}.yaml"

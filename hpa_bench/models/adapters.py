@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpa_bench.errors import UserError, unknown
-from hpa_bench.models.config import LoRAConfig
-
-_CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+from hpa_bench.models.config import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS, LoRAConfig, adapter_scale
 
 
 class Factors(NamedTuple):
@@ -97,8 +95,6 @@ def attach_lora(model: nn.Module, lora: LoRAConfig, layers: Sequence[str], full:
 class StoredAdapter(nn.Module):
     """A saved adapter by itself: what `lora_factors` needs of a wrapped model, and no more."""
 
-    _PREFIX = "base_model.model."
-
     def __init__(self, folder: Path) -> None:
         """Read an adapter.
 
@@ -107,25 +103,23 @@ class StoredAdapter(nn.Module):
         """
         super().__init__()
         self._folder = folder
-        self._tensors = {name: tensor.float() for name, tensor in load_file(folder / _TENSORS).items()}
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        rank = config["r"]
-        self._scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        self._tensors = {name: tensor.float() for name, tensor in load_file(folder / ADAPTER_WEIGHTS).items()}
+        self._scale = adapter_scale(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
 
     def factors(self) -> list[Factors]:
         """Return the factors of every adapted layer, blocks in their order; to change B changes what is saved."""
         found = []
         for key in sorted(self._tensors, key=_with_numbers):
             if ".lora_A." in key:
-                name = key.removeprefix(self._PREFIX).partition(".lora_A.")[0]
+                name = key.removeprefix(ADAPTER_PREFIX).partition(".lora_A.")[0]
                 b = self._tensors[key.replace(".lora_A.", ".lora_B.")]
                 found.append(Factors(name, self._tensors[key], b, self._scale))
         return found
 
     def save(self, folder: Path) -> None:
         """Write the adapter as it is now to a folder that is there."""
-        shutil.copyfile(self._folder / _CONFIG, folder / _CONFIG)
-        save_file(self._tensors, folder / _TENSORS, metadata={"format": "pt"})
+        shutil.copyfile(self._folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+        save_file(self._tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
 
 
 def _with_numbers(name: str) -> list[tuple[int, str]]:
@@ -141,7 +135,7 @@ def lora_factors(model: nn.Module) -> Iterator[Factors]:
         if isinstance(module, LoraLayer):
             (adapter,) = module.active_adapters
             yield Factors(
-                name.removeprefix("base_model.model."),
+                name.removeprefix(ADAPTER_PREFIX),
                 module.lora_A[adapter].weight,  # type: ignore[arg-type]
                 module.lora_B[adapter].weight,  # type: ignore[arg-type]
                 module.scaling[adapter],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -14,6 +14,16 @@ from hpa_bench.errors import UserError
 BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
 """What a checkpoint has beside its safetensors: configuration, processor, tokenizer. Weights in other formats, as some
 folders hold them too, are neither fetched nor copied."""
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of a saved adapter, as peft's `save_pretrained` names them."""
+ADAPTER_PREFIX = "base_model.model."
+"""What peft puts before the model's own names."""
+
+
+def adapter_scale(config: Mapping[str, Any]) -> float:
+    """Return what a saved adapter's `B A` is multiplied by: alpha / r, or alpha / sqrt(r) if it says `use_rslora`."""
+    rank = config["r"]
+    return config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 class LoRAConfig(BaseConfig):

@@ -27,7 +27,7 @@ from transformers import (
 
 from hpa_bench.data.samples import PLACEHOLDER
 from hpa_bench.errors import UserError
-from hpa_bench.files import atomic, read_object, remove, write_json
+from hpa_bench.files import atomic, is_vacant, read_object, remove, write_json
 from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
 from hpa_bench.models.folder import INDEX, REMEDY, SINGLE, stored_files
 from hpa_bench.models.loading import NO_CODE, checkpoint_folder
@@ -74,7 +74,7 @@ def convert_llava(parts: Parts, out: Path, aspect: Literal["pad", "square"] = "p
     Raises:
         UserError: a part is missing, cut, or does not fit the others.
     """
-    if out.exists() and (out.is_file() or any(out.iterdir())):
+    if not is_vacant(out):
         raise UserError(f"--out {out} exists already and is not empty: choose another folder.")
     projector = _projector(parts.projector)
     patterns = ("*.safetensors", "pytorch_model*.bin")

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import read_object
+from hpa_bench.models.config import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hpa_bench.models.folder import REMEDY, check_file
 from hpa_bench.models.shards import Shard
 from hpa_bench.models.weights import Checkpoint, Merged
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-"""An adapter's files, as peft saves them."""
 UNMERGEABLE = ("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "megatron_config")
 """What peft can do beside plain LoRA, by its configuration's keys."""
 
@@ -95,14 +94,14 @@ def check_adapter(folder: Path, before: Checkpoint) -> None:
     Raises:
         UserError: it is torn, of another kind, of another model, or holds a value that is NaN or infinite.
     """
-    config = read_object(folder / CONFIG, REMEDY)
+    config = read_object(folder / ADAPTER_CONFIG, REMEDY)
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
         raise UserError(
             f"The adapter {folder} is no LoRA adapter without biases: merge it yourself, and give the model."
         )
     if more := next((key for key in UNMERGEABLE if config.get(key)), None):
         raise UserError(f"The adapter {folder} has {more}, beyond plain LoRA: merge it yourself, and give the model.")
-    check_file(folder / TENSORS)
+    check_file(folder / ADAPTER_WEIGHTS)
     base = config.get("base_model_name_or_path")
     of_another = f"The adapter {folder} (of {base!r}, it says) is not of --before {before.folder}"
     try:
@@ -114,7 +113,7 @@ def check_adapter(folder: Path, before: Checkpoint) -> None:
             raise UserError(
                 f"{of_another}: it has a change of {name!r} of shape {shape}, and the weight is {expected}."
             )
-    adapter = Shard(folder / TENSORS)
+    adapter = Shard(folder / ADAPTER_WEIGHTS)
     for name in adapter.forms:
         if not adapter.read(name).isfinite().all():
             raise UserError(f"The adapter {folder} holds NaN or infinite values in {name!r}: train or save it again.")

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from transformers.core_model_loading import revert_weight_conversion
 
 from hpa_bench.errors import UserError
-from hpa_bench.models.config import BESIDE_WEIGHTS
+from hpa_bench.models.config import (
+    ADAPTER_CONFIG,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    BESIDE_WEIGHTS,
+    adapter_scale,
+)
 from hpa_bench.models.folder import stored_files
 from hpa_bench.models.shards import Form, Shard, create
 
@@ -112,8 +118,6 @@ class Merged(Mapping[str, Tensor]):
     those of `before`.
     """
 
-    _PREFIX = "base_model.model."
-
     def __init__(self, before: Weights, adapter: Path, device: str | torch.device = "cpu") -> None:
         """Read an adapter.
 
@@ -125,15 +129,15 @@ class Merged(Mapping[str, Tensor]):
         """
         self.before = before
         self.device = device
-        config = json.loads((adapter / "adapter_config.json").read_text())
-        self.scale: float = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
-        self._file = Shard(adapter / "adapter_model.safetensors")
+        config = json.loads((adapter / ADAPTER_CONFIG).read_text())
+        self.scale = adapter_scale(config)
+        self._file = Shard(adapter / ADAPTER_WEIGHTS)
         weakref.finalize(self, self._file.close)
         self._a: dict[str, str] = {}
         self._b: dict[str, str] = {}
         self._full: dict[str, str] = {}
         for key in self._file.forms:
-            name = key.removeprefix(self._PREFIX)
+            name = key.removeprefix(ADAPTER_PREFIX)
             if ".lora_A." in name:
                 self._a[name.replace(".lora_A.", ".")] = key
             elif ".lora_B." in name:
