@@ -11,9 +11,7 @@ from PIL import Image
 from hpa_bench.small import world
 from hpa_bench.small.world import NUMBERS, Row, Scene
 from hpa_bench.tiny import safety
-from hpa_bench.tiny.tasks import LOOK, exact, slots
-
-__all__ = ["LOOK", "exact", "slots"]
+from hpa_bench.tiny.tasks import LOOK
 
 ROWS = {"train": 400, "validation": 150, "test": 100}
 QUESTIONS: dict[str, tuple[str, ...]] = {

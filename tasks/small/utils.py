@@ -5,6 +5,9 @@ from typing import Any
 from PIL import Image
 
 from hpa_bench.small import tasks
+from hpa_bench.tasks.drawn import exact_match, slot_accuracy
+
+__all__ = ["doc_to_image", "exact_match", "load", "slot_accuracy"]
 
 
 def load(task: str, **_: Any) -> dict[str, Any]:
@@ -17,13 +20,3 @@ def load(task: str, **_: Any) -> dict[str, Any]:
 def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
     """Draw the image of a row."""
     return [tasks.image(doc)]
-
-
-def exact_match(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Score a response as right or wrong."""
-    return {"acc": tasks.exact(results[0], doc["answer"])}
-
-
-def slot_accuracy(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Score a caption by the fraction of its slots that are right."""
-    return {"acc": tasks.slots(results[0], doc["answer"])}
