@@ -106,6 +106,10 @@ class WithExperts(nn.Module):
         self.model.train(mode)
         return super().train(mode)
 
+    def get_output_embeddings(self) -> Any:
+        """Return the model's head."""
+        return self.model.get_output_embeddings()
+
     def gradient_checkpointing_enable(self, **keywords: Any) -> None:
         """Pass on to the model."""
         self.model.gradient_checkpointing_enable(**keywords)

@@ -3,6 +3,7 @@
 Run: python benchmarks/training_step.py [--rounds 5] [--suite small --model FOLDER --steps 4]
 
 Both train a suite's model on its first task, in turn, so that a drift of the machine's speed meets both alike.
+Here is as the suite says: kept image features, logits of answers alone.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import attach_lora
 from hpa_bench.models.decoder import find_decoder
+from hpa_bench.models.features import keep_features
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.runner.training import Training, train
@@ -46,7 +48,10 @@ def main() -> None:
 
     def ours(folder: Path) -> float:
         model, processor = load_model(base)
-        model = attach_lora(model, suite.lora, find_decoder(model).linear_layers)
+        decoder = find_decoder(model)
+        if suite.image_features.keep:
+            keep_features(model, decoder, suite.image_features.mebibytes)
+        model = attach_lora(model, suite.lora, decoder.linear_layers)
         started = time.process_time()
         train(
             model,

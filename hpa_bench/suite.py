@@ -44,6 +44,8 @@ class TrainingConfig(BaseConfig):
     """An optimiser step takes `batch_size * gradient_accumulation` samples, however many processes share them."""
     gradient_checkpointing: bool = False
     """Keep no activations inside decoder blocks and compute them again: less memory for one forward pass more."""
+    answer_logits: bool = False
+    """Compute the logits of answer tokens alone: a small model with a large vocabulary trains faster."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights, in training, calibration and generation (adapters train in float32); auto: bfloat16 on a
     GPU, float32 on a CPU."""
@@ -67,8 +69,11 @@ class TrainingConfig(BaseConfig):
     @model_serializer(mode="wrap")
     def _said(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = values(self)
-        if not self.also:  # Runs without it are named, and compared, as those that were made before there was the key.
+        # Runs without these are named, and compared, as those that were made before there were the keys.
+        if not self.also:
             found.pop("also", None)
+        if not self.answer_logits:
+            found.pop("answer_logits", None)
         return found
 
     def precision(self, device: str) -> Literal["float32", "bfloat16"]:

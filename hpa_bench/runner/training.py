@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from hpa_bench.machine.group import barrier, from_main
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.method import Method
 from hpa_bench.models.adapters import trained_in
+from hpa_bench.models.answers import AnswerRows
 from hpa_bench.models.prompts import IGNORED, training_batch
 from hpa_bench.results.seals import check, seal_of
 from hpa_bench.seeds import derive_seed
@@ -218,6 +219,9 @@ class _StageTrainer(Trainer):
         super().__init__(**arguments)
         self._method = training.method
         self._also = training.config.also
+        self._answers_alone = training.config.answer_logits
+        own = type(training.method)
+        self._penalised = own.penalty is not Method.penalty or own.token_penalty is not Method.token_penalty
         self._where = training.where
         self._window = window
         self._unwrapped: tuple[Any, Any] = (None, None)
@@ -247,10 +251,17 @@ class _StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if self._unwrapped[0] is not model:
             self._unwrapped = model, self.accelerator.unwrap_model(model)
         bare = self._unwrapped[1]
+        rows = AnswerRows(inputs["labels"]) if self._answers_alone else None
+        with rows.chosen(bare) if rows else nullcontext():
+            asked = {**inputs, "labels": rows.labels} if rows else inputs
+            loss, outputs = super().compute_loss(
+                model, asked, return_outputs=True, num_items_in_batch=num_items_in_batch
+            )
+        if rows and self._penalised:
+            outputs = rows.spread(outputs)
         # Where the task loss is already a mean over the whole accumulation window, Trainer does not divide it: an
         # undivided penalty would count once for every micro-batch.
         whole_window = self.model_accepts_loss_kwargs and num_items_in_batch is not None

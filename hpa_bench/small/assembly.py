@@ -47,6 +47,7 @@ RECIPE = (
     "training.limit=3200",
     "training.batch_size=16",
     "training.warmup_ratio=0.05",
+    "training.answer_logits=true",
     "lora.rank=16",
     "lora.alpha=32",
     "cpu_threads=1",

@@ -152,6 +152,25 @@ def test_samples_that_other_processes_read_ahead_train_the_same_bits(tmp_path: P
     assert all(torch.equal(alone[name], ahead[name]) for name in alone)
 
 
+@pytest.mark.parametrize("method", [Method(), LwF()], ids=["task loss", "distillation"])
+def test_logits_of_answers_alone_train_the_same(method: Method, tmp_path: Path) -> None:
+    whole, alone = (
+        trained(tmp_path / str(on), samples(8), method, batch_size=4, gradient_accumulation=2, answer_logits=on)
+        for on in (False, True)
+    )
+
+    for name in whole:
+        torch.testing.assert_close(alone[name], whole[name], rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_whose_head_is_unknown_is_refused(tmp_path: Path) -> None:
+    config = TrainingConfig(answer_logits=True)
+    training = Training(Method(), random_llava()[1], config, 0, tmp_path, "stage 1")
+
+    with pytest.raises(UserError, match=r"Linear, which the method trains, has no get_output_embeddings\(\)"):
+        train(nn.Linear(2, 2), samples(1), training)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [Method(), Ridge(), LwF()], ids=["task loss", "penalty", "distillation"])
 def test_recomputed_activations_train_the_same(method: Method, tmp_path: Path) -> None:
