@@ -1,5 +1,6 @@
 """`hpa-bench report`: tables, figures and a page from finished runs, with no model loaded."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,19 @@ from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.report import terminal_table, write_report
 from hpa_bench.report.beside import others
+from hpa_bench.report.conditions import conditions
+from hpa_bench.report.paper import write_paper
 from hpa_bench.results.published import find_results, locate
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.tuned import read_tuned
 from hpa_bench.runner.verify import published_beside
+
+
+class Figures(StrEnum):
+    """What figures are for."""
+
+    PAGE = "page"
+    PAPER = "paper"
 
 
 def report(
@@ -22,6 +32,9 @@ def report(
     tuned: options.TunedFile = None,
     show_unsafe: options.ShowUnsafe = False,
     beside: options.With = None,
+    figures: Annotated[
+        Figures, typer.Option(help="paper: also paper/, figures as PDF and SVG at a paper's sizes, tables as LaTeX.")
+    ] = Figures.PAGE,
     suite: Annotated[
         str | None, typer.Option(help="The path of the suite, where it does not come with hpa-bench; with --with only.")
     ] = None,
@@ -38,3 +51,6 @@ def report(
     page = write_report(found, out, title, show_unsafe=show_unsafe, tuned=settings)
     console.print(terminal_table(found, settings))
     console.print(f"Report: {page}", highlight=False)
+    if figures is Figures.PAPER:
+        paper = write_paper(conditions(found), out / "paper", title)
+        console.print(f"For papers: {paper} shows all of {paper.parent}", highlight=False)
