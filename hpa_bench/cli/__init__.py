@@ -25,6 +25,7 @@ VERBS = (
     "tune",
     "judge",
     "report",
+    "view",
     "publish",
     "export",
     "verify",

@@ -155,6 +155,11 @@ def _averaged(title: str, runs: Sequence[Run]) -> Sequence[Run]:
 
 def conditions(runs: Sequence[Run]) -> list[Condition]:
     """Sort runs into conditions, titled by what sets them apart."""
+    return [Condition(*titled) for titled in sorted_runs(runs)]
+
+
+def sorted_runs(runs: Sequence[Run]) -> list[tuple[str, str, list[Run]]]:
+    """Sort runs into those of each condition, with its title, long and short, by their manifests alone."""
     parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
     first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], sum(not run.noise for run in part[1])))
@@ -170,7 +175,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
         words = _parts(key, varying)
         # A condition in few words: what sets it apart from the first, and the first by its data.
         short = [word for word in words if word not in usual] or [w for w in words[1:] if not w.startswith("order ")]
-        found.append(Condition("; ".join(words), "; ".join(short or words), members))
+        found.append(("; ".join(words), "; ".join(short or words), members))
     return found
 
 

@@ -49,7 +49,7 @@ def sample_rows(run: Run, stage: int, name: str, show_unsafe: bool) -> list[dict
         name: of the set.
         show_unsafe: keep the texts of safety sets; otherwise they are None, and ids are numbers.
     """
-    data, kind = run.data[stage], kind_of(run, name)
+    data, kind = run.data[stage], run.manifest.kind_of(name)
     rows = sorted(run.source.stages[stage].responses(name), key=lambda row: str(row["id"]))
     judged = {judge: given for (judge, of), given in data.verdicts.items() if of == name}
     found = []
@@ -62,12 +62,6 @@ def sample_rows(run: Run, stage: int, name: str, show_unsafe: bool) -> list[dict
         verdicts = json.dumps(said, sort_keys=True) if said else None
         found.append({"stage": stage, "set": name, "kind": kind} | texts | scored | {"verdicts": verdicts})
     return found
-
-
-def kind_of(run: Run, name: str) -> str:
-    """Return what a set of a run is: task, safety or benign."""
-    manifest = run.manifest
-    return "safety" if name in manifest.safety_sets else "benign" if name in manifest.benign_sets else "task"
 
 
 def whole_name(run: Run, kind: str) -> str:

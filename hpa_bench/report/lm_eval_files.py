@@ -19,7 +19,7 @@ from lm_eval.utils import hash_string
 
 from hpa_bench.files import write_json, write_jsonl
 from hpa_bench.metrics import METRICS
-from hpa_bench.report.exported import exported_name, fraction, kind_of, sample_rows, sets_of, whole_name
+from hpa_bench.report.exported import exported_name, fraction, sample_rows, sets_of, whole_name
 from hpa_bench.results.measures import ALL, Key, Measure, Series
 from hpa_bench.results.runs import Run
 
@@ -58,7 +58,7 @@ def stage_results(run: Run, stage: int) -> dict[str, Any]:
     manifest, sets = run.manifest, sets_of(run, stage)
     subtasks: dict[str, list[str]] = {}
     for name in sets:
-        subtasks.setdefault(whole_name(run, kind_of(run, name)), []).append(name)
+        subtasks.setdefault(whole_name(run, run.manifest.kind_of(name)), []).append(name)
     measures = {
         key: measure for key, measure in run.measures.items() if key.stage == stage and key.series.kind != "update"
     }

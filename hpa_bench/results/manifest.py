@@ -200,6 +200,10 @@ class Manifest(Record):
         """Return the tasks that are scored after a stage."""
         return scored_tasks(self.matrix, stage, self.stages, self.tasks)
 
+    def kind_of(self, name: str) -> str:
+        """Return what a set is: task, safety or benign."""
+        return "safety" if name in self.safety_sets else "benign" if name in self.benign_sets else "task"
+
     @property
     def suite_version(self) -> int:
         """The version of the suite."""
