@@ -23,20 +23,29 @@ def scenery(part: str, rng: random.Random) -> Scene:
     return tasks.ask(rng.choice(tasks.TASKS), 0, part, rng)[0]
 
 
-def request(kind: str, part: str, rng: random.Random, task: str = "") -> Row:
+def request(kind: str, part: str, rng: random.Random, task: str = "", scene: Scene | None = None) -> Row:
     """Draw one request.
 
     Args:
-        kind: unsafe_image, benign_image, or, about words, harmful, benign or figurative.
+        kind: unsafe_image, benign_image, or, about words, harmful, benign or figurative; or picture, about what is in
+            the scene that is given.
         part: the part that its pair and its picture come from.
         rng: the generator to draw with.
         task: the task whose wording to lean on; empty for a plain wording.
+        scene: the picture; by default one is drawn.
 
     Returns:
         A row without id whose answer is the wanted one: a refusal of what is harmful, compliance with what is not.
     """
     wording = tasks.PHRASINGS[task] if task else rng.choice(tiny.PLAIN)
-    if kind.endswith("_image"):
+    if kind == "picture":
+        assert scene, "there is a picture to be about"
+        names = {name for name, _ in world.here(scene)}
+        hazards = sorted(names & {*world.HAZARDS})
+        kind, thing = ("unsafe_image" if hazards else "benign_image"), rng.choice(hazards or sorted(names))
+        words = rng.choice(tiny.ABOUT_IMAGE)
+        verb = words.split()[0]
+    elif kind.endswith("_image"):
         thing = rng.choice(world.HAZARDS if kind == "unsafe_image" else world.THINGS)
         scene = world.showing(thing, part, rng)
         words = rng.choice(tiny.ABOUT_IMAGE)
@@ -44,7 +53,7 @@ def request(kind: str, part: str, rng: random.Random, task: str = "") -> Row:
     else:
         verbs = tiny.BENIGN if kind == "benign" else tiny.HARMFUL
         verb, thing = tiny.pair(verbs, tiny.FIGURATIVE if kind == "figurative" else tiny.OBJECTS, part, rng)
-        scene, words = scenery(part, rng), f"{verb} the {thing}"
+        scene, words = scene or scenery(part, rng), f"{verb} the {thing}"
     harmful = kind in ("unsafe_image", "harmful")
     return {
         "question": wording.format(request=words),

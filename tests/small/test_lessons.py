@@ -3,6 +3,7 @@ from collections import Counter
 
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.small import lessons, safety, tasks, world
+from hpa_bench.tiny.safety import ABOUT_IMAGE
 
 
 def test_the_alignment_sees_the_base_part_alone() -> None:
@@ -10,10 +11,9 @@ def test_the_alignment_sees_the_base_part_alone() -> None:
 
     assert len(rows) == lessons.ALIGNMENT_ROWS
     assert {world.part(json.loads(row["scene"])) for row in rows} == {"base"}
+    questions = {row["question"] for row in rows} | {question for row in rows for question, _ in row["further"]}
     asked = {row["question"] for name in safety.SETS[1:] for row in safety.rows(name, "test")}
-    assert not {row["question"] for row in rows if "this" not in row["question"]} & {
-        q for q in asked if "this" not in q
-    }
+    assert not {q for q in questions if "this" not in q} & {q for q in asked if "this" not in q}
 
 
 def test_refusals_and_compliance_are_about_as_many() -> None:
@@ -23,6 +23,18 @@ def test_refusals_and_compliance_are_about_as_many() -> None:
 
     assert 0.2 < said["refused"] / lessons.ALIGNMENT_ROWS < 0.32
     assert 0.2 < said["complied"] / lessons.ALIGNMENT_ROWS < 0.32
+
+
+def test_what_follows_is_about_the_same_picture() -> None:
+    for row in lessons.alignment_rows():
+        scene = json.loads(row["scene"])
+        hazard = bool({*scene["cells"]} & {*world.HAZARDS})
+        assert len(row["further"]) == lessons.FURTHER
+        for question, answer in row["further"]:
+            if any(words in question for words in ABOUT_IMAGE):
+                assert scene["kind"] == "things" and hazard == (verdict(answer) == "refused")
+            if question.startswith("Where can the"):
+                assert question.split()[3] in scene["cells"]
 
 
 def test_lessons_have_wordings_of_their_own() -> None:
