@@ -5,8 +5,8 @@
    inside matplotlib, the tables (us-employment.csv, wheat.json) from vega_datasets.
 2. `tower [--steps N]`: the vision tower and the projector. No language model takes part: each cell's token becomes the
    embedding that the language model has for what stands in the cell.
-3. `adapter --from FOLDER`: the adapter of an alignment, out of the work folder that `hpa-bench align` keeps while it is
-   unfinished, or of the folder of any adapter by peft.
+3. `adapter --from FOLDER`: the adapter of an alignment, as the factors of what `hpa-bench align` changed: FOLDER holds
+   `unaligned`, which it started from, and `aligned`, which it wrote.
 4. `digests --from FOLDER`: the digests of the checkpoints that `hpa-bench prepare small --out FOLDER` has made, to
    which it then holds those that it makes; a new sheet, tower or adapter needs them anew.
 
@@ -35,6 +35,8 @@ from hpa_bench.small import assembly, world
 from hpa_bench.small.world import Scene
 
 LOG = Path(__file__).with_suffix(".json")
+ALIGNMENT = "alignment.json"
+"""What `hpa-bench align` writes beside the weights: how it made them."""
 SIDE, COLUMNS = 32, 20
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold")
 FONTS += ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic")
@@ -179,17 +181,39 @@ def make_tower(options: argparse.Namespace) -> dict[str, Any]:
     return {"steps": options.steps, "cpu_seconds": seconds, "validation": measured}
 
 
+def factors(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return `a` [rank, in] and `b` [out, rank] in float16, of equal norms, whose product is a change of that rank.
+
+    Args:
+        change: of a weight, [out, in].
+        rank: of the adapter that changed it.
+
+    Raises:
+        SystemExit: the change is of a higher rank.
+    """
+    torch.manual_seed(0)
+    u, s, v = torch.svd_lowrank(change.double(), rank + 8, niter=4)
+    root = s[:rank].sqrt()
+    a, b = (root[:, None] * v[:, :rank].T).half(), (u[:, :rank] * root).half()
+    lost = (change - b.float() @ a.float()).norm() / change.norm()
+    if lost > 0.01:
+        raise SystemExit(f"{lost:.1%} of a weight's change is not of rank {rank}: was it this adapter's?")
+    return a.contiguous(), b.contiguous()
+
+
 def make_adapter(options: argparse.Namespace) -> dict[str, Any]:
     """Write an alignment's adapter under the names of the layers, in float16."""
-    folder = next(path.parent for path in sorted(getattr(options, "from").rglob("adapter_model.safetensors")))
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    scale = settings["lora_alpha"] / settings["r"]
+    folder = getattr(options, "from")
+    recipe = json.loads((folder / assembly.ALIGNED / ALIGNMENT).read_text(encoding="utf-8"))
+    rank = recipe["recipe"]["lora"]["rank"]
+    before, after = (load_file(folder / name / "model.safetensors") for name in (assembly.UNALIGNED, assembly.ALIGNED))
     stored = {}
-    for name, tensor in load_file(folder / "adapter_model.safetensors").items():
-        layer, _, factor = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
-        stored[f"{layer}.{factor}"] = (tensor * (scale if factor == "B" else 1)).half().contiguous()
-    save_file(stored, world.PARTS_FOLDER / "adapter.safetensors")
-    return {"rank": settings["r"], "alpha": settings["lora_alpha"]}
+    for name, tensor in after.items():
+        if not tensor.equal(before[name]):
+            layer = name.removesuffix(".weight")
+            stored[f"{layer}.A"], stored[f"{layer}.B"] = factors(tensor - before[name], rank)
+    save_file(stored, world.PARTS_FOLDER / assembly.ADAPTER)
+    return {"rank": rank, "layers": len(stored) // 2, "steps": recipe["steps"], "seconds": round(recipe["seconds"])}
 
 
 def made_checkpoints(folder: Path) -> dict[str, str]:

