@@ -43,16 +43,16 @@ MANIFEST = "assembly.json"
 TOWER, ADAPTER = "tower.safetensors", "adapter.safetensors"
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 RECIPE = (
-    "training.learning_rate=1.5e-3",
-    "training.limit=3200",
-    "training.batch_size=16",
+    "training.learning_rate=1e-3",
+    "training.limit=1040",
+    "training.batch_size=4",
     "training.warmup_ratio=0.05",
     "training.answer_logits=true",
     "lora.rank=16",
     "lora.alpha=32",
     "cpu_threads=1",
 )
-"""How `hpa-bench align` is to make the aligned model of the unaligned one: 200 steps."""
+"""How `hpa-bench align` is to make the aligned model of the unaligned one: 260 steps of four conversations."""
 IMAGE = "<image>"
 UNUSED = "<gh_stars>"
 """A token of SmolLM2 that no answer holds; `<image>` gets its embedding, so that it is never the likeliest either."""
