@@ -26,6 +26,8 @@ needs_vllm = [
 ]
 NEAR_TIE = 1e-3
 """Two engines may choose differently where the two best tokens' log-probabilities are no further apart (float32)."""
+NEAR_TIE_HALF = 1.0
+"""The same in 16 bits, where either of the two may be half as far off."""
 TINY = Path(make_spec(RunOptions("tiny", "seqft")).suite.model_path())
 
 
