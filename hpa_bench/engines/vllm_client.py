@@ -62,8 +62,8 @@ class VLLMConfig(EngineConfig):
     timeout_seconds: float = Field(600, gt=0, le=604800)
     """An engine that finishes no request for so long is killed, and started again once."""
     probe_tolerance: float | None = Field(None, gt=0)
-    """How far a probe's log-probabilities (nats) may be from Hugging Face's on average of its likeliest tokens; by default
-    0.001 in float32, else 0.3."""
+    """How far a probe's log-probabilities (nats) may be from Hugging Face's, on average of its likeliest tokens; by
+    default 0.001 in float32, else 0.3."""
 
 
 class Delivery(NamedTuple):

@@ -6,8 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub import (
+    CardData,
+    DatasetCard,
+    DatasetCardData,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    RepoCard,
+)
 
+from hpa_bench.errors import UserError
 from hpa_bench.files import atomic
 from hpa_bench.metrics import METRICS
 from hpa_bench.report.conditions import conditions
@@ -35,6 +45,34 @@ def write_hub(runs: Sequence[Run], out: Path, show_unsafe: bool = False) -> None
     for run in runs:
         if run.stages:
             _save(model_card(run), out / "models" / exported_name(run))
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Upload the data set of `write_hub` and return its address; a repository that is not there yet becomes private.
+
+    Args:
+        folder: what `write_hub` was given.
+        repository: USER/NAME.
+
+    Raises:
+        UserError: no token is there, the hub refuses, or it is not reached.
+    """
+    api = HfApi()
+    try:
+        made = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+        api.upload_folder(
+            repo_id=made.repo_id,
+            repo_type="dataset",
+            folder_path=folder / "dataset",
+            commit_message="Results of hpa-bench",
+        )
+    except Exception as error:  # among them those of its HTTP library, which is another one from version 2 on
+        why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"The data set {repository} was not uploaded to {api.endpoint}: {why}; it lies in {folder / 'dataset'}"
+            " (a token: `hf auth login`, or HF_TOKEN)."
+        ) from error
+    return str(made)
 
 
 def dataset_card(runs: Sequence[Run]) -> DatasetCard:

@@ -98,7 +98,7 @@ def test_in_bfloat16_the_two_are_near_enough(requests, stages, tmp_path):
 
 
 def distance(engine, request):
-    """Return how far vLLM's log-probabilities of its likeliest next tokens are from Hugging Face's on average, in nats."""
+    """Return how far vLLM's log-probabilities of its likeliest tokens are from Hugging Face's on average, in nats."""
     (said,) = engine.client.probe(engine._prompt(replace(request, max_new_tokens=1, stop=())))
     inputs = encode(engine.processor, [request.prompt], [request.images])
     with torch.inference_mode():
