@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from hpa_bench.files import atomic
 from hpa_bench.names import short_names
@@ -200,7 +202,8 @@ def _stage_names(run: Run) -> list[str]:
 
 def _table(run: Run, name: str, hide: bool) -> dict[str, Any]:
     """Return what the samples of a set are, sorted by id as responses are."""
-    rows, texts = _rows(run, 0, name), _Texts(hide)
+    rows = sorted(run.stages[0].responses(name), key=lambda row: str(row["id"]))
+    texts = _Texts(hide)
     kept = run.source.thumbnails(name)
     images: dict[str, int] = {}
     shown: dict[int, list[int]] = {}
@@ -211,7 +214,7 @@ def _table(run: Run, name: str, hide: bool) -> dict[str, Any]:
     has_categories = not hide and any(row.get("category") for row in rows)
     return {
         "n": len(rows),
-        "check": _check(rows),
+        "check": _check([row["id"] for row in rows]),
         "hidden": hide,
         # Ids and categories of safety sets are texts of the data set, and may say what is asked for.
         "ids": None if hide else [clean(str(row["id"])) for row in rows],
@@ -238,13 +241,12 @@ def _block(run: Run, hidden: set[str]) -> dict[str, Any]:
 
 
 def _answers(run: Run, stage: int, name: str, texts: _Texts, data: StageData) -> dict[str, Any]:
-    rows = _rows(run, stage, name)
-    responses = [row["response"] for row in rows]
-    found: dict[str, Any] = {"check": _check(rows), "responses": coded(map(texts.number, responses))}
+    responses = run.stages[stage].texts(name)
+    found: dict[str, Any] = {"check": _check(data.ids[name]), "responses": coded(map(texts.number, responses))}
     if texts.hide:
         found["veiled"] = True
     if name in data.scores:
-        found["scores"] = coded(round(float(score), 4) for score in data.scores[name])
+        found["scores"] = coded(np.round(data.scores[name], 4).tolist())
     if name in data.in_form:
         found["in_form"] = coded(map(bool, data.in_form[name]))
     if name in data.incoherent:
@@ -254,13 +256,9 @@ def _answers(run: Run, stage: int, name: str, texts: _Texts, data: StageData) ->
     return found | ({"verdicts": verdicts} if verdicts else {})
 
 
-def _rows(run: Run, stage: int, name: str) -> list[dict[str, Any]]:
-    return sorted(run.stages[stage].responses(name), key=lambda row: str(row["id"]))
-
-
-def _check(rows: Sequence[Mapping[str, Any]]) -> int:
+def _check(ids: Iterable[str]) -> int:
     """Return a number that differs where two lists of samples do."""
-    return zlib.crc32("\n".join(str(row["id"]) for row in rows).encode())
+    return zlib.crc32("\n".join(map(str, ids)).encode())
 
 
 def _joined(target: Any) -> Any:

@@ -301,6 +301,10 @@ class PublishedStage:
             for sample, response, score, in_form in given
         ]
 
+    def texts(self, name: str) -> list[str | None]:
+        """Return the responses to a set alone, sorted by id; None in the place of each that is not kept."""
+        return self._run.value("responses", self._index, name) or [None] * len(self._run.samples[name])
+
     def judges(self) -> list[str]:
         """Return the judges that were asked."""
         judged = (self._run.value("verdicts", self._index, name) for name in judged_sets(self._run.manifest))

@@ -165,6 +165,10 @@ class StageFolder(Judged):
         """Return the rows of a task or safety set (see `hpa_bench.runner.evaluation.Response`)."""
         return read_jsonl(self.path / "responses" / f"{name}.jsonl", ("id", "target", "response", "score"))
 
+    def texts(self, name: str) -> list[str | None]:
+        """Return the responses to a set alone, sorted by id."""
+        return [row["response"] for row in sorted(self.responses(name), key=lambda row: str(row["id"]))]
+
     @property
     def update(self) -> dict[str, Any] | None:
         """What is left of the stage's update (see `hpa_bench.results.update`); None where it was not measured."""

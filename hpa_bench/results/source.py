@@ -30,6 +30,9 @@ class StageSource(Protocol):
     def responses(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a set; where texts are not kept, their `response` is None."""
 
+    def texts(self, name: str) -> list[str | None]:
+        """Return the responses to a set alone, sorted by id; None in the place of each that is not kept."""
+
     def judges(self) -> list[str]:
         """Return the judges that were asked."""
 
