@@ -308,9 +308,11 @@
     status.textContent = text;
   }
   function absent(now) {
-    const runs = now.part.runs.filter((run) => run.label === now.unread);
-    if (!runs.length) return now.unread ? `There is no run of ${now.unread} here.` : "No run here keeps its responses.";
-    return `The responses of ${now.unread} are not kept: published results have those of seed 0 alone, and an unfinished run may have none yet.`;
+    const runs = now.part.runs.filter((run) => !now.unread || run.label === now.unread);
+    if (!runs.length) return `There is no run of ${now.unread} here.`;
+    const missing = runs.find((run) => run.missing && !run.stages.length);
+    if (missing) return `${missing.label}, seed ${missing.seed}: ${missing.missing}.`;
+    return `The responses of ${now.unread || "these runs"} are not kept: published results have those of seed 0 alone.`;
   }
   function fillVerdicts(found) {
     const words = new Set(found.flatMap(({ first }) => first?.verdicts.filter((said) => !said.startsWith("score ")) ?? []));
