@@ -162,7 +162,7 @@ def deep_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suite = write_suite(
         tmp_path_factory.mktemp("deep"),
         aligned=True,
-        shape={"hidden": 128, "layers": 6},
+        shape={"hidden": 128, "layers": 9},
         benign_sets=[],
         lora={"rank": 8, "alpha": 16},
         training={"batch_size": 1, "epochs": 1, "limit": 1, "gradient_checkpointing": True, "workers": 0},
