@@ -92,11 +92,13 @@ $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt tests/vllm/make_env
 
 # default-jre-headless: METEOR and the PTB tokenizer of pycocoevalcap are Java (tests/data/test_captions.py).
 # mount: file systems that fill up (tests/machine/test_disk.py), which root alone may mount.
+# texlive-*: the tables and the document of `report --figures paper` (tests/report/test_latex.py, test_paper.py).
 system: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 system:
-	@echo "Installing a Java runtime (caption metrics) and mount (full file systems)"
+	@echo "Installing a Java runtime (caption metrics), mount (full file systems) and a TeX (tables for papers)"
 	$(SUDO) apt-get update
-	$(SUDO) apt-get install --yes --no-install-recommends default-jre-headless mount
+	$(SUDO) apt-get install --yes --no-install-recommends default-jre-headless mount \
+	    texlive-latex-base texlive-latex-recommended
 
 system-cluster: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 system-cluster:
