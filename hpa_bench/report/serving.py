@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpa_bench.errors import UserError
+from hpa_bench.files import PARTIAL
 from hpa_bench.redact import clean
 from hpa_bench.report.conditions import sorted_runs
 from hpa_bench.report.samples import Part, Samples
 from hpa_bench.results.manifest import MANIFEST
-from hpa_bench.results.published import PublishedRun, find_results
+from hpa_bench.results.published import ABOUT, PublishedRun, find_results
 from hpa_bench.results.run_folder import FAILED, RunFolder
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.source import FolderSource, Source
@@ -62,7 +63,8 @@ class Shelf:
         self._paths = paths
         self._show_unsafe = show_unsafe
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[Marks, Source]] = {}
+        self._marks: dict[Path, Marks] | None = None
+        self._sources: dict[Path, Source] = {}
         self._looked = float("-inf")
         self._samples = Samples([])
         self.index()
@@ -89,30 +91,45 @@ class Shelf:
                 self._samples.let_go(key)
 
     def _look(self) -> None:
-        known: dict[Path, tuple[Marks, Source]] = {}
+        marks = {path: mark for each in self._paths for path, mark in _marks(each)}
+        if marks == self._marks:
+            return
+        sources: dict[Path, Source] = {}
+        before = self._marks or {}
         for found in find_results(self._paths):
-            marks, before = _marks(found), self._known.get(found.path)
-            if before and before[0] == marks:
-                known[found.path] = before
-            else:
-                known[found.path] = marks, FolderSource(found) if isinstance(found, RunFolder) else found
-        if known.keys() != self._known.keys() or any(known[path] is not self._known[path] for path in known):
-            runs = read_runs(source for _, source in known.values())
-            parts = [
-                Part(str(number), title, sorted(members, key=lambda run: (run.label, run.seed, run.noise)))
-                for number, (title, _, members) in enumerate(sorted_runs(runs), 1)
-            ]
-            self._samples = Samples(parts, self._show_unsafe)
-            self._known = known
+            changed = marks.get(found.path) != before.get(found.path)
+            if isinstance(found, PublishedRun):
+                sources[found.path] = found
+            else:  # Its files are checked against their seals when it is first read, and when it has more of them.
+                sources[found.path] = FolderSource(found) if changed else self._sources[found.path]
+        parts = [
+            Part(str(number), title, sorted(members, key=lambda run: (run.label, run.seed, run.noise)))
+            for number, (title, _, members) in enumerate(sorted_runs(read_runs(sources.values())), 1)
+        ]
+        self._samples = Samples(parts, self._show_unsafe)
+        self._marks, self._sources = marks, sources
 
 
-def _marks(found: RunFolder | PublishedRun) -> Marks:
-    """Return what is other once a run has more or other results."""
-    if isinstance(found, PublishedRun):
-        return (found.path.stat().st_mtime_ns,)
-    judged = [path for path in found.path.glob("*/judgements/*/*") if path.suffix != ".partial"]
-    paths = [found.path / MANIFEST, found.path / FAILED, *sorted(found.path.glob("stage*/DONE")), *sorted(judged)]
-    return (found.is_live, *((str(path), path.stat().st_mtime_ns) for path in paths if path.exists()))
+def _marks(path: Path) -> Iterator[tuple[Path, Marks]]:
+    """Yield each run at or below a path, with what is other once it has more or other results."""
+    if path.is_file():
+        yield path, (_stamp(path),)
+    for about in path.rglob(ABOUT):
+        for file in about.parent.glob("*/*.parquet"):
+            yield file, (_stamp(file),)
+    for manifest in path.rglob(MANIFEST):
+        folder = RunFolder(manifest.parent)
+        files = [manifest, folder.path / FAILED, *folder.path.glob("stage*/DONE")]
+        files += [file for file in folder.path.glob("stage*/judgements/*/*") if file.suffix != PARTIAL]
+        yield folder.path, (folder.is_live, *((str(file), _stamp(file)) for file in files))
+
+
+def _stamp(file: Path) -> int:
+    """Return when a file was written; 0 where it is gone by now."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 class Viewer(ThreadingHTTPServer):
