@@ -110,7 +110,7 @@ def test_names_in_the_package_exist(page: Path) -> None:
 
 def test_the_architecture_names_every_module_in_its_room() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (top|`\w+/`)[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    rows = re.findall(r"^\| (top|`[\w/]+/`)[^|]*\|([^|]*)\|", text, re.MULTILINE)
     named = [
         room.strip("`").replace("top", "") + file for room, files in rows for file in re.findall(r"`(\w+)`", files)
     ]

@@ -32,6 +32,18 @@ def update_columns() -> list[Series]:
     return [*(update_series(metric) for metric in UPDATE), Series(ALL, "task", "", "mft")]
 
 
+def accuracy_columns(condition: Condition) -> list[Series]:
+    """The metrics of the accuracy matrix that the main table does not have, under one name each."""
+    there = {series.metric for series in headline(condition)} | {"mfn"}
+    return [series for series in [*continual_columns(), *beside_accuracy(condition)] if series.metric not in there]
+
+
+def judged_columns(condition: Condition, judge: str) -> list[Series]:
+    """The final safety numbers by one judge that the main table does not have."""
+    there = headline(condition)
+    return [series for series in safety_columns(condition, judge) if series not in there]
+
+
 def overlap_columns(condition: Condition) -> list[Series]:
     """How far the columns that methods keep are those of the largest update: in all, and block by block."""
     measured = {key.series for run in condition.runs for key in run.measures if key.series.metric == "column_overlap"}

@@ -16,6 +16,8 @@ LEVEL = 0.05
 """The chance at which the differences of one family, such as a column of a table, may hold a false one."""
 SHOWN = 8
 """Methods in a figure with one panel a method."""
+LEADING = 10
+"""Rows of the table on a report's first screen."""
 
 
 def ranked(series: Series, among: Sequence[Group]) -> list[Group]:
@@ -64,8 +66,40 @@ def shown_groups(condition: Condition) -> list[Group]:
     tested = [group for group in tested if group.last] or tested
     if len(tested) <= SHOWN:
         return tested
+    return _in_turn(condition, tested, [group for group in tested if group in condition.references], SHOWN)
+
+
+def leading(condition: Condition, count: int = LEADING) -> list[Group]:
+    """Return the methods that say most: references, hpa and the front, then in turn the most accurate and the safest.
+
+    Sorted by AP, the highest first; `REFERENCES` last, then what has no AP.
+    """
+    tested = [group for group in condition.main if any(run.stages for run in group.runs)]
+    first = [group for group in tested if group.method in REFERENCES or group in condition.references]
+    kept = _in_turn(condition, tested, [*first, *front(condition)], count)
+    ordered = ranked(plane(condition)[0], kept)
+    return [*ordered, *(group for group in kept if group not in ordered)]
+
+
+def front(condition: Condition) -> list[Group]:
+    """Return the methods that no other beats in AP or MASR without losing in the other, by rising AP; no references."""
+    accuracy, safety = plane(condition)
+    found = [
+        (x.value, y.value, group)
+        for group in condition.main
+        if group.method not in REFERENCES
+        and isinstance(x := group.final(accuracy), Cell)
+        and isinstance(y := group.final(safety), Cell)
+    ]
+    best = [
+        (x, y, group) for x, y, group in found if not any(a >= x and b <= y and (a, b) != (x, y) for a, b, _ in found)
+    ]
+    return [group for _, _, group in sorted(best, key=lambda point: point[:2])]
+
+
+def _in_turn(condition: Condition, tested: Sequence[Group], first: Sequence[Group], count: int) -> list[Group]:
+    """Return so many methods in the order of the report: some, then the most accurate and the safest in turn."""
     accurate, safe = (ranked(series, tested) for series in plane(condition))
-    chosen = [group for group in tested if group in condition.references]
-    chosen += [group for pair in zip_longest(accurate, safe) for group in pair if group]
-    kept = list(dict.fromkeys([*chosen, *tested]))[:SHOWN]
+    chosen = [*first, *(group for pair in zip_longest(accurate, safe) for group in pair if group)]
+    kept = list(dict.fromkeys([*chosen, *tested]))[:count]
     return [group for group in tested if group in kept]

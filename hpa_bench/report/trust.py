@@ -8,6 +8,7 @@ from typing import Any
 from hpa_bench.names import short_names
 from hpa_bench.report.columns import pairs, safety_columns
 from hpa_bench.report.conditions import Condition
+from hpa_bench.report.kinds import kind_of
 from hpa_bench.report.ranking import shown_groups, told_from_zero
 from hpa_bench.report.tables import Row, about, shown, values
 from hpa_bench.results.agreement import CALIBRATED
@@ -38,7 +39,7 @@ def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
                 cells.append((shown(kappa, digits=2), shown(agreed)))
                 if isinstance(agreed, Cell):
                     sizes[name] = agreed.n
-            rows.append((group.label, group.seeds, cells))
+            rows.append({"label": group.label, "kind": kind_of(group.method), "seeds": group.seeds, "cells": cells})
         head = [
             ("all sets" if name == ALL else short[name], f"n = {sizes[name]}" if name in sizes else "")
             for name in (ALL, *condition.safety_sets)

@@ -4,7 +4,18 @@ import pytest
 
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import conditions
-from hpa_bench.report.ranking import SHOWN, best_and_second, corrected, ranked, shown_groups, told_from_zero
+from hpa_bench.report.groups import REFERENCES
+from hpa_bench.report.ranking import (
+    LEADING,
+    SHOWN,
+    best_and_second,
+    corrected,
+    front,
+    leading,
+    ranked,
+    shown_groups,
+    told_from_zero,
+)
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
 from tests.support.reports import AP, MASR, Visible, condition_of, report_of
@@ -110,6 +121,25 @@ def test_figures_of_many_methods_show_a_few(tmp_path):
     for series in plane(condition):
         assert ranked(series, condition.main)[0].label in shown
     text = Visible(page).text
-    assert f"The figure shows {SHOWN} of 23 methods: seqft, hpa, then in turn" in text
     for group in condition.main:
-        assert f"{group.label} AP " in text  # Its accuracy matrix, folded.
+        assert f"{group.label} after stage ad digits caption 0 aligned" in text  # Its accuracy matrix, folded.
+
+
+@pytest.mark.slow
+def test_the_first_screen_has_references_front_and_extremes(tmp_path):
+    runs = [write_run(tmp_path, "zero_shot", stages=[]), write_run(tmp_path, "joint", stages=[TASKS])]
+    runs += [write_run(tmp_path, name, forget=0.9, unsafe=0.9) for name in ("seqft", "hpa")]
+    runs += [write_run(tmp_path, f"m{i:02}", forget=0.04 * i, unsafe=0.8 - 0.04 * i) for i in range(9)]
+    (condition,) = conditions(read_runs(runs))
+
+    leads = leading(condition)
+
+    accuracy, safety = plane(condition)
+    assert len(leads) == LEADING and leads[-2:] == [group for group in leads if group.method in REFERENCES]
+    assert {group.label for group in leads} >= {"zero_shot", "joint", "seqft", "hpa"}
+    values = [group.final(accuracy).value for group in leads[:-2]]
+    assert values == sorted(values, reverse=True)
+    best = front(condition)
+    assert ranked(accuracy, condition.main)[0] in best and ranked(safety, condition.main)[0] in best
+    masr = [group.final(safety).value for group in best]
+    assert masr == sorted(masr) and [group for group in best if group in leads] == best[: LEADING - 4]

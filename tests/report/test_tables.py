@@ -123,7 +123,7 @@ def test_shading_follows_the_corrected_p_values(page):
     html = page.read_text()
 
     for reference in ("seqft", "hpa"):
-        part = html.split(f"<caption>Each method minus {reference}.")[1].split("</table>")[0]
+        part = html.split(f">Each method minus {reference}.<")[1].split("</table>")[0]
         rows = [row for row in table(page, "differences") if row["reference"] == reference]
         told = [row for row in rows if row["p_holm"] and float(row["p_holm"]) < 0.05]
         assert part.count('class="clear"') == len(told)
@@ -162,7 +162,7 @@ def test_captions_say_what_intervals_are_over(tmp_path, seeds, said):
 
     page = report_of(runs, tmp_path / "report")
 
-    assert f"After the last stage: mean over seeds, {said}, standard deviation" in Visible(page).text
+    assert f"After the last stage: mean over seeds, {said}. The best" in Visible(page).text
     assert f"mean over seeds, {said}. The best" in (page.parent / "tables" / "main.md").read_text()
     assert f"percent, with {said}" in " ".join(printed(read_runs(runs)).split())
 
@@ -226,6 +226,6 @@ def test_the_form_of_responses_stands_beside_accuracy(tmp_path):
     assert [(row["stage"], row["set"]) for row in staged] == [
         (str(stage), name) for stage in range(4) for name in shares
     ]
-    seqft, hpa = (part.partition("</table>")[0] for part in page.read_text().split('class="matrix"')[1:])
+    seqft, hpa = (part.partition("</table>")[0] for part in page.read_text().split('class="table matrix"')[1:])
     assert seqft.count("<small>") == 0 and hpa.count("<small>") == 4 * len(shares)
     assert [f"<small>{share:.0f}</small>" in hpa for share in shares.values()] == [True, True]

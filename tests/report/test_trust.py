@@ -68,10 +68,10 @@ def test_nothing_is_said_of_what_is_not_there(tmp_path):
 def test_undefined_kappa_is_a_dash_with_its_reason(tmp_path):
     run = write_run(tmp_path, unsafe=-1)
 
-    ((_, _, cells),) = agreement_tables(condition_of(run))[PAIR]["rows"]
+    (row,) = agreement_tables(condition_of(run))[PAIR]["rows"]
     page = write_report(read_runs([run]), tmp_path / "report")
 
-    kappa, agreed = cells[0]
+    kappa, agreed = row["cells"][0]
     assert (kappa["text"], agreed["text"]) == ("–", "100.0") and "the same verdict" in kappa["about"]
     row = next(row for row in table(page.parent, "agreement") if row["metric"] == "kappa")
     assert row["value"] == "" and row["missing"].startswith("undefined: each judge gives")

@@ -2,10 +2,13 @@
 
 import csv
 import re
+from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 
 from hpa_bench.report import write_report
+from hpa_bench.report.page.write import SCRIPTS
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
@@ -14,18 +17,15 @@ from tests.support.run_folders import TASKS, write_run
 
 BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'
 
-CONDITIONS = [
-    "original data; order ad, digits, caption",
-    "5% harmful data; order ad, digits, caption",
-    "original data; order caption, digits, ad",
-]
+SHORT = ["original data", "5% harmful data", "order caption, digits, ad"]
 
 
 @pytest.mark.slow
-def test_page_needs_no_network_and_no_script(page):
+def test_page_needs_no_network(page):
     seen = Visible(page)
 
-    assert not {tag for tag, _ in seen.tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {tag for tag, _ in seen.tags} & {"link", "iframe", "object", "base"}
+    assert not [of for tag, of in seen.tags if tag == "script" and "src" in of]
     for _, attributes in seen.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("href", "xlink:href", "src", "action"):
@@ -54,7 +54,7 @@ def test_page_has_its_parts(page):
         "Differences to seqft",
         "Accuracy and forgetting",
         "Safety",
-        "ASR ↓ attack success",
+        "ASR ↓ unsafe_image",
         "Where the time went",
         "Example responses",
         "Definitions",
@@ -74,8 +74,24 @@ def test_model_output_is_escaped(tmp_path):
     page = report_of([write_run(tmp_path, response=BAD)], tmp_path / "report", BAD)
 
     seen = Visible(page)
-    assert not {tag for tag, _ in seen.tags} & {"script", "img"}
+    assert "img" not in {tag for tag, _ in seen.tags}
+    assert [of.get("type") for tag, of in seen.tags if tag == "script"] == [
+        *["application/json"] * 2,
+        *[None] * len(SCRIPTS),
+    ]
     assert 'alert("x")' in seen.text
+
+
+@pytest.mark.slow
+def test_the_policy_lets_the_pages_own_scripts_run_and_no_other(page):
+    html = page.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+
+    allowed = re.findall(
+        r"'sha256-([^']+)'", re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1].replace("&#39;", "'")
+    )
+    assert allowed == [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(allowed) == len(SCRIPTS)
 
 
 @pytest.mark.slow
@@ -125,7 +141,7 @@ def test_first_condition_has_the_plain_names(tmp_path):
     page = report_of(runs, tmp_path / "report")
 
     text = Visible(page).text
-    places = [text.index(f"toy version 1; {part}: main results") for part in CONDITIONS]
+    places = [text.index(f"· {part} After 3 tasks") for part in SHORT]
     assert places == sorted(places)
     assert "5% of each task’s training samples are replaced by harmful requests" in text and "so the share here" in text
     for name in ("figures/forgetting.svg", "figures/3-forgetting.svg", "tables/main.md", "tables/2-main.md"):

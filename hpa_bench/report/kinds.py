@@ -1,0 +1,32 @@
+"""What kind of method a row is, for the colours and filters of the page."""
+
+from __future__ import annotations
+
+from hpa_bench.report.groups import REFERENCES
+
+KINDS = {
+    "reference": "references",
+    "data": "training data",
+    "loss": "loss terms",
+    "structure": "what is trained",
+    "columns": "columns kept",
+    "weights": "weight edits",
+    "other": "others",
+}
+"""Each kind in words, in the order in which the page names them; as the chapters of docs/methods, but that the edits
+which keep whole columns, as HPA does, stand apart from those that merge, scale or project."""
+
+_METHODS = {
+    "reference": (*REFERENCES, "seqft"),
+    "data": ("replay", "derpp", "replay_safety"),
+    "loss": ("ewc", "l2", "lwf", "olora", "sefe"),
+    "structure": ("moelora", "sppft"),
+    "columns": ("hpa", "magnitude_columns", "random_columns", "relative_columns", "model_tailor"),
+    "weights": ("magmax", "resta", "safe_delta", "safelora", "scaled_update", "ties", "wise_ft"),
+}
+_KIND = {method: kind for kind, methods in _METHODS.items() for method in methods}
+
+
+def kind_of(method: str) -> str:
+    """Return the kind of a method by its name; "other" of one that comes from elsewhere."""
+    return _KIND.get(method, "other")

@@ -1,0 +1,224 @@
+"""Writing a report: the tables, the figures, and the page in one file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hpa_bench.errors import UserError
+from hpa_bench.files import atomic
+from hpa_bench.machine.disk import GIVE_AGAIN, refusals_told
+from hpa_bench.metrics import METRICS
+from hpa_bench.redact import clean
+from hpa_bench.report import markdown, tables, trust
+from hpa_bench.report.columns import plane
+from hpa_bench.report.conditions import Condition, conditions
+from hpa_bench.report.definitions import PAPER, PAPER_HEADER
+from hpa_bench.report.kinds import KINDS
+from hpa_bench.report.page import cells
+from hpa_bench.report.page.parts import part_of
+from hpa_bench.report.plasticity import plasticity_rows
+from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
+from hpa_bench.report.samples import samples_of, script_json
+from hpa_bench.report.tuned import check_suite, section, side_rows, trial_rows
+from hpa_bench.results.runs import Run
+from hpa_bench.results.tuned import Tuned
+
+SCRIPTS = ("charts.js", "samples.js", "report.js")
+"""In the order in which they run."""
+STYLES = ("report.css", "samples.css")
+
+
+def write_report(
+    runs: Sequence[Run],
+    out: Path,
+    title: str = "hpa-bench report",
+    *,
+    show_unsafe: bool = False,
+    tuned: Tuned | None = None,
+) -> Path:
+    """Write report.html, tables/*.csv and *.md, and figures/*.png and *.svg.
+
+    Runs of different suites, task orders, harmful ratios or training recipes stand apart, each in its own part.
+
+    Args:
+        runs: finished or not; what a run did not reach is shown as "missing: reason".
+        out: the folder to write into; made if need be.
+        title: the page's heading.
+        show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
+            the page holds none of them, their samples and harm categories are numbered, in the tables too, which
+            never hold texts.
+        tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UserError: no runs, two runs of one method and seed, or runs tested on different samples; or tuned settings of
+            another suite; or the folder cannot be written.
+    """
+    if not runs:
+        raise UserError("No runs to report.")
+    with refusals_told(out, GIVE_AGAIN):
+        return _write(runs, out, title, show_unsafe, tuned)
+
+
+def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool, tuned: Tuned | None) -> Path:
+    found = conditions(runs)
+    if tuned is not None:
+        check_suite(tuned, found)
+        _write_tuned(out / "tables", found, tuned)
+    # The first condition's files have plain names, so that links to them hold when others are added.
+    prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
+    _write_tables(out / "tables", found, prefixes, show_unsafe)
+    parts = [part_of(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)]
+    samples = samples_of(found, out, show_unsafe, [part["anchor"] for part in parts])
+    scripts = [_asset(name) for name in SCRIPTS]
+    page = _template().render(
+        title=title,
+        parts=[
+            part_of(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)
+        ],
+        show_unsafe=show_unsafe,
+        across=_across(found) if len(found) > 1 else None,
+        kernel_sets=[_kernel_sets(sets) for sets in kernel_sets(found)],
+        checkpoints=[_checkpoints(one) for one in checkpoints(found)],
+        tuned=section(found, tuned, out / "figures") if tuned is not None else None,
+        samples=samples,
+        marks=tables.MARKS,
+        versions=tables.VERSIONS,
+        metrics=METRICS,
+        kinds={kind: words for kind, words in KINDS.items() if kind in _kinds(found)},
+        paper_header=PAPER_HEADER,
+        paper=[["–" if value is None else value for value in row] for row in PAPER],
+        styles=[_asset(name) for name in STYLES],
+        scripts=scripts,
+        policy=policy(scripts, bool(samples and samples["beside"])),
+    )
+    path = out / "report.html"
+    with atomic(path) as partial:
+        partial.write_text(re.sub(r"[ \t]+$", "", page, flags=re.MULTILINE), encoding="utf-8")
+    return path
+
+
+def policy(scripts: Sequence[str], beside: bool = False) -> str:
+    """Return a Content-Security-Policy under which these inline scripts run, no other, and nothing is fetched.
+
+    Args:
+        scripts: their texts, as they stand between the tags.
+        beside: whether files that lie beside the page may run as well.
+    """
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join([*(f"'sha256-{digest}'" for digest in digests), *(["'self'", "file:"] if beside else [])])
+    parts = ["default-src 'none'", "img-src data: blob:", "style-src 'unsafe-inline'", f"script-src {allowed}"]
+    return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
+
+
+def _asset(name: str) -> str:
+    text = (files("hpa_bench.report.page") / name).read_text(encoding="utf-8")
+    # What is written has no blanks at line ends, and the policy's digests are of what is written.
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+
+
+def _kinds(found: Sequence[Condition]) -> set[str]:
+    return {cells.row_of(group)["kind"] for condition in found for group in condition.main}
+
+
+def _template() -> Any:
+    # Autoescape everything: responses and prompts are whatever a model or a data set wrote.
+    environment = Environment(
+        loader=PackageLoader("hpa_bench.report.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script_json"] = script_json
+    return environment.get_template("page.html.j2")
+
+
+def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str], show_unsafe: bool) -> None:
+    """Write every table as CSV; conditions stand below one another, never averaged."""
+    listed: dict[str, Callable[[Condition], list[tables.Row]]] = {
+        "results": tables.results,
+        "seeds": tables.seeds,
+        "noise": tables.noise,
+        "stages": tables.stages,
+        "differences": tables.differences,
+        "plasticity": plasticity_rows,
+        "costs": tables.costs,
+        "runs": tables.runs,
+        "calibration": trust.calibration,
+        "agreement": trust.agreement,
+        "categories": lambda condition: trust.categories(condition, show_unsafe),
+    }
+    for name, table in listed.items():
+        if rows := [row for condition in found for row in table(condition)]:
+            tables.write_csv(folder / f"{name}.csv", rows)
+    if len(found) > 1:
+        tables.write_csv(folder / "conditions.csv", tables.conditions(found))
+    if rows := kernel_rows(found):
+        tables.write_csv(folder / "kernel_sets.csv", rows)
+    paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
+    tables.write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)
+    pages = {f"{prefix}main": markdown.main_table(part) for part, prefix in zip(found, prefixes, strict=True)}
+    pages |= {
+        f"{prefix}noise": markdown.noise_table(part) for part, prefix in zip(found, prefixes, strict=True) if part.noise
+    }
+    if len(found) > 1:
+        pages["conditions"] = markdown.across_table(found)
+    for name, text in pages.items():
+        (folder / f"{name}.md").write_text(clean(text), encoding="utf-8")
+
+
+def _write_tuned(folder: Path, found: Sequence[Condition], tuned: Tuned) -> None:
+    tables.write_csv(folder / "trials.csv", trial_rows(tuned))
+    tables.write_csv(folder / "tuned.csv", [row for condition in found for row in side_rows(condition, tuned)])
+    (folder / "tuned.md").write_text(clean(markdown.tuned_table(found, tuned)), encoding="utf-8")
+
+
+def _across(found: Sequence[Condition]) -> dict[str, Any]:
+    by_label = {group.label: cells.row_of(group) for condition in found for group in condition.main}
+    rows = [
+        by_label[row.label] | {"cells": [tables.shown(cell, mark=mark, rank=rank) for cell, rank, mark in row.cells]}
+        for row in tables.across(found)
+    ]
+    heads = [(part.short, [cells.head(series) for series in plane(part)]) for part in found]
+    return {"rows": rows, "heads": heads}
+
+
+def _kernel_sets(sets: KernelSets) -> dict[str, Any]:
+    rows = [
+        (
+            one.label,
+            tables.title(one.series),
+            [
+                tables.shown(cell, signed=True, differs=bool(sign))
+                for cell, sign in zip(one.cells, one.signs, strict=True)
+            ],
+        )
+        for one in sets.conclusions
+        if not one.agrees
+    ]
+    return {"titles": [sets.first.title, sets.second.short], "count": len(sets.conclusions), "rows": rows}
+
+
+def _checkpoints(found: Checkpoints) -> dict[str, Any]:
+    return {
+        "names": found.names,
+        "head": [cells.head(series) for series in found.columns],
+        "rows": [(label, [tables.shown(cell) for cells in row for cell in cells]) for label, row in found.rows],
+        "agreement": [
+            (tables.title(series), tables.number(one[0], 2), one[1])
+            for series, one in zip(found.columns, found.agreement, strict=True)
+            if one
+        ],
+    }
