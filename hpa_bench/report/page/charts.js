@@ -192,7 +192,8 @@ window.hpaCharts = (() => {
     make(group, "polyline", { class: "line", points: found.map((one) => `${px(one)},${y(one.cell[0])}`).join(" "), "stroke-dasharray": ["", "6 3", "2 2", "8 3 2 3"][at % 4] });
     for (const one of found) {
       const { cell, stage } = one;
-      const query = { part: data.anchor, method: of.label, stage, set: curve.set, judge: curve.judge };
+      const kind = curve.set === "all" ? (curve.judge ? "safety" : "task") : "";
+      const query = { part: data.anchor, method: of.label, stage, set: curve.set, kind, judge: curve.judge };
       const node = point(group, [of.label, `${curve.title}, stage ${stage} (${of.stages[stage] || "aligned"}): ${withInterval(cell)}`], query);
       make(node, "circle", { class: "mark full", cx: px(one), cy: y(cell[0]), r: 2.6 });
       if (of.tasks[stage].includes(curve.set)) make(node, "circle", { class: "ring", cx: px(one), cy: y(cell[0]), r: 6 });

@@ -168,9 +168,10 @@
     const head = all("thead tr:last-child th", table)[cell.cellIndex];
     if (!head?.dataset.kind || head.dataset.kind === "update" || cell.classList.contains("absent")) return null;
     const { set, judge } = head.dataset;
+    const kind = set === "all" ? head.dataset.kind : "";
     const methods = drawn.get(table.closest(".panel").id)?.methods ?? [];
     const stage = row.dataset.stage ?? methods.find(({ label }) => label === row.dataset.m)?.last;
-    return { part: table.dataset.part, method: row.dataset.m, stage, set, judge };
+    return { part: table.dataset.part, method: row.dataset.m, stage, set, kind, judge };
   }
   function open(node) {
     const query = window.hpaSamples && samplesOf(node);
