@@ -2,6 +2,7 @@
 # make check: the format, the lints, the types and the fast tests. make test: make check, then the slow tests.
 # make faults: the tests that kill, cut or spoil something on purpose, and counts of those that are generated.
 # make test-vllm: the tests of the real vLLM, on a CPU, in .venv-vllm, which it sets up first.
+# make test-browser: the report and the viewer in a real browser, which make system installs.
 # make test-cluster: the tests of launchers on a real Slurm and a real Ray, started for them; a few minutes, as root.
 # make check-gpu: what the docs say of a GPU's memory and times, checked on this one with a random LLaVA of 7B's shape.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
@@ -17,11 +18,11 @@ BIN := $(VENV)/bin
 # Tests run in so many processes; worksteal keeps a file's tests together, and with them what they share.
 WORKERS ?= 2
 SPREAD := --numprocesses $(WORKERS) --dist worksteal
-PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster
+PYTEST := $(BIN)/pytest $(SPREAD) --ignore tests/vllm --ignore tests/cluster --ignore tests/browser
 export OMP_WAIT_POLICY := PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo lint check test faults test-vllm check-gpu test-cluster results report docs dist lock setup system system-cluster clean
+.PHONY: demo lint check test faults test-vllm test-browser check-gpu test-cluster results report docs dist lock setup system system-cluster clean
 
 demo: setup
 	$(BIN)/hpa-bench run --method hpa
@@ -43,6 +44,9 @@ faults: setup
 
 test-vllm: $(VENV)-vllm/.installed
 	$(VENV)-vllm/bin/pytest $(SPREAD) tests/vllm
+
+test-browser: $(VENV)/.installed-browser
+	$(BIN)/pytest $(SPREAD) tests/browser
 
 # One process: the nodes of one cluster at a time are enough for a machine.
 test-cluster: $(VENV)/.installed-cluster
@@ -86,19 +90,24 @@ $(VENV)/.installed-cluster: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray,slurm]'
 	touch $@
 
+$(VENV)/.installed-browser: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	touch $@
+
 $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt tests/vllm/make_environment.sh
 	tests/vllm/make_environment.sh $(PYTHON) $(VENV)-vllm
 	touch $@
 
 # default-jre-headless: METEOR and the PTB tokenizer of pycocoevalcap are Java (tests/data/test_captions.py).
 # mount: file systems that fill up (tests/machine/test_disk.py), which root alone may mount.
+# chromium: what `make test-browser` drives.
 # texlive-*: the tables and the document of `report --figures paper` (tests/report/test_latex.py, test_paper.py).
 system: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 system:
-	@echo "Installing a Java runtime (caption metrics), mount (full file systems) and a TeX (tables for papers)"
+	@echo "Installing a Java runtime (caption metrics), mount (full file systems), Chromium (reports) and a TeX (papers)"
 	$(SUDO) apt-get update
 	$(SUDO) apt-get install --yes --no-install-recommends default-jre-headless mount \
-	    texlive-latex-base texlive-latex-recommended
+	    chromium texlive-latex-base texlive-latex-recommended
 
 system-cluster: SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 system-cluster:
