@@ -72,8 +72,10 @@ def fisher_information(
             hook.remove()
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
-    # In place: of a 7B model, one F is 26 GB.
-    return {key: value.div_(count if dense or key.endswith("/out") else tokens) for key, value in sums.items()}
+    # In place: of a 7B model, one F is 26 GB. A product may be laid out by columns; what is read back is not, and adds
+    # up in another order.
+    counts = {key: count if dense or key.endswith("/out") else tokens for key in sums}
+    return {key: value.div_(counts[key]).contiguous() for key, value in sums.items()}
 
 
 def mean_entry(fisher: Mapping[str, Tensor]) -> float:

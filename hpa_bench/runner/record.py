@@ -29,7 +29,7 @@ def save_state(method: Method, folder: Path) -> None:
     with atomic(folder) as partial:
         partial.mkdir()
         if state := dict(method.state_dict()):
-            save_file(state, partial / _STATE)
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial / _STATE)
         seal(partial)
 
 

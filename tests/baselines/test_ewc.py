@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from hpa_bench.baselines.ewc import EWC, EWCConfig
 from hpa_bench.baselines.l2 import L2
 from hpa_bench.baselines.shared.fisher import fisher_information, mean_entry
+from hpa_bench.machine import products
 from hpa_bench.models.adapters import lora_factors
 from tests.runner.test_training import samples, trained
 from tests.support.adapted import adapted_model
@@ -28,6 +29,17 @@ def test_dense_fisher_is_the_mean_of_squared_gradients_of_single_samples(tmp_pat
         (gradient,) = torch.autograd.grad(cross_entropy(logits, labels[0, 1:], reduction="sum"), weight)
         expected += gradient.double().square() / 5
     torch.testing.assert_close(found[name].double(), expected, rtol=1e-3, atol=1e-8)
+
+
+def test_it_lies_in_memory_as_it_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that goes on would add it up in another order."""
+    monkeypatch.setattr(products, "served", lambda: True)
+    monkeypatch.setattr(products, "product", lambda a, b: products.in_order(b.t(), a.t()).t())  # laid out by columns
+    _, _, ctx = random_stage(tmp_path)
+    with products.chosen("portable", "cpu"):
+        found = fisher_information(ctx.model, ctx.linear_layers, [ctx.collate(coloured_samples(5))], dense=True)
+
+    assert [name for name, value in found.items() if not value.is_contiguous()] == []
 
 
 def test_batches_and_flags_do_not_matter(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def stage(tmp_path: Path) -> StageFolder:
 
 def test_a_method_gets_back_what_it_remembered(tmp_path: Path) -> None:
     state = {"mask": torch.tensor([True, False]), "mean": torch.tensor([[0.1, -0.0]], dtype=torch.bfloat16)}
+    state["turned"] = torch.arange(6.0).view(2, 3).T
     save_state(Keeps(state), tmp_path / "state")
     fresh = Keeps({})
 
