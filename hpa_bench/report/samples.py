@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpa_bench.files import atomic
 from hpa_bench.names import short_names
 from hpa_bench.redact import clean
 from hpa_bench.report.conditions import Condition
@@ -160,8 +159,8 @@ def samples_of(
             left -= len(text)
         else:
             beside.append(key)
-            with atomic(out / DATA / f"{FILE}{key}.js") as file:
-                file.write_text(f'hpaSamplesRead("{key}",{text});\n', encoding="utf-8")
+            (out / DATA).mkdir(parents=True, exist_ok=True)
+            (out / DATA / f"{FILE}{key}.js").write_text(f'hpaSamplesRead("{key}",{text});\n', encoding="utf-8")
     if not inside and not beside:
         return None
     blocks = ",".join(f'"{key}":{text}' for key, text in inside.items())
