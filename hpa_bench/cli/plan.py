@@ -80,16 +80,16 @@ def plan(
 
 def _possible(wanted: Wanted) -> tuple[dict[Path, RunSpec], dict[str, str]]:
     """Return the runs whose suite offers what their method needs, and why the other methods have none."""
-    possible: dict[Path, RunSpec] = {}
-    refused: dict[str, str] = {}
-    for folder, spec in wanted.items():
+    refused: dict[Path, str] = {}
+    # Runs that differ in their seed alone lie in one folder.
+    alike = {folder.parent: spec for folder, spec in wanted.items()}
+    for folder, spec in alike.items():
         try:
             check_spec(spec)
         except UserError as error:
-            refused[_label(spec)] = str(error)
-        else:
-            possible[folder] = spec
-    return possible, refused
+            refused[folder] = str(error)
+    possible = {folder: spec for folder, spec in wanted.items() if folder.parent not in refused}
+    return possible, {_label(alike[folder]): reason for folder, reason in refused.items()}
 
 
 def _label(spec: RunSpec) -> str:

@@ -24,14 +24,15 @@ def planned(
     runs: Path,
 ) -> dict[Path, RunSpec]:
     """Return every run that is wanted, by its folder below `runs`."""
-
     wanted: dict[Path, RunSpec] = {}
-    for ratio, order, seed, method in product(ratios, orders, seeds, methods):
+    for ratio, order in product(ratios, orders):
         pairs = common.harmful_data if ratio else None
-        options = replace(common, method=method, seed=seed, order=order, harmful_ratio=ratio, harmful_data=pairs)
+        same = replace(common, seed=seeds[0], order=order, harmful_ratio=ratio, harmful_data=pairs)
         # What a method needs and the suite lacks is found out by its run, so that the others still run.
-        spec = make_spec(options, beside=methods, needs=False)
-        wanted[spec.default_folder(runs)] = spec
+        checked = [make_spec(replace(same, method=method), beside=methods, needs=False) for method in methods]
+        # The suite is read and checked once for all seeds.
+        specs = [replace(spec, seed=seed) for seed in seeds for spec in checked]
+        wanted |= {spec.default_folder(runs): spec for spec in specs}
     return wanted
 
 

@@ -16,14 +16,22 @@ ray_cluster = pytest.importorskip("tests.support.ray_cluster", reason="Ray is no
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-def cluster(give_up: Callable[[str], None], tmp_path: Path) -> "Iterator[ray_cluster.Cluster]":
+@pytest.fixture(scope="module")
+def head(
+    give_up: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[ray_cluster.Cluster]":
     if reason := ray_cluster.lacking():
         give_up(f"Ray: {reason}. Nothing of launcher 'ray' was tried on a cluster.")
-    folder = tmp_path / "ray"
-    folder.mkdir()
-    with ray_cluster.cluster(folder) as made:
+    with ray_cluster.cluster(tmp_path_factory.mktemp("ray")) as made:
         yield made
+
+
+@pytest.fixture
+def cluster(head: "ray_cluster.Cluster") -> "Iterator[ray_cluster.Cluster]":
+    """A cluster whose nodes are the test's own."""
+    yield head
+    for name in set(head.nodes) - {ray_cluster.HEAD}:
+        head.kill(name)
 
 
 def test_what_a_killed_node_made_goes_on_at_another(

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
+import pytest
 import ray
 
 from tests.support.slurm_cluster import free_port
 
+HEAD = "head"
 RAY = str(Path(sys.executable).parent / "ray")
 SECONDS = 180
 ATTEMPTS = 4
@@ -36,7 +39,7 @@ class Cluster:
         self.address = f"127.0.0.1:{free_port()}"
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._folder = folder
-        self._start("head", ["--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0"], "true")
+        self._start(HEAD, ["--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0"], "true")
 
     def add(self, name: str, setup: str = "true") -> None:
         """Start a node.
@@ -51,7 +54,7 @@ class Cluster:
         """End a node as a power cut does: all its processes at once."""
         node = self.nodes.pop(name)
         with suppress(ProcessLookupError):
-            os.killpg(node.pid, signal.SIGTERM if name == "head" else signal.SIGKILL)
+            os.killpg(node.pid, signal.SIGTERM if name == HEAD else signal.SIGKILL)
         node.wait()
 
     def _start(self, name: str, options: list[str], setup: str) -> None:
@@ -74,7 +77,9 @@ class Cluster:
             own, script = [], 'exec "$@"'
         else:
             script = f'hostname {name} && {setup} && exec "$@"'
-        env = os.environ | {"RAY_health_check_failure_threshold": "3", "OMP_NUM_THREADS": "1"}
+        # Workers are at 15 by default, and would wait for all else that a busy machine does.
+        env = os.environ | {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+        env["RAY_health_check_failure_threshold"] = "3"
         # Ray gives up a node that is not up within 15 or 30 s, which a busy machine may exceed.
         for _ in range(ATTEMPTS):
             with (self._folder / f"{name}.log").open("wb") as log:
@@ -119,14 +124,17 @@ print(sum(node["Alive"] for node in state.node_table()))
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster with a head alone, and end it with all its nodes."""
-    made = None
-    try:
+    """Start a cluster with a head alone and a token of its own, and end it with all its nodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Without a mode, whether Ray wants a token depends on whether this user has ever had one.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", uuid4().hex)
         made = Cluster(folder)
-        yield made
-    finally:
-        for name in list(made.nodes if made else {}):
-            made.kill(name)  # type: ignore[union-attr]
+        try:
+            yield made
+        finally:
+            for name in list(made.nodes):
+                made.kill(name)
 
 
 assert ray.__version__
