@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -30,24 +31,35 @@ WORKERS = {
 """On a machine of two cores: two cores a run leave room for one."""
 
 
-def compare(suite: Path, runs: Path, count: int, launcher: list[str]) -> float:
-    """The seconds of a comparison of so many seeds, without its report."""
+Cost = tuple[float, float]
+"""Seconds on the clock, and of CPU by the command with all that it waited for: a Ray's own are not in it."""
+
+
+def cost(begun: Cost | None = None) -> Cost:
+    """What has passed since then."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    clock, cpu = begun or (0.0, 0.0)
+    return time.perf_counter() - clock, used.ru_utime + used.ru_stime - cpu
+
+
+def compare(suite: Path, runs: Path, count: int, launcher: list[str]) -> Cost:
+    """The cost of a comparison of so many seeds, its report included."""
     command = [sys.executable, "-m", "hpa_bench", "compare", "--suite", str(suite), "--methods", "seqft"]
     command += ["--seeds", f"0-{count - 1}", "--runs", str(runs), "--device", "cpu", "--launcher", *launcher]
     command += ["--publish", str(runs / "published")]
-    begun = time.perf_counter()
+    begun = cost()
     subprocess.run(command, check=True, env=ONE_THREAD, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    return cost(begun)
 
 
-def alone(suite: Path, runs: Path, count: int) -> float:
-    """The seconds of the same runs, each as a command of its own."""
+def alone(suite: Path, runs: Path, count: int) -> Cost:
+    """The cost of the same runs, each as a command of its own."""
     command = [sys.executable, "-m", "hpa_bench", "run", "--suite", str(suite), "--method", "seqft", "--no-report"]
-    begun = time.perf_counter()
+    begun = cost()
     for seed in range(count):
         each = [*command, "--seed", str(seed), "--device", "cpu", "--out", str(runs / str(seed))]
         subprocess.run(each, check=True, env=ONE_THREAD, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    return cost(begun)
 
 
 def planned(suite: Path, runs: Path, count: int) -> float:
@@ -70,19 +82,19 @@ def main() -> None:
         folder = Path(name)
         suite = write_suite(folder / "suite")
         seconds = planned(suite, folder / "planned", given.planned)
-        print(f"{given.planned} runs planned in {seconds:.1f} s")
+        print(f"{given.planned} runs planned in {seconds:.1f} s", flush=True)
         if not given.runs:
             return
-        own = alone(suite, folder / "alone", given.runs)
-        print(f"{given.runs} runs as commands: {own:.1f} s")
+        own, own_cpu = alone(suite, folder / "alone", given.runs)
+        print(f"{given.runs} runs as commands: {own:.1f} s, {own_cpu:.1f} of CPU", flush=True)
         for launcher in given.launchers.split(","):
             one, two = WORKERS[launcher]
-            by_one = compare(suite, folder / f"{launcher}1", given.runs, one)
-            by_two = compare(suite, folder / f"{launcher}2", given.runs, two)
-            added = (by_one - own) / given.runs
+            by_one, cpu = compare(suite, folder / f"{launcher}1", given.runs, one)
+            by_two, _ = compare(suite, folder / f"{launcher}2", given.runs, two)
             print(
                 f"{launcher}: one worker {by_one:.1f} s, two {by_two:.1f} s: {by_one / by_two:.2f} times faster;"
-                f" {added:+.2f} s a run"
+                f" {(by_one - own) / given.runs:+.2f} s a run, {(cpu - own_cpu) / given.runs:+.2f} of CPU",
+                flush=True,
             )
 
 
