@@ -25,6 +25,8 @@ SPEC = "{spec}"
 """In a command, the place of the file that the node writes the spec to."""
 GRACE_SECONDS = 10.0
 """How long a run that is told to end has for it."""
+LOOK_SECONDS = 0.2
+"""How often to look whether a run has ended."""
 PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it.
 
@@ -100,7 +102,7 @@ class NodeRun:
     def _is_over(self) -> bool:
         """Whether there is no living process of the run.
 
-        It is left to whoever waits for it. A signal handler calls this while the same thread is inside `Popen.wait`,
+        It is left to whoever waits for it: a signal handler may call this while the same thread is inside `Popen.wait`,
         and would wait for ever for the lock that this holds.
         """
         if self.process is None or self.process.returncode is not None:
@@ -136,6 +138,9 @@ class NodeRun:
                 preexec_fn=_tied,
             )
             try:
+                # Ray cancels by an interrupt that no signal comes with, so that no system call would end for it.
+                while not self._is_over():
+                    time.sleep(LOOK_SECONDS)
                 code = self.process.wait()
             finally:
                 self.end()

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from _thread import interrupt_main
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,19 @@ print(run())
     starter.send_signal(signal.SIGUSR2)
 
     assert starter.communicate(timeout=20)[0] == f"ended by signal 15{NODE}\n"
+
+
+def test_an_interrupt_that_no_signal_comes_with_ends_it(tmp_path: Path) -> None:
+    run = node_run(tmp_path, "import time; print('begun', flush=True); time.sleep(600)")
+    log = tmp_path / "log"
+
+    def interrupt() -> None:
+        while not log.exists() or "begun" not in log.read_text():
+            time.sleep(0.05)
+        interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+    assert run.process.wait(0) == -signal.SIGTERM
