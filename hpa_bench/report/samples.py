@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,6 +269,7 @@ class _Texts:
     def __init__(self, hide: bool) -> None:
         self.hide = hide
         self._numbers: dict[Any, int] = {}
+        self._known: dict[Any, int] = {}
 
     @property
     def listed(self) -> list[Any]:
@@ -278,12 +278,12 @@ class _Texts:
 
     def number(self, text: Any) -> int:
         """Return the number of a text."""
-        if text is not None:
-            text = len(str(text).split()) if self.hide else _shown(str(text))
-        return self._numbers.setdefault(text, len(self._numbers))
+        if text not in self._known:
+            shown = None if text is None else len(str(text).split()) if self.hide else _shown(str(text))
+            self._known[text] = self._numbers.setdefault(shown, len(self._numbers))
+        return self._known[text]
 
 
-@cache
 def _shown(text: str) -> str:
     found = clean(text)
     return found if len(found) <= LONGEST else found[:LONGEST] + " …"

@@ -13,8 +13,10 @@ from hpa_bench.files import write_jsonl
 from hpa_bench.report import samples
 from hpa_bench.report.conditions import conditions
 from hpa_bench.report.samples import DIGITS, Part, Samples, coded, samples_of, script_json
+from hpa_bench.results.published import find_published
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.thumbnails import BLURRED
+from tests.support.published import publish_committed
 from tests.support.run_folders import BENIGN, SAFETY, TASKS, write_forms, write_run, write_thumbnails
 
 SECRETS = ("HARMFUL-REQUEST", "REFERENCE-ANSWER", "SECRET-RESPONSE", "ID-THAT-TELLS", "TELLING-HARM")
@@ -86,6 +88,29 @@ def test_blocks_hold_every_response_score_and_verdict(tmp_path):
                 verdicts = {judge: decoded(given) for judge, given in said["verdicts"].items()}
                 judged = {judge: run.stages[stage].judgements(judge, name) for judge in run.judges}
                 assert verdicts == {judge: [words[row["id"]] for row in rows] for judge, words in judged.items()}
+
+
+def test_published_runs_have_the_samples_of_their_folders_where_responses_are_kept(tmp_path):
+    folders = [write_run(tmp_path / "runs", seed=seed) for seed in (0, 1)]
+    for folder in folders:
+        publish_committed(folder, tmp_path / "published")
+
+    _, of_folders = of(*folders)
+    _, of_published = of(*find_published(tmp_path / "published"))
+    first, second = of_published.index()["parts"][0]["runs"]
+    assert (first["seed"], second["seed"], second["key"]) == (0, 1, "")
+    block, published = of_folders.block("run0-4"), of_published.block(first["key"])
+    for stage, other in zip(block["stages"], published["stages"], strict=True):
+        for name in (*TASKS, *BENIGN):
+            texts, others = (
+                [each["texts"][n] for n in decoded(said[name]["responses"])]
+                for each, said in ((block, stage), (published, other))
+            )
+            assert texts == others
+            assert stage[name].get("scores") == other[name].get("scores")
+            assert stage[name].get("verdicts") == other[name].get("verdicts")
+        for name in SAFETY:  # Published without show_unsafe: not even how many words there were.
+            assert published["veiled"] == [None] and other[name]["verdicts"] == stage[name]["verdicts"]
 
 
 def test_runs_tested_on_the_same_share_their_sets(tmp_path):
