@@ -165,7 +165,7 @@ def test_a_page_holds_what_fits_and_the_rest_lies_beside_it(tmp_path, monkeypatc
 
 def test_the_reference_comes_first(tmp_path):
     found = conditions(
-        read_runs(write_run(tmp_path, name, seed) for name in ("ewc", "seqft", "hpa") for seed in (0, 1))
+        read_runs(write_run(tmp_path, name, seed, n=8) for name in ("ewc", "seqft", "hpa") for seed in (0, 1))
     )
 
     listed = json.loads(samples_of(found, tmp_path, anchors=["part"])["json"])["index"]["parts"][0]["runs"]
