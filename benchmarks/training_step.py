@@ -89,6 +89,7 @@ def main() -> None:
     for turn in range(rounds + 1):
         with tempfile.TemporaryDirectory() as folder:
             a, b = ours(Path(folder) / "ours"), plain(Path(folder) / "plain")
+        print(f"round {turn} of {rounds}: {a / steps:.3f} and {b / steps:.3f} CPU-seconds a step", flush=True)
         if turn:  # The first round warms up.
             ratios.append(a / b)
             seconds.append((a / steps, b / steps))
