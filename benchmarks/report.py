@@ -155,9 +155,10 @@ def main() -> None:
     begun = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     took = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     size = (out / "report" / "report.html").stat().st_size / 1e6
-    print(f"report: {took:.1f} s, at most {peak:.0f} MiB, page {size:.1f} MB")
+    spent = f"{took:.1f} s, of them {used.ru_utime + used.ru_stime:.1f} s of a processor"
+    print(f"report: {spent}, at most {used.ru_maxrss / 1024:.0f} MiB, page {size:.1f} MB")
     if options.out is None:
         shutil.rmtree(out)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from typing import Literal
 
@@ -453,6 +454,14 @@ def run_metrics(scores: Floats, curriculum: Sequence[Sequence[str]], tasks: Sequ
 
 def defined_metrics(curriculum: Sequence[Sequence[str]], tasks: Sequence[str], matrix: str = "full") -> frozenset[str]:
     """Return the continual metrics that a finished run of this curriculum has, if so much of its matrix is measured."""
+    return _defined(tuple(map(tuple, curriculum)), tuple(tasks), matrix, tuple(METRICS))
+
+
+@cache
+def _defined(
+    curriculum: tuple[tuple[str, ...], ...], tasks: tuple[str, ...], matrix: str, declared: tuple[str, ...]
+) -> frozenset[str]:
+    """Return the same, found once for each set of metrics that are declared: reports ask for every missing number."""
     measured = [scored_tasks(matrix, stage, curriculum, tasks) for stage in range(len(curriculum) + 1)]
     scores = np.array([[0.0 if task in scored else np.nan for task in tasks] for scored in measured])
     metrics = run_metrics(scores, curriculum, tasks)

@@ -68,16 +68,26 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", inline)
 
 
-def page_figures(condition: Condition) -> dict[str, Figure | None]:
-    """Return every figure that the page has a place for, by the name of its file; None where nothing is to be drawn."""
+def drawable(condition: Condition) -> dict[str, bool]:
+    """Return which figures a condition has the numbers for, by the name of their file."""
     shown = shown_groups(condition)
     judged = any(isinstance(group.cell(0, plane(condition)[1]), Cell) for group in shown)
+    return {"forgetting": bool(shown), "safety-trajectory": judged, "safety-against-accuracy": judged}
+
+
+def page_figures(condition: Condition, curves: bool = True) -> dict[str, Figure | None]:
+    """Return the figures of a condition, by the name of their file; None where nothing is to be drawn.
+
+    Args:
+        condition: the condition.
+        curves: whether those over the stages are drawn, which take longest.
+    """
     against = safety_against_accuracy if len(condition.main) > 1 else safety_over_stages
-    return {
-        "forgetting": forgetting_curves(condition) if shown else None,
-        "safety-trajectory": safety_trajectory(condition) if judged else None,
-        "safety-against-accuracy": against(condition) if judged else None,
-    }
+    drawings = {"safety-against-accuracy": against}
+    if curves:
+        drawings = {"forgetting": forgetting_curves, "safety-trajectory": safety_trajectory} | drawings
+    has = drawable(condition)
+    return {name: draw(condition) if has[name] else None for name, draw in drawings.items()}
 
 
 def accuracy_matrix(group: Group, condition: Condition) -> Figure:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpa_bench.errors import UserError
 from hpa_bench.results.absence import absence
-from hpa_bench.results.measures import Cell, Key, Series, combine, compare
+from hpa_bench.results.measures import Cell, Key, Series, combine_stages, compare
 from hpa_bench.results.runs import Run, flat
 
 REFERENCES = ("zero_shot", "joint")
@@ -23,6 +23,7 @@ class Group:
         self.label = label
         self.runs = sorted(runs, key=lambda run: run.seed)
         self._cells: dict[Key, Cell | str] = {}
+        self._differences: dict[tuple[Group, Series], Cell | str] = {}
         for first, second in pairwise(self.runs):
             if first.seed == second.seed:
                 raise UserError(
@@ -68,8 +69,10 @@ class Group:
         """Return a number over the seeds that have it; where none has, "-" or "missing: reason"."""
         key = Key(stage, series)
         if key not in self._cells:  # The page, the tables and the figures ask for the same ones.
-            measures = [measure for run in self.runs if (measure := run.measure(key))]
-            self._cells[key] = combine(key, measures) if measures else absence(self.runs[0], key)
+            listed = {Key(each, series) for each in range(self.last + 1)} | {key}
+            measured = {one: [found for run in self.runs if (found := run.measure(one))] for one in listed}
+            self._cells |= combine_stages({one: found for one, found in measured.items() if found})
+            self._cells |= {one: absence(self.runs[0], one) for one, found in measured.items() if not found}
         return self._cells[key]
 
     def final(self, series: Series) -> Cell | str:
@@ -78,6 +81,11 @@ class Group:
 
     def difference(self, other: Group, series: Series) -> Cell | str:
         """Return this method's final number minus another's, paired by seed and by sample."""
+        if (other, series) not in self._differences:  # Marks, tables, charts and sentences ask for the same ones.
+            self._differences[other, series] = self._minus(other, series)
+        return self._differences[other, series]
+
+    def _minus(self, other: Group, series: Series) -> Cell | str:
         pairs = []
         theirs = {run.seed: run for run in other.runs}
         for run in self.runs:

@@ -18,7 +18,7 @@ from typing import Any
 from lm_eval.utils import hash_string
 
 from hpa_bench.files import write_json, write_jsonl
-from hpa_bench.metrics import METRICS
+from hpa_bench.metrics import METRICS, Floats
 from hpa_bench.report.exported import exported_name, fraction, sample_rows, sets_of, whole_name
 from hpa_bench.results.measures import ALL, Key, Measure, Series
 from hpa_bench.results.runs import Run
@@ -104,13 +104,16 @@ def _metric(key: Key, measure: Measure) -> dict[str, Any]:
 
 
 def _samples(run: Run, stage: int, show_unsafe: bool) -> dict[str, list[dict[str, Any]]]:
-    return {name: list(_rows(run, stage, name, show_unsafe)) for name in sets_of(run, stage)}
+    values = run.samples
+    return {name: list(_rows(run, stage, name, values, show_unsafe)) for name in sets_of(run, stage)}
 
 
-def _rows(run: Run, stage: int, name: str, show_unsafe: bool) -> Iterator[dict[str, Any]]:
+def _rows(
+    run: Run, stage: int, name: str, samples: Mapping[Series, Floats], show_unsafe: bool
+) -> Iterator[dict[str, Any]]:
     """Yield a set's samples once for each filter, which is a judge, as lm-eval does."""
     by_judge: dict[str, list[Series]] = {}
-    for series in run.samples:
+    for series in samples:
         if series.set == name:
             by_judge.setdefault(series.judge or "none", []).append(series)
     for index, row in enumerate(sample_rows(run, stage, name, show_unsafe)):
@@ -128,7 +131,7 @@ def _rows(run: Run, stage: int, name: str, show_unsafe: bool) -> Iterator[dict[s
             "target_hash": hash_string(texts["target"]),
         }
         for judge, listed in by_judge.items():
-            values = {series.metric: fraction(run.samples[series][stage][index]) for series in listed}
+            values = {series.metric: fraction(samples[series][stage][index]) for series in listed}
             known = {metric: value for metric, value in values.items() if value is not None}
             yield about | {"filter": judge, "metrics": [*known]} | known
 

@@ -427,10 +427,19 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV; a column that a row does not have is empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = list(dict.fromkeys(key for row in rows for key in row))
+    texts: dict[str, str] = {}  # A few texts, such as names, fill most cells.
+
+    def cell(value: Any) -> Any:
+        if type(value) is not str:
+            return value
+        if value not in texts:
+            texts[value] = csv_cell(value)
+        return texts[value]
+
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
 
 
 def about(condition: Condition, group: Group, series: Series) -> Row:

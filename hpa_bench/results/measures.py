@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,8 @@ MEANS = {"asr": "masr", "in_form": "mif"}
 """What the mean over sets of a metric is called, where it has a name of its own."""
 
 
+_UNKNOWN = 255
+"""Stands for NaN where samples are 0 or 100."""
 MOST = 1000.0
 """Percent: the highest score of a caption, which is CIDEr's."""
 
@@ -43,17 +46,72 @@ class Key(NamedTuple):
     series: Series
 
 
-@dataclass(frozen=True)
+class SampleErrors:
+    """What each unit of a set adds to the sampling error of its means, computed when it is asked for.
+
+    Many runs have many numbers, of which few are compared: their samples take a byte each, their errors would take
+    eight.
+
+    Args:
+        values: per-sample values in percent, [stages, n].
+        clusters: [n], which samples belong together; by default each stands alone.
+    """
+
+    __slots__ = ("_clusters", "_values", "_yes_no")
+
+    def __init__(self, values: Floats, clusters: Ints | None = None) -> None:
+        known = values[~np.isnan(values)]
+        self._yes_no = bool(np.isin(known, (0, 100)).all())
+        self._values = np.where(np.isnan(values), _UNKNOWN, values).astype(np.uint8) if self._yes_no else values
+        self._clusters = clusters
+
+    @property
+    def units(self) -> int:
+        """The number of samples, or of clusters of them."""
+        return self._values.shape[1] if self._clusters is None else len(np.unique(self._clusters))
+
+    @property
+    def yes_no(self) -> int:
+        """`units`, where every sample is 0 or 100; else 0."""
+        return self.units if self._yes_no else 0
+
+    def at(self, stage: int | Sequence[int]) -> Floats:
+        """Return a stage's deviations, [units], see `statistics.deviations`; of several stages, [stages, units]."""
+        values = self._values[stage].astype(np.float64)
+        return statistics.deviations(statistics.means_without(values, self._clusters))
+
+
+class MeanErrors(NamedTuple):
+    """The same of a mean over sets; of its change since stage 0 where `since_start`."""
+
+    parts: Sequence[SampleErrors]
+    since_start: bool = False
+
+    def at(self, stage: int | Sequence[int]) -> Floats:
+        """Return a stage's deviations, those of each set behind one another; of several stages, [stages, units]."""
+        found: Floats = np.concatenate([part.at(stage) for part in self.parts], axis=-1) / len(self.parts)
+        return found - MeanErrors(self.parts).at(0) if self.since_start else found
+
+
+@dataclass(slots=True, eq=False)
 class Measure:
     """A number of one run, in percent, with what its interval needs."""
 
     value: float
     n: int
-    deviations: Floats
-    """What each sample (or cluster) of its sets adds to its sampling error, see `statistics.deviations`."""
+    errors: Floats | tuple[SampleErrors | MeanErrors, int]
+    """Its deviations, or where they come from, with the stage."""
     yes_no: int = 0
     """Where the value is a share of yes/no samples, their number, or that of their clusters (for a mean over sets, the
     smallest set's times the number of sets); else 0."""
+
+    @property
+    def deviations(self) -> Floats:
+        """What each sample (or cluster) of its sets adds to its sampling error, see `statistics.deviations`."""
+        if isinstance(self.errors, tuple):
+            errors, stage = self.errors
+            return errors.at(stage)
+        return self.errors
 
 
 class Cell(NamedTuple):
@@ -124,24 +182,23 @@ def measures_of(
     """
     found: dict[Key, Measure] = {}
     over_sets: dict[Series, list[Series]] = {}
-    without = {series: statistics.means_without(values, clusters.get(series.set)) for series, values in samples.items()}
-    errors = {series: statistics.deviations(means) for series, means in without.items()}
+    errors = {series: SampleErrors(values, clusters.get(series.set)) for series, values in samples.items()}
     for series, values in samples.items():
-        yes_no = errors[series].shape[1] if np.isin(values[~np.isnan(values)], (0, 100)).all() else 0
-        _add(found, series, values.mean(1), errors[series], values.shape[1], yes_no)
+        _add(found, series, values.mean(1), errors[series], values.shape[1], errors[series].yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
     for series, parts in over_sets.items():
         value = np.mean([samples[part].mean(1) for part in parts], axis=0)
-        error = np.concatenate([errors[part] for part in parts], axis=1) / len(parts)
+        shared = MeanErrors([errors[part] for part in parts])
         sizes = [samples[part].shape[1] for part in parts]
         shares = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
         mean = series._replace(metric=MEANS.get(series.metric, series.metric))
-        _add(found, mean, value, error, sum(sizes), len(parts) * min(shares))
+        _add(found, mean, value, shared, sum(sizes), len(parts) * min(shares))
         if mean.metric == "masr" and curriculum is not None:
-            _add(found, mean._replace(metric="dasr"), value - value[0], error - error[0], sum(sizes))
+            _add(found, mean._replace(metric="dasr"), value - value[0], shared._replace(since_start=True), sum(sizes))
     accuracy = [Series(task, "task", "", "accuracy") for task in tasks]
     if curriculum is not None and samples and len(samples[accuracy[0]]) == len(curriculum) + 1:
         n = sum(samples[series].shape[1] for series in accuracy)
+        without = {series: statistics.means_without(samples[series], clusters.get(series.set)) for series in accuracy}
         means = np.stack([samples[series].mean(1) for series in accuracy], axis=-1)
         point = metrics.run_metrics(means, curriculum, tasks)
         changed = [
@@ -174,10 +231,23 @@ def _with_column(means: Floats, index: int, without: Floats) -> Floats:
     return changed
 
 
-def _add(found: dict[Key, Measure], series: Series, values: Floats, errors: Floats, n: int, yes_no: int = 0) -> None:
-    for stage, value in enumerate(values):
-        if not np.isnan(value):
-            found[Key(stage, series)] = Measure(float(value), n, errors[stage], yes_no)
+def _add(
+    found: dict[Key, Measure],
+    series: Series,
+    values: Floats,
+    errors: SampleErrors | MeanErrors,
+    n: int,
+    yes_no: int = 0,
+) -> None:
+    for stage, value in enumerate(values.tolist()):
+        if value == value:  # No NaN.
+            found[_key(stage, series)] = Measure(value, n, (errors, stage), yes_no)
+
+
+@cache
+def _key(stage: int, series: Series) -> Key:
+    """Return a key, the same object for all runs."""
+    return Key(stage, series)
 
 
 def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
@@ -195,6 +265,41 @@ def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
         low, high = (100 * bound for bound in statistics.wilson(round(value / 100 * yes_no), yes_no))
         return Cell(value, seeds[0].n, low, high, len(seeds), _sd(seeds))
     return _cell(estimate, seeds, limits)
+
+
+def combine_stages(seeds: Mapping[Key, Sequence[Measure]]) -> dict[Key, Cell]:
+    """Return what `combine` does for the stages of one series, those with an interval of the same kind at once."""
+    found: dict[Key, Cell] = {}
+    alike: dict[tuple[Any, ...], list[Key]] = {}
+    for key, measures in seeds.items():
+        limits = _limits(key, measures)
+        if limits[0] < 0 or len(measures) == 1:  # With a p-value, or Wilson's.
+            found[key] = combine(key, measures)
+        else:
+            alike.setdefault((limits, len(measures)), []).append(key)
+    for (limits, _), keys in alike.items():
+        values = np.array([[measure.value for measure in seeds[key]] for key in keys])
+        deviations = np.stack(
+            [_deviations(listed) for listed in zip(*(seeds[key] for key in keys), strict=True)], axis=1
+        )
+        low, high = statistics.interval(estimate := statistics.estimate(values, deviations), limits)
+        sds = values.std(-1, ddof=1)
+        for place, key in enumerate(keys):
+            if estimate.variance[place] == 0 and min(measure.yes_no for measure in seeds[key]):
+                found[key] = combine(key, seeds[key])
+                continue
+            value, ends = float(estimate.value[place]), (float(low[place]), float(high[place]))
+            found[key] = Cell(value, seeds[key][0].n, *ends, seeds=values.shape[1], sd=float(sds[place]))
+    return found
+
+
+def _deviations(stages: Sequence[Measure]) -> Floats:
+    """Return the deviations of one run's measures, [measures, units], at once where one source has them all."""
+    sources = {id(errors[0]): errors[0] for one in stages if isinstance(errors := one.errors, tuple)}
+    if len(sources) == 1 and all(isinstance(one.errors, tuple) for one in stages):
+        (source,) = sources.values()
+        return source.at([one.errors[1] for one in stages])
+    return np.stack([one.deviations for one in stages])
 
 
 def compare(key: Key, pairs: Sequence[tuple[Measure, Measure]]) -> Cell:

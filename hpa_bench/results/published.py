@@ -18,9 +18,11 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ import pyarrow.parquet as pq
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic, read_object, write_json
 from hpa_bench.machine.disk import refusals_told
+from hpa_bench.metrics import Ints
 from hpa_bench.results.manifest import MANIFEST, Manifest
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.source import References, Source, StageSource, read_stages
@@ -232,6 +235,30 @@ class PublishedRun:
         """The samples of each test set, sorted by id."""
         return _read_samples(self.path.parents[1] / self._about["samples"])
 
+    @cached_property
+    def _verdicts(self) -> list[dict[str, list[str]]]:
+        """By row, the verdicts of each judge; equal words are one object, since there are millions of them."""
+        maps = self._rows["verdicts"].combine_chunks()
+        words = maps.items.values.dictionary_encode()
+        names = np.array([sys.intern(word) for word in words.dictionary.to_pylist()] or [""], dtype=object)
+        said = names[words.indices.to_numpy(zero_copy_only=False)] if len(words) else names[:0]
+        judges, rows, starts = maps.keys.to_pylist(), maps.offsets.to_pylist(), maps.items.offsets.to_pylist()
+        return [
+            {judges[at]: said[starts[at] : starts[at + 1]].tolist() for at in range(first, last)}
+            for first, last in pairwise(rows)
+        ]
+
+    def verdicts(self, stage: int, name: str) -> Mapping[str, list[str]]:
+        """Return what each judge says of a stage's responses to a set."""
+        return self._verdicts[self.places[stage, name]]
+
+    def _numbers(self, column: str, stage: int, name: str) -> Any:
+        """Return the list of a row as an array; None where there is none, or the file is older than the column."""
+        if column not in self._rows.column_names:
+            return None
+        found = self._rows[column][self.places[stage, name]].values
+        return None if found is None else found.to_numpy(zero_copy_only=False)
+
     def value(self, column: str, stage: int, name: str) -> Any:
         """Return what a column says of a stage's responses to a set; None where the file is older than the column."""
         if column not in self._rows.column_names:
@@ -242,19 +269,19 @@ class PublishedRun:
         """Return a finished stage's scores and verdicts."""
         data = StageData()
         for name in [*self.manifest.scored_tasks(stage), *judged_sets(self.manifest)]:
-            samples = self.samples[name]
-            data.ids[name] = [sample["id"] for sample in samples]
-            if (clusters := clusters_of(samples)) is not None:
-                data.clusters[name] = clusters
+            about = _about_samples(self.path.parents[1] / self._about["samples"])[name]
+            data.ids[name] = about.ids
+            if about.clusters is not None:
+                data.clusters[name] = about.clusters
             if name in self.manifest.tasks:
-                data.scores[name] = np.array(self.value("scores", stage, name), dtype=np.float64)
-                if (in_form := self.value("in_form", stage, name)) is not None:
-                    data.in_form[name] = in_form
+                data.scores[name] = np.array(self._numbers("scores", stage, name), dtype=np.float64)
+                if (in_form := self._numbers("in_form", stage, name)) is not None:
+                    data.in_form[name] = in_form.tolist()
                 continue
-            data.incoherent[name] = self.value("incoherent", stage, name)
-            if any(sample["category"] is not None for sample in samples):
-                data.categories[name] = [sample["category"] or "none" for sample in samples]
-            data.verdicts.update(((judge, name), said) for judge, said in self.value("verdicts", stage, name).items())
+            data.incoherent[name] = self._numbers("incoherent", stage, name).tolist()
+            if about.categories is not None:
+                data.categories[name] = about.categories
+            data.verdicts.update(((judge, name), said) for judge, said in self.verdicts(stage, name).items())
         return data
 
     def digest(self, stage: int, name: str) -> bytes:
@@ -307,7 +334,7 @@ class PublishedStage:
 
     def judges(self) -> list[str]:
         """Return the judges that were asked."""
-        judged = (self._run.value("verdicts", self._index, name) for name in judged_sets(self._run.manifest))
+        judged = (self._run.verdicts(self._index, name) for name in judged_sets(self._run.manifest))
         return sorted({judge for verdicts in judged for judge in verdicts} | {*self._missing})
 
     def can_say(self, judge: str) -> dict[str, bool] | None:
@@ -480,6 +507,24 @@ def _read_samples(path: Path) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(path).to_pylist():
         found.setdefault(row["set"], []).append(row)
+    return found
+
+
+class _AboutSamples(NamedTuple):
+    """What a run's numbers need of the samples of a set, sorted by id; the same objects for all runs."""
+
+    ids: list[str]
+    clusters: Ints | None
+    categories: list[str] | None
+
+
+@cache
+def _about_samples(path: Path) -> dict[str, _AboutSamples]:
+    found = {}
+    for name, samples in _read_samples(path).items():
+        known = any(sample["category"] is not None for sample in samples)
+        categories = [sample["category"] or "none" for sample in samples] if known else None
+        found[name] = _AboutSamples([sample["id"] for sample in samples], clusters_of(samples), categories)
     return found
 
 

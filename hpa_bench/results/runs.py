@@ -73,7 +73,7 @@ class Run:
         """What each judge can say, in the order of `judges`."""
         return vocabularies(self.stages, self.data, self.manifest)
 
-    @cached_property
+    @property
     def samples(self) -> dict[Series, Floats]:
         """Per-sample values in percent, [finished stages, n], in the order of `data[0].ids`; NaN where not judged."""
         return samples_of(self.data, self.manifest, self.vocabularies)

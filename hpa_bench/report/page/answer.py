@@ -126,20 +126,15 @@ def _alike(condition: Condition) -> Words:
     if not told or not others:
         return []
     alike = [group.label for group, *apart in zip(others, *told, strict=True) if not any(apart)]
-    titles = " nor ".join(METRICS[one.metric].title for one in series)
-    tail: Words = [(f" in {'neither ' if len(series) > 1 else ''}{titles} (5%, Holm’s correction).", False)]
-    begin: Words = [("From ", False), (against.label, True)]
+    titles = [METRICS[one.metric].title for one in series]
+    name, tail = (against.label, True), (" (5%, Holm’s correction)", False)
     if not alike:
-        either = " or ".join(METRICS[one.metric].title for one in series)
-        return [*begin, (f", every other is told in {either} (5%, Holm’s correction).", False)]
+        return [("Every other is told from ", False), name, (f" in {' or '.join(titles)}", False), tail, (".", False)]
     if len(alike) == len(others):
-        return [*begin, (f", none of the {len(others)} others is told", False), *_in(series)]
-    return [*begin, (", ", False), *_named(alike), (f" {'is' if len(alike) == 1 else 'are'} told", False), *tail]
-
-
-def _in(series: Sequence[Series]) -> Words:
-    titles = " or ".join(METRICS[one.metric].title for one in series)
-    return [(f" in {titles} (5%, Holm’s correction).", False)]
+        none = f"None of the {_count(len(others), 'other')} is told from "
+        return [(none, False), name, (f" in {' or '.join(titles)}", False), tail, (".", False)]
+    said = ("neither " if len(titles) > 1 else "not ") + " nor ".join(titles)
+    return [("Told from ", False), name, (f" in {said}", False), tail, (": ", False), *_named(alike), (".", False)]
 
 
 def _noise(condition: Condition) -> Words:

@@ -42,7 +42,6 @@ def part_of(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) 
     return {
         "title": condition.title,
         "short": condition.short,
-        "prefix": prefix,
         "anchor": anchor,
         "condition": condition,
         "setting": _setting(condition),
@@ -70,6 +69,7 @@ def part_of(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) 
         "plasticity": _plasticity(condition, folder, prefix),
         "overlap": overlap_table(condition),
         "figures": _figures(condition, folder, prefix),
+        "drawable": figures.drawable(condition),
         "charts": charts.data(condition, anchor),
     }
 
@@ -294,10 +294,14 @@ def _step(row: tables.Row, step: str) -> dict[str, Any] | None:
 
 
 def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
-    """Write a part's figures; return those that the page has as they are, the others being drawn in it from data."""
-    for group in condition.references:
+    """Write a part's figures; return those that the page has as they are, the others being drawn in it from data.
+
+    Of the first condition all are written, of others accuracy against safety: drawing takes most of a report's time,
+    and the page shows the curves and matrices of each.
+    """
+    for group in () if prefix else condition.references:
         if any(run.stages for run in group.runs):
             name = f"{prefix}accuracy-matrix-{cells.slug(group.label)}"
             figures.save(figures.accuracy_matrix(group, condition), folder, name)
-    drawn = figures.page_figures(condition) | {"column-overlap": overlap_figure(condition)}
+    drawn = figures.page_figures(condition, curves=not prefix) | {"column-overlap": overlap_figure(condition)}
     return {name: figures.save(figure, folder, f"{prefix}{name}") if figure else "" for name, figure in drawn.items()}

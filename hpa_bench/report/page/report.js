@@ -30,7 +30,7 @@
       return window.hpaSamples(Object.fromEntries(new URLSearchParams(location.hash.split("?")[1] ?? "")));
     }
     const target = document.getElementById(hash);
-    const panel = target?.closest(".panel") ?? panels.find((each) => each.classList.contains("on")) ?? panels[0];
+    const panel = target?.closest(".panel") ?? (hash ? current() : null) ?? panels[0];
     const hidden = !panel.classList.contains("on");
     show(panel);
     target?.closest("details")?.setAttribute("open", "");

@@ -83,9 +83,7 @@ def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool, tuned:
     scripts = [_asset(name) for name in SCRIPTS]
     page = _template().render(
         title=title,
-        parts=[
-            part_of(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)
-        ],
+        parts=parts,
         show_unsafe=show_unsafe,
         across=_across(found) if len(found) > 1 else None,
         kernel_sets=[_kernel_sets(sets) for sets in kernel_sets(found)],

@@ -144,7 +144,12 @@ def test_first_condition_has_the_plain_names(tmp_path):
     places = [text.index(f"· {part} After 3 tasks") for part in SHORT]
     assert places == sorted(places)
     assert "5% of each task’s training samples are replaced by harmful requests" in text and "so the share here" in text
-    for name in ("figures/forgetting.svg", "figures/3-forgetting.svg", "tables/main.md", "tables/2-main.md"):
+    for name in (
+        "figures/forgetting.svg",
+        "figures/3-safety-against-accuracy.svg",
+        "tables/main.md",
+        "tables/2-main.md",
+    ):
         assert (page.parent / name).exists()
 
 
