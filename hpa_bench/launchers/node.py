@@ -85,7 +85,10 @@ class NodeRun:
         try:
             reason = self._refusal() or self._made()
         except OSError as error:  # The log's folder is not there, or not to be written, on this node.
-            reason = str(error)
+            reason = (
+                f"{error.filename or self.log} cannot be written ({error.strerror or error}): every node must have the"
+                " folder of the runs under this path, with room in it"
+            )
         return f"{reason.removesuffix('.')} (on node {socket.gethostname()})" if reason else ""
 
     def end(self) -> None:

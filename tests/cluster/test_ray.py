@@ -70,8 +70,11 @@ def test_stopped_a_compare_ends_its_runs_and_goes_on_with_the_same_command(
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
-        ("mount -t tmpfs none {runs}", "no such"),
-        ("mount --bind -o ro {runs} {runs} && mount -o remount,bind,ro {runs}", "Read-only file system"),
+        ("mount -t tmpfs none {runs}", "cannot be written (No such file or directory): every node must have"),
+        (
+            "mount --bind -o ro {runs} {runs} && mount -o remount,bind,ro {runs}",
+            "cannot be written (Read-only file system): every node must have",
+        ),
         ("mount -t tmpfs none {data}", "(on node bare)"),
         ("export PYTHONPATH={site}", "other versions are installed there, peft 99.0 instead of"),
     ],

@@ -74,7 +74,10 @@ def test_why_it_failed_and_where(tmp_path: Path) -> None:
 def test_a_node_without_the_folder_says_so(tmp_path: Path) -> None:
     run = node_run(tmp_path / "nowhere", "print()")
 
-    assert run().endswith(f"No such file or directory: '{tmp_path}/nowhere/log'{NODE}")
+    assert run() == (
+        f"{tmp_path}/nowhere/log cannot be written (No such file or directory): every node must have the folder of the"
+        f" runs under this path, with room in it{NODE}"
+    )
 
 
 def test_a_node_of_other_versions_makes_nothing(tmp_path: Path) -> None:
