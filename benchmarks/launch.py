@@ -21,7 +21,8 @@ from hpa_bench.runner.launch import missing
 from hpa_bench.spec import RunOptions
 from tests.support.suites import write_suite
 
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "RAY_worker_niceness": "0"}
+"""Ray's workers give way to all else by default, which other launchers' runs do not."""
 WORKERS = {
     # The launcher by one worker and by two; each run has one thread either way.
     "local": (["local:slots=1"], ["local:slots=2"]),

@@ -1,5 +1,6 @@
 """Runs of a real Ray with nodes of their own: one killed, some that lack what a run needs, and a compare that stops."""
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.results.run_folder import FAILED
+from hpa_bench.spec import RunOptions, make_spec
 from tests.support.clusters import Compared, attempts, hangs, numbers, stalling
 from tests.support.suites import write_suite
 
@@ -103,9 +105,10 @@ def test_a_disk_that_is_full_on_one_node_alone(
     runs = tmp_path / "runs"
     runs.mkdir()
     launch = ["ray", f"address={cluster.address}"]
-    cluster.add("full", f"mount -t tmpfs -o size=200k none {runs} && mkdir -p {runs}/small")
+    run = make_spec(RunOptions(str(suite), "seqft")).default_folder(runs)
+    cluster.add("full", f"mount -t tmpfs -o size=200k none {runs} && mkdir -p {run.parent}")
     code, printed = Compared(suite, runs, "0", launch).end()
-    assert code == 1 and "(on node full)" in printed
+    assert code == 1 and re.search(r"([Tt]he disk of .* is full|needs .* free).*\(on node full\)", printed), printed
 
     cluster.kill("full")
     cluster.add("roomy")
