@@ -48,9 +48,9 @@ test-vllm: $(VENV)-vllm/.installed
 test-browser: $(VENV)/.installed-browser
 	$(BIN)/pytest $(SPREAD) tests/browser
 
-# One process: the nodes of one cluster at a time are enough for a machine.
+# A process for each file: both clusters are waited for most of the time.
 test-cluster: $(VENV)/.installed-cluster
-	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/cluster
 
 # The environment is yours: one with torch for CUDA, the package, and vLLM if that is to be checked too.
 check-gpu:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,29 +12,15 @@ from tests.support.suites import write_suite
 
 # As `make` has it: threads that wait do not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-NOT_TRIED = pytest.StashKey[set[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[NOT_TRIED] = set()
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for reason in sorted(config.stash.get(NOT_TRIED, set())):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell once more, below all results, what could not be tried here."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "tests/cluster/" in report.nodeid]
+    for reason in sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped}):
         terminalreporter.section("NOT TESTED", sep="!", red=True)
         terminalreporter.write_line(reason, red=True)
-
-
-@pytest.fixture(scope="session")
-def give_up(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Skip what cannot be tried here, and say so once more below all results."""
-
-    def said(reason: str) -> None:
-        pytestconfig.stash[NOT_TRIED].add(reason)
-        pytest.skip(reason)
-
-    return said
 
 
 @pytest.fixture(scope="session")

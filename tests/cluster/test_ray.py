@@ -3,7 +3,7 @@
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def head(give_up: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ray_cluster.Cluster]":
+def head(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ray_cluster.Cluster]":
     if reason := ray_cluster.lacking():
-        give_up(f"Ray: {reason}. Nothing of launcher 'ray' was tried on a cluster.")
+        pytest.skip(f"Ray: {reason}. Nothing of launcher 'ray' was tried on a cluster.")
     with ray_cluster.cluster(tmp_path_factory.mktemp("ray")) as made:
         yield made
 
