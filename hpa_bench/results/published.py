@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -204,6 +205,11 @@ def find_results(paths: Iterable[Path]) -> list[RunFolder | PublishedRun]:
     return [*find_runs(folders), *published.values()]
 
 
+_HELD = 8
+"""Tables of runs in memory at a time."""
+_held: deque[PublishedRun] = deque()
+
+
 class PublishedRun:
     """The published results of one run."""
 
@@ -212,23 +218,35 @@ class PublishedRun:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._table: pa.Table | None = None
         try:
-            file = pq.ParquetFile(path, read_dictionary=["run", "cost"])
-            self._rows = file.read(use_threads=False).combine_chunks()
             self._about: dict[str, Any] = json.loads(self._rows["run"][0].as_py())
             self.manifest = Manifest.parse(self._about["manifest"], path)
             index, sets = self._rows["stage"].to_pylist(), self._rows["set"].to_pylist()
+            cost = self._rows["cost"].combine_chunks()
         except (OSError, pa.ArrowException, ValueError, LookupError) as error:
             raise UserError(f"{path} is not whole ({error}): bring it back as it was published.") from None
         self.places = {pair: row for row, pair in enumerate(zip(index, sets, strict=True))}
         """The row of each stage and set."""
-        self.stages = [PublishedStage(self, stage) for stage in range(1 + max(index))]
+        for given in self._about["references"].values():
+            # A word of a verdict is one object, however often it is said.
+            given |= {name: [*map(sys.intern, words)] for name, words in given.items()}
+        self.has_texts = bool(self._rows["responses"].null_count < len(self._rows))
+        """Whether the responses themselves are there."""
+        costs, where = cost.dictionary.to_pylist(), dict(zip(index, cost.indices.to_pylist(), strict=True))
+        self.stages = [PublishedStage(self, stage, costs[where[stage]]) for stage in range(1 + max(index))]
         self.references = PublishedReferences(self)
 
     @property
-    def has_texts(self) -> bool:
-        """Whether the responses themselves are there."""
-        return bool(self._rows["responses"].null_count < len(self._rows))
+    def _rows(self) -> pa.Table:
+        """The file's table; of many runs, those of the last few are held, and others read again when asked for."""
+        if self._table is None:
+            file = pq.ParquetFile(self.path, read_dictionary=["run", "cost"])
+            self._table = file.read(use_threads=False).combine_chunks()
+            _held.append(self)
+            while len(_held) > _HELD:
+                _held.popleft()._table = None
+        return self._table
 
     @cached_property
     def samples(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -300,15 +318,15 @@ class PublishedRun:
 class PublishedStage:
     """A stage of a published run, beside its scores and verdicts."""
 
-    def __init__(self, run: PublishedRun, index: int) -> None:
+    def __init__(self, run: PublishedRun, index: int, cost: str) -> None:
         self._run = run
         self._index = index
+        self._cost = cost
 
     @cached_property
     def cost(self) -> dict[str, Any]:
         """Seconds by step, peak memory, sizes."""
-        manifest = self._run.manifest
-        return dict(json.loads(self._run.value("cost", self._index, manifest.scored_tasks(self._index)[0])))
+        return dict(json.loads(self._cost))
 
     @property
     def update(self) -> dict[str, Any] | None:
