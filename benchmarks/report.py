@@ -1,4 +1,4 @@
-"""What a report of many runs costs: python -m benchmarks.report [--runs 600] [--out FOLDER] [--keep]
+"""What a report of many runs costs: python -m benchmarks.report [--runs 680] [--out FOLDER]
 
 Builds published runs in the numbers and shapes of `reports/tiny/series.yaml` (methods, seeds, noise runs, harmful data,
 orders), of six tasks, three safety sets and a benign one of 130 samples each. Their scores and verdicts are drawn, so
@@ -144,7 +144,7 @@ def build(out: Path, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=600)
+    parser.add_argument("--runs", type=int, default=680)
     parser.add_argument("--out", type=Path, help="built here, or where it holds runs already, used as it is")
     options = parser.parse_args()
     out = options.out or Path(mkdtemp())
