@@ -49,7 +49,8 @@ def main() -> None:
         if given.shape:
             count = random_llava(given.shape, folder / "model", "cpu", torch.float32)
             print(f"a model of {count / 1e6:.0f} M parameters")
-            settings = [*settings, f"model={folder / 'model'}"]
+            # The suite's own unaligned model has another shape.
+            settings = [*settings, *(f"{key}={folder / 'model'}" for key in ("model", "unaligned_model"))]
         for method in given.methods.split(","):
             expected = told(method, settings, folder / f"probe-{method}")
             seconds = taken(method, settings, folder / method)
