@@ -24,11 +24,12 @@ from hpa_bench.launchers.node import ClusterConfig, NodeRun
 
 FOLDER = ".slurm"
 """Below the runs: what submitit writes and reads."""
+GONE = "GONE"
+"""No state of Slurm's: it knows the job no more."""
 ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED GONE NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
-)
-"""States from which a job does not come back, once it has stayed in them for `SETTLE_SECONDS`; GONE is none of Slurm's,
-and means that it knows the job no more."""
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
+) | {GONE}
+"""States from which a job does not come back, once it has stayed in them for `SETTLE_SECONDS`."""
 SETTLE_SECONDS = 8.0
 """Slurm lets a job end before it queues it again, and a shared file system shows a result late."""
 LOOK_SECONDS = 5.0
@@ -106,6 +107,8 @@ class _Queued:
     """As submitit has it."""
     ended_at: float | None = None
     """When it was first seen in a state of `ENDED`."""
+    ended_as: str = ""
+    """The last such state that Slurm gave: of a job that has ended it soon knows no more."""
 
 
 class Slurm(Launcher):
@@ -188,12 +191,14 @@ class Slurm(Launcher):
                 return self._broken(handle.job, str(error))
         state = self._state(handle.job.job_id)
         if state not in ENDED:
-            handle.ended_at = None
+            handle.ended_at, handle.ended_as = None, ""
             return None
+        if state != GONE or not handle.ended_as:
+            handle.ended_as = state
         handle.ended_at = handle.ended_at or time.monotonic()
         if time.monotonic() - handle.ended_at < SETTLE_SECONDS:
             return None
-        return self._given_up(handle.job, state)
+        return self._given_up(handle.job, handle.ended_as)
 
     def cancel(self, handle: _Queued) -> None:
         """Cancel a job, and wait until Slurm has ended it."""
@@ -244,7 +249,7 @@ class Slurm(Launcher):
                 self._states = {}
                 return "UNKNOWN"
             self._states = dict(line.split("|", 1) for line in told.splitlines() if "|" in line) | {"": ""}
-        return self._states.get(job, "GONE" if self._states else "UNKNOWN")
+        return self._states.get(job, GONE if self._states else "UNKNOWN")
 
     def _broken(self, job: Any, trace: str) -> str:
         said = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", trace, re.MULTILINE)

@@ -1,14 +1,16 @@
 """What of launcher `slurm` needs no cluster; tests/cluster has a real one."""
 
 import shutil
+import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import make_launcher
-from hpa_bench.launchers.slurm import minutes
+from hpa_bench.launchers.slurm import _Queued, minutes
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,21 @@ def test_no_slurm_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_it_has_a_queue_of_its_own() -> None:
     assert make_launcher("slurm").room("cpu") is None
+
+
+def test_how_a_job_ended_is_told_though_slurm_knows_it_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"LOOK_SECONDS": 0.0, "SETTLE_SECONDS": 0.2}.items():
+        monkeypatch.setattr(f"hpa_bench.launchers.slurm.{name}", seconds)
+    tool, told = tmp_path / "squeue", tmp_path / "told"
+    tool.write_text(f"#!/bin/sh\nexec /bin/cat {told}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    files = {name: tmp_path / name for name in ("result_pickle", "stderr", "stdout")}
+    queued = _Queued(SimpleNamespace(job_id="5", paths=SimpleNamespace(folder=tmp_path, **files)))
+    launcher = make_launcher("slurm")
+
+    told.write_text("5|CANCELLED\n")
+    assert launcher.poll(queued) is None
+    told.write_text("6|RUNNING\n")
+    time.sleep(0.3)
+    assert launcher.poll(queued) == "cancelled in Slurm (job 5)"
