@@ -12,6 +12,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 NAMED, FAILED = 5, 300
 """Seconds from which on a test that is not marked `slow` is named at the end, and from which on it fails."""
+LONG = {"slow", "faults", "browser"}
+"""Marks of tests that may take longer."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,19 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not {"slow", "faults", "browser"} & {
-            mark.name for mark in item.iter_markers()
-        } and not item.get_closest_marker("timeout"):
+        if not {*LONG, "timeout"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.timeout(FAILED))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for group in terminalreporter.stats.values() for report in group]
-    long = [
-        one
-        for one in reports
-        if isinstance(one, pytest.TestReport) and not {"slow", "faults", "browser"} & set(one.keywords)
-    ]
+    long = [one for one in reports if isinstance(one, pytest.TestReport) and not LONG & set(one.keywords)]
     for report in sorted(long, key=lambda report: -report.duration):
         if report.duration > NAMED:
             terminalreporter.line(f"{report.duration:.0f} s, and not marked slow: {report.nodeid} ({report.when})")

@@ -18,7 +18,7 @@ which keep whole columns, as HPA does, stand apart from those that merge, scale 
 
 _METHODS = {
     "reference": (*REFERENCES, "seqft"),
-    "data": ("replay", "derpp", "replay_safety"),
+    "data": ("replay", "derpp"),
     "loss": ("ewc", "l2", "lwf", "olora", "sefe"),
     "structure": ("moelora", "sppft"),
     "columns": ("hpa", "magnitude_columns", "random_columns", "relative_columns", "model_tailor"),
