@@ -51,8 +51,8 @@ def suite_page() -> str:
     parts = [
         "# Suites and their keys",
         "A suite is a YAML file; `--set KEY=VALUE` sets one key for one run, `hpa-bench list suite NAME` shows a"
-        " suite's own values. Paths in it are relative to the file. [Your own downloads](../data.md) says how to write"
-        " one.",
+        " suite's own values. Paths in it are relative to the file. [A suite of your own](../suites.md) says how to"
+        " write one, and which keys make two runs different ones.",
         "## Bundled suites",
         *(f"- `{name}`: {_line(read_suite(name)[0].get('description') or '')}" for name in bundled_suites()),
         "## Keys",

@@ -15,6 +15,7 @@ SMALL = {
     "generation": "--threads 1",
     "hpa_floor": "--hidden 64 --mlp 128 --layers 1 --tokens 8 --task-samples 8 --repeats 1",
     "lm_eval_overhead": "--requests 200",
+    "report": "--runs 6",
     "run_cost": f". --python {sys.executable} --rounds 1 --set tasks=[tiny_ad] --set safety_sets=[] --set"
     " benign_sets=[] --set training.limit=16 --set evaluation.limit=2 --here numerics=portable",
     "training_step": "--rounds 1",

@@ -18,6 +18,7 @@ from hpa_bench.cli import VERBS, app
 from hpa_bench.cli.describe import keys_of
 from hpa_bench.plugins import DOORS
 from hpa_bench.suite import Suite
+from tests.support.run_folders import write_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
@@ -86,6 +87,35 @@ def test_short_commands_of_the_docs_run(arguments: list[str], tmp_path: Path, mo
     done = CliRunner().invoke(app, arguments)
 
     assert done.exit_code == 0, done.output
+
+
+RUN = (
+    "new-suite mine",
+    "validate --suite mine/mine.yaml",
+    "status runs",
+    "report runs/tiny --figures paper",
+    "export runs/tiny --to lm-eval --out exported",
+    "publish runs/tiny --out reports/tiny",
+    "report reports/tiny --out reports/tiny",
+)
+"""Commands of the docs, one after the other, that need some runs and nothing that only their reader has."""
+
+
+@pytest.mark.slow
+def test_commands_of_the_docs_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("seqft", "hpa"):
+        write_run(tmp_path / "made", method, manifest={"suite": "tiny"})
+    shutil.copytree(tmp_path / "made" / "toy", tmp_path / "runs" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    told = [one.values[0] for one in commands()]
+
+    for line in RUN:
+        assert shlex.split(line) in told, f"{line}: the docs have it no more"
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, f"{line}: {done.output}"
+
+    for made in ("mine/mine.yaml", "report/report.html", "report/paper/paper.tex", "reports/tiny/report.html"):
+        assert (tmp_path / made).stat().st_size > 500
 
 
 def test_pages_made_from_the_code_name_everything() -> None:

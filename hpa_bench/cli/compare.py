@@ -18,6 +18,7 @@ from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.report import terminal_table, write_report
+from hpa_bench.report.conditions import conditions
 from hpa_bench.results.tuned import Tuned, read_tuned
 from hpa_bench.runner.trackers import check_tracker
 from hpa_bench.spec import RunOptions
@@ -100,7 +101,7 @@ def compare(
     failed = make_missing(wanted, starter, device, again, console, take, made, track)
 
     if publisher is None:
-        results = together(wanted, published)
+        results = conditions(together(wanted, published))
         page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
         console.print(terminal_table(results, chosen))
     say_missing({**broken, **failed}, console)

@@ -15,7 +15,7 @@ from hpa_bench.machine.disk import GIVE_AGAIN, make_writable, refusals_told
 from hpa_bench.suite import BUNDLED, bundled_suites, make_suite
 
 SUITE = Template("""\
-# A suite to start from: docs/suites.md explains every key. Paths begin with ./ and start at this file.
+# A suite to start from: `hpa-bench list suite tiny` explains every key. Paths begin with ./ and start at this file.
 name: $name
 version: 1                        # raise it whenever results stop being comparable with earlier ones
 description: "Colours of squares: replace this task by yours, and the embedded safety sets by real ones."

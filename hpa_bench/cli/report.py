@@ -48,9 +48,10 @@ def report(
         published = published_beside(own, locate(beside, own[0].suite), console.print, suite)
         found = read_runs(run.source for run in (*found, *others(published, own)))
     settings = read_tuned(tuned) if tuned is not None else None
-    page = write_report(found, out, title, show_unsafe=show_unsafe, tuned=settings)
-    console.print(terminal_table(found, settings))
+    listed = conditions(found)
+    page = write_report(listed, out, title, show_unsafe=show_unsafe, tuned=settings)
+    console.print(terminal_table(listed, settings))
     console.print(f"Report: {page}", highlight=False)
     if figures is Figures.PAPER:
-        paper = write_paper(conditions(found), out / "paper", title)
+        paper = write_paper(listed, out / "paper", title)
         console.print(f"For papers: {paper} shows all of {paper.parent}", highlight=False)

@@ -12,6 +12,7 @@ from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
 from hpa_bench.machine.processes import is_main
 from hpa_bench.report import terminal_table
+from hpa_bench.report.conditions import conditions
 from hpa_bench.results.runs import read_runs
 from hpa_bench.runner.events import Observer
 from hpa_bench.runner.progress import Progress
@@ -105,7 +106,7 @@ def run(
         return
 
     begun = time.perf_counter()
-    results = read_runs([finished])
+    results = conditions(read_runs([finished]))
     page = None
     if report:
         from hpa_bench.report import write_report

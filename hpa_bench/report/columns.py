@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from hpa_bench.metrics import UPDATE, continual_names
-from hpa_bench.report.conditions import Condition
+from hpa_bench.report.conditions import Condition, once
 from hpa_bench.results.agreement import VERSUS
 from hpa_bench.results.measures import ALL, Series
 from hpa_bench.results.update import update_series
@@ -15,6 +15,12 @@ def plane(condition: Condition) -> tuple[Series, Series]:
     """Accuracy and safety in one number each: AP, and MASR by the first judge."""
     judge = condition.judges[0] if condition.judges else ""
     return Series(ALL, "task", "", "ap"), Series(ALL, "safety", judge, "masr")
+
+
+@once
+def measured(condition: Condition) -> frozenset[Series]:
+    """What any run of a condition has a number of, noise runs aside."""
+    return frozenset(key.series for run in condition.runs for key in run.measures)
 
 
 def headline(condition: Condition) -> list[Series]:
@@ -46,8 +52,8 @@ def judged_columns(condition: Condition, judge: str) -> list[Series]:
 
 def overlap_columns(condition: Condition) -> list[Series]:
     """How far the columns that methods keep are those of the largest update: in all, and block by block."""
-    measured = {key.series for run in condition.runs for key in run.measures if key.series.metric == "column_overlap"}
-    return sorted(measured, key=lambda series: (series.set != ALL, len(series.set), series.set))
+    found = [series for series in measured(condition) if series.metric == "column_overlap"]
+    return sorted(found, key=lambda series: (series.set != ALL, len(series.set), series.set))
 
 
 def safety_columns(condition: Condition, judge: str) -> list[Series]:
@@ -96,8 +102,7 @@ def form_columns(condition: Condition) -> list[Series]:
 
 
 def _measured(condition: Condition, wanted: list[Series]) -> list[Series]:
-    found = {key.series for run in condition.runs for key in run.measures}
-    return [series for series in wanted if series in found]
+    return [series for series in wanted if series in measured(condition)]
 
 
 def continual_columns() -> list[Series]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
+from typing import Any, TypeVar, TypeVarTuple, cast
+from weakref import WeakKeyDictionary
 
 from hpa_bench.errors import UserError
 from hpa_bench.names import short_names
@@ -13,7 +15,7 @@ from hpa_bench.report.noise import floors
 from hpa_bench.results.absence import uncalibrated
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
-from hpa_bench.results.runs import Run, alike, flat
+from hpa_bench.results.runs import Run, alike, flat, settle
 
 MANY_SETTINGS = 3
 """From so many settings beside its default on, a method's settings stand in a section of their own."""
@@ -37,6 +39,9 @@ _IRRELEVANT = {
 
 
 _MODEL = "suite_config.model"
+
+Given = TypeVarTuple("Given")
+Found = TypeVar("Found")
 
 
 class Condition:
@@ -131,15 +136,17 @@ class Condition:
 
     def _check_samples(self, runs: Sequence[Run]) -> None:
         tested = [run for run in runs if run.stages]
-        for run in tested[1:]:
-            first = tested[0]
-            ours, theirs = first.manifest.data, run.manifest.data
+        first = next(iter(tested), None)
+        ids_of = first.data[0].ids if first else {}
+        for run in tested:
             for name, ids in run.data[0].ids.items():
-                if ids != first.data[0].ids[name] or ours.get(name) != theirs.get(name):
+                ours, theirs = (one.manifest.data.get(name) for one in (first or run, run))
+                if ids != ids_of[name] or ours != theirs:
                     raise UserError(
-                        f"{first.path} and {run.path} were tested on different samples of {name!r}"
-                        f" ({len(first.data[0].ids[name])} and {len(ids)}): report them separately."
+                        f"{(first or run).path} and {run.path} were tested on different samples of {name!r}"
+                        f" ({len(ids_of[name])} and {len(ids)}): report them separately."
                     )
+            settle(run)
 
 
 def _averaged(title: str, runs: Sequence[Run]) -> Sequence[Run]:
@@ -153,13 +160,38 @@ def _averaged(title: str, runs: Sequence[Run]) -> Sequence[Run]:
     return found or runs
 
 
-def conditions(runs: Sequence[Run]) -> list[Condition]:
-    """Sort runs into conditions, titled by what sets them apart."""
-    return [Condition(*titled) for titled in sorted_runs(runs)]
+def conditions(runs: Sequence[Run] | Sequence[Condition]) -> list[Condition]:
+    """Sort runs into conditions, titled by what sets them apart; those that are sorted already stay as they are."""
+    already = [each for each in runs if isinstance(each, Condition)]
+    return already or [Condition(*titled) for titled in sorted_runs(cast("Sequence[Run]", runs))]
+
+
+def once(of: Callable[[Condition, *Given], Found]) -> Callable[[Condition, *Given], Found]:
+    """Find something of a condition once: page, tables, figures and sentences ask for the same.
+
+    Args:
+        of: takes the condition and what else it is found by, which is told apart by identity. What it returns is
+            shared, so nobody may change it.
+    """
+    known: WeakKeyDictionary[Condition, list[tuple[tuple[Any, ...], Found]]] = WeakKeyDictionary()
+
+    @wraps(of)
+    def found(condition: Condition, *given: *Given) -> Found:
+        listed = known.setdefault(condition, [])
+        for others, value in listed:
+            if len(others) == len(given) and all(map(operator.is_, others, given)):
+                return value
+        value = of(condition, *given)
+        listed.append((given, value))
+        return value
+
+    return found
 
 
 def sorted_runs(runs: Sequence[Run]) -> list[tuple[str, str, list[Run]]]:
     """Sort runs into those of each condition, with its title, long and short, by their manifests alone."""
+    if not runs:
+        return []
     parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
     first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], sum(not run.noise for run in part[1])))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, save
+from hpa_bench.report.labels import drawn
 from hpa_bench.results.manifest import EditedLayer, EditManifest
 
 _BLOCK = re.compile(r"(?P<block>.+?\.(?P<index>\d+))\.(?P<layer>.+?)(\.weight)?$")
@@ -65,4 +66,4 @@ def save_edit_figure(record: EditManifest, path: Path) -> None:
 
 def _draw(axes: Any, points: Sequence[tuple[int, float]], kind: str, look: dict[str, Any]) -> None:
     if points:
-        axes.plot(*zip(*points, strict=True), label=kind, **look)
+        axes.plot(*zip(*points, strict=True), label=drawn(kind), **look)

@@ -6,7 +6,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Affine2D
 
 from hpa_bench.metrics import METRICS
 from hpa_bench.names import short_names
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.groups import REFERENCES, Group
+from hpa_bench.report.groups import Group
+from hpa_bench.report.kinds import COLOURS as OF_KINDS
+from hpa_bench.report.labels import FONT, Label, drawn, lay_out, place
 from hpa_bench.report.noise import Spread
 from hpa_bench.report.ranking import shown_groups
+from hpa_bench.report.scatter import SOFT, draw_plane
 from hpa_bench.report.tables import absent
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.tuned import Tuned
@@ -43,57 +44,96 @@ STYLE: Any = {
     "svg.hashsalt": "hpa-bench",
     "svg.fonttype": "path",
     "text.parse_math": False,  # Dollars in a setting are dollars.
+    "font.sans-serif": [FONT],
     "figure.dpi": 100,
 }
+PNG_DPI = 200
+AGAINST = "safety-against-accuracy"
+_INK = "#1b2127"
+TWO_SCHEMES: Any = {
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+"""What a figure that is also shown in a dark scheme adds to the style: no text or line in plain black, which SVG files
+do not name."""
+_DARK = {
+    **dict(OF_KINDS.values()),
+    _INK: "#e8ecef",
+    SOFT: "#a9b4bd",
+    "#e6e6e6": "#39424a",
+    "#8c8c8c": "#8c98a2",
+    "#ffffff": "#14181c",
+}
+"""By the light colour of a figure, its dark one, as the page's stylesheet has them."""
 
 
-def save(figure: Figure, folder: Path, name: str) -> str:
+def save(figure: Figure, folder: Path, name: str, dark: bool = False) -> str:
     """Write a figure as PNG and SVG and return the SVG for use inside HTML.
 
     Without date, version and namespaces: the same results give the same bytes, and the page names no network address.
+
+    Args:
+        figure: in `STYLE`.
+        folder: made if need be.
+        name: of the files, without a suffix.
+        dark: whether the SVG file has dark colours too, for who prefers them; of a figure in `TWO_SCHEMES`.
     """
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = io.StringIO()
+    written = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-        figure.set_layout_engine("none")  # Laid out once is enough, and PNG and SVG agree.
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+        lay_out(figure, PNG_DPI)  # Once is enough, and PNG and SVG agree.
+        figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     # matplotlib leaves blanks at line ends, which version control complains about.
-    svg = re.sub(r"[ \t]+$", "", drawn.getvalue(), flags=re.MULTILINE)
-    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    svg = re.sub(r"[ \t]+$", "", written.getvalue(), flags=re.MULTILINE)
+    (folder / f"{name}.svg").write_text(_both_schemes(svg) if dark else svg, encoding="utf-8")
     inline = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     # Inside one page, two figures must not share an id.
     inline = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inline)
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", inline)
 
 
+def _both_schemes(svg: str) -> str:
+    """Return an SVG with a dark colour beside each light one, for who prefers a dark scheme."""
+    rules = [
+        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important; }}'
+        for light, dark in _DARK.items()
+        for kind in ("fill", "stroke")
+    ]
+    style = "\n".join(['<style type="text/css">@media (prefers-color-scheme: dark) {', *rules, "}</style>"])
+    return svg.replace(" <defs>", f" {style}\n <defs>", 1)
+
+
 def drawable(condition: Condition) -> dict[str, bool]:
     """Return which figures a condition has the numbers for, by the name of their file."""
     shown = shown_groups(condition)
     judged = any(isinstance(group.cell(0, plane(condition)[1]), Cell) for group in shown)
-    return {"forgetting": bool(shown), "safety-trajectory": judged, "safety-against-accuracy": judged}
+    return {"forgetting": bool(shown), "safety-trajectory": judged, AGAINST: judged}
 
 
-def page_figures(condition: Condition, curves: bool = True) -> dict[str, Figure | None]:
-    """Return the figures of a condition, by the name of their file; None where nothing is to be drawn.
+def page_figures(condition: Condition, curves: bool = True) -> dict[str, Callable[[Condition], Figure]]:
+    """Return what draws the figures that a condition has the numbers for, by the name of their file.
 
     Args:
         condition: the condition.
         curves: whether those over the stages are drawn, which take longest.
     """
     against = safety_against_accuracy if len(condition.main) > 1 else safety_over_stages
-    drawings = {"safety-against-accuracy": against}
+    drawings = {AGAINST: against}
     if curves:
         drawings = {"forgetting": forgetting_curves, "safety-trajectory": safety_trajectory} | drawings
     has = drawable(condition)
-    return {name: draw(condition) if has[name] else None for name, draw in drawings.items()}
+    return {name: draw for name, draw in drawings.items() if has[name]}
 
 
 def accuracy_matrix(group: Group, condition: Condition) -> Figure:
     """Draw a method's accuracy of each task after each stage; what a stage trained is framed."""
 
-    tasks, short = condition.tasks, short_names(condition.tasks)
+    tasks, short = condition.tasks, _named(condition.tasks)
     curriculum = group.runs[0].curriculum
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(1.6 + 0.72 * len(tasks), 1.5 + 0.36 * (len(curriculum) + 1)), layout="constrained")
@@ -134,7 +174,7 @@ def accuracy_matrix(group: Group, condition: Condition) -> Figure:
 def forgetting_curves(condition: Condition) -> Figure:
     """Draw each task's accuracy over the stages, one panel a method shown; a ring marks the stage that trains it."""
 
-    short = short_names(condition.tasks)
+    short = _named(condition.tasks)
     with matplotlib.rc_context(STYLE):
         groups = shown_groups(condition)
         figure, panels = _panels(len(groups), "accuracy, %", condition)
@@ -159,7 +199,7 @@ def safety_trajectory(condition: Condition) -> Figure:
     A hatched band reaches from the lowest to the highest MASR of the method's noise runs.
     """
 
-    short, reference = short_names(condition.safety_sets), condition.reference
+    short, reference = _named(condition.safety_sets), condition.reference
     masr = plane(condition)[1]
     floors = {floor.label: floor for floor in condition.noise}
     with matplotlib.rc_context(STYLE):
@@ -171,7 +211,7 @@ def safety_trajectory(condition: Condition) -> Figure:
                 points = _points(reference, masr)
                 xs = [reference.runs[0].trained(stage) for stage, _ in points]
                 ys = [cell.value for _, cell in points]
-                axes.plot(xs, ys, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=f"MASR of {reference.label}")
+                axes.plot(xs, ys, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=f"MASR of {drawn(reference.label)}")
             for index, name in enumerate(condition.safety_sets):
                 points = _points(group, masr._replace(set=name, metric="asr"))
                 xs, ys = [group.runs[0].trained(stage) for stage, _ in points], [cell.value for _, cell in points]
@@ -189,43 +229,15 @@ def safety_trajectory(condition: Condition) -> Figure:
 
 
 def safety_against_accuracy(condition: Condition) -> Figure:
-    """Draw AP against MASR with 95% intervals and the Pareto front.
+    """Draw AP against MASR with 95% intervals and the Pareto front, each method by its name.
 
-    On the front are the methods that no other beats in one without losing in the other.
-
-    Methods are numbered in the order of the main table; the front leaves out `REFERENCES`. Around a method with noise
-    runs, a box reaches two of their sds to each side.
+    On the front are the methods that no other beats in one without losing in the other; `REFERENCES` compete with none.
+    Around a method with noise runs, a box reaches two of their sds to each side.
     """
 
-    accuracy, safety = plane(condition)
-    numbered = [(group, group.final(accuracy), group.final(safety)) for group in condition.main]
-    found = [
-        (number, group, x, y)
-        for number, (group, x, y) in enumerate(numbered, 1)
-        if isinstance(x, Cell) and isinstance(y, Cell)
-    ]
-    rivals = [(x.value, y.value) for _, group, x, y in found if group.method not in REFERENCES]
-    front = sorted((x, y) for x, y in rivals if not any(a >= x and b <= y and (a, b) != (x, y) for a, b in rivals))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.8, max(4.6, 0.7 + 0.215 * len(found))), layout="constrained")
-        axes = figure.subplots()
-        xs, ys = [x for x, _ in front], [y for _, y in front]
-        axes.step(xs, ys, where="pre", color="#8c8c8c", lw=1, ls=(0, (4, 2)), label="Pareto front")
-        for number, group, x, y in found:
-            known = group.method in REFERENCES
-            colour = "#777777" if known else COLOURS[1] if group.method == "hpa" else COLOURS[0]
-            filled = not known and (x.value, y.value) in front
-            bars: Any = {"xerr": bars_of(x), "yerr": bars_of(y), "fmt": "none", "elinewidth": 1, "alpha": 0.3}
-            axes.errorbar(x.value, y.value, ecolor=colour, **bars)
-            style: Any = {"color": colour, "mfc": colour if filled else "white", "mew": 1.3, "ms": 6.5, "ls": "none"}
-            label = _wrapped(f"{number}  {group.label}", 40)
-            axes.plot(x.value, y.value, marker="D" if known else "o", label=label, **style)
-        _noise_boxes(axes, condition, {group.label: (x.value, y.value) for _, group, x, y in found})
-        axes.set_xlabel("AP, %  (higher is better)")
-        axes.set_ylabel("MASR, %  (lower is better)")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-        figure.legend(loc="outside right center", fontsize=8, labelspacing=0.35)
-        _number(figure, axes, [(str(number), x.value, y.value) for number, _, x, y in found])
+    with matplotlib.rc_context(STYLE | TWO_SCHEMES):
+        figure = Figure(figsize=(8.8, 5.6), layout="constrained")
+        draw_plane(figure, condition, size=6, columns=5)
     return figure
 
 
@@ -238,19 +250,19 @@ def safety_over_stages(condition: Condition) -> Figure:
         for stage in range(group.last + 1)
     ]
     points = [(str(stage), x, y) for stage, x, y in found if isinstance(x, Cell) and isinstance(y, Cell)]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | TWO_SCHEMES):
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         axes = figure.subplots()
-        axes.plot([x.value for _, x, _ in points], [y.value for _, _, y in points], color="#8c8c8c", lw=1)
+        axes.plot([x.value for _, x, _ in points], [y.value for _, _, y in points], color=SOFT, lw=1)
         for _, x, y in points:
-            bars: Any = {"xerr": bars_of(x), "yerr": bars_of(y), "fmt": "none", "elinewidth": 1}
+            bars: Any = {"xerr": bars_of(x), "yerr": bars_of(y), "fmt": "none", "elinewidth": 1, "alpha": 0.35}
             axes.errorbar(x.value, y.value, ecolor=COLOURS[0], **bars)
             axes.plot(x.value, y.value, "o", color=COLOURS[0], ms=7, mec="white", mew=0.7)
         axes.set_xlabel("mean accuracy over all tasks, %  (higher is better)")
         axes.set_ylabel("MASR, %  (lower is better)")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         axes.set_title(f"{_wrapped(group.label, 60)}: numbers are stages", loc="left")
-        _number(figure, axes, [(stage, x.value, y.value) for stage, x, y in points])
+        place(figure, axes, [Label(stage, x.value, y.value) for stage, x, y in points])
     return figure
 
 
@@ -286,7 +298,9 @@ def keep_rate(groups: Sequence[Group], condition: Condition) -> Figure | None:
                     axes.plot(place, cell.value, label="default", **ring)
             against = condition.reference.final(column)
             if condition.reference not in groups and isinstance(against, Cell):
-                axes.axhline(against.value, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=condition.reference.label)
+                axes.axhline(
+                    against.value, color="#8c8c8c", lw=1.2, ls=(0, (1, 1.5)), label=drawn(condition.reference.label)
+                )
             axes.set_xticks(range(len(places)), places, rotation=25 if len(places) > 7 else 0)
             axes.set_xlabel("p_max / p_min, % of columns kept")
             metric = METRICS[column.metric]
@@ -338,20 +352,6 @@ def _noise_band(axes: Axes, group: Group, spreads: Sequence[Spread | str]) -> No
     axes.fill_between(xs, lows, highs, label="MASR of noise runs", **style)
 
 
-def _noise_boxes(axes: Axes, condition: Condition, places: Mapping[str, tuple[float, float]]) -> None:
-    """Draw boxes of two sds of the noise runs to each side of their methods' points."""
-    label = "noise floor: ± 2 sd of one run"
-    for floor in condition.noise:
-        wide, high = (floor.spread(series) for series in plane(condition))
-        if floor.label in places and isinstance(wide, Spread) and isinstance(high, Spread):
-            x, y = places[floor.label]
-            bottom = max(0.0, y - 2 * high.sd)
-            size = 4 * wide.sd, y + 2 * high.sd - bottom
-            axes.add_patch(Rectangle((x - 2 * wide.sd, bottom), *size, fc="#444444", alpha=0.15, lw=0, label=label))
-            axes.autoscale_view()
-            label = "_nolegend_"
-
-
 def bars_of(*cells: Cell) -> list[list[float]]:
     """Return what an error bar reaches below and above each number."""
     return [[max(0, cell.value - cell.low) for cell in cells], [max(0, cell.high - cell.value) for cell in cells]]
@@ -394,51 +394,10 @@ def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _number(figure: Figure, axes: Axes, labels: Sequence[tuple[str, float, float]]) -> None:
-    """Write a short label beside each point, the nearest place at which it meets no other label and no point."""
-
-    figure.draw_without_rendering()  # The layout, and with it where the points are.
-    scale = figure.dpi / 72
-    points = [tuple(axes.transData.transform((x, y)) / scale) for _, x, y in labels]
-    inside = axes.get_window_extent().transformed(Affine2D().scale(1 / scale)).padded(-5)
-    taken: list[tuple[float, float]] = []
-
-    def apart(one: tuple[float, float], other: tuple[float, float]) -> float:
-        return math.hypot((one[0] - other[0]) / 1.4, one[1] - other[1])
-
-    for (text, x, y), (left, low) in zip(labels, points, strict=True):
-        places = [
-            (left + away * math.cos(turn * math.pi / 8), low + away * math.sin(turn * math.pi / 8))
-            for away in (11, 15, 21, 28, 36)
-            for turn in (2, 6, 14, 10, 0, 8, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)
-        ]
-        room = [
-            # Two digits are wider than high.
-            min([apart(place, other) - 10 for other in taken] + [apart(place, other) - 7 for other in points])
-            if inside.contains(*place)
-            else -math.inf
-            for place in places
-        ]
-        best = next(
-            (place for place, free in zip(places, room, strict=True) if free >= 0), places[room.index(max(room))]
-        )
-        taken.append(best)
-        line = {"arrowstyle": "-", "lw": 0.6, "color": "#777777", "shrinkA": 4, "shrinkB": 4}
-        note = axes.annotate(
-            text,
-            (x, y),
-            xytext=(best[0] - left, best[1] - low),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=8,
-            arrowprops=line if math.dist(best, (left, low)) > 12 else None,
-            path_effects=[withStroke(linewidth=2.2, foreground="white")],
-            zorder=5,
-        )
-        note.set_in_layout(False)
+def _named(names: Sequence[str]) -> dict[str, str]:
+    """Return sets by their short names, as a figure has them."""
+    return {name: drawn(short) for name, short in short_names(names).items()}
 
 
 def _wrapped(label: str, width: int) -> str:
-
-    return "\n".join(textwrap.wrap(label, width))
+    return "\n".join(textwrap.wrap(drawn(label), width))

@@ -7,9 +7,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from hpa_bench.errors import UserError
+from hpa_bench.metrics import Floats
 from hpa_bench.results.absence import absence
-from hpa_bench.results.measures import Cell, Key, Series, combine_stages, compare
+from hpa_bench.results.measures import Cell, Key, Measure, Series, combine_stages, compare_seeds
 from hpa_bench.results.runs import Run, flat
 
 REFERENCES = ("zero_shot", "joint")
@@ -24,6 +27,7 @@ class Group:
         self.runs = sorted(runs, key=lambda run: run.seed)
         self._cells: dict[Key, Cell | str] = {}
         self._differences: dict[tuple[Group, Series], Cell | str] = {}
+        self._finals: dict[Series, dict[int, tuple[Measure, Floats]]] = {}
         for first, second in pairwise(self.runs):
             if first.seed == second.seed:
                 raise UserError(
@@ -86,14 +90,18 @@ class Group:
         return self._differences[other, series]
 
     def _minus(self, other: Group, series: Series) -> Cell | str:
-        pairs = []
-        theirs = {run.seed: run for run in other.runs}
-        for run in self.runs:
-            one = run.measures.get(Key(self.last, series))
-            two = theirs[run.seed].measures.get(Key(other.last, series)) if run.seed in theirs else None
-            if one and two:
-                pairs.append((one, two))
-        if pairs:
-            return compare(Key(self.last, series), pairs)
+        ours, theirs = _seeds_of(self, series), _seeds_of(other, series)
+        shared = [seed for seed in ours if seed in theirs]
+        if shared:
+            (ones, errors), (others, less) = (zip(*(of[seed] for seed in shared), strict=True) for of in (ours, theirs))
+            return compare_seeds(Key(self.last, series), ones, others, np.stack(errors) - np.stack(less))
         absent = [cell for cell in (self.final(series), other.final(series)) if isinstance(cell, str)]
         return absent[0] if absent else "missing: no seed in common"
+
+
+def _seeds_of(group: Group, series: Series) -> dict[int, tuple[Measure, Floats]]:
+    """Return by seed a final number and its deviations; kept, since a method is compared with all others."""
+    if series not in group._finals:
+        listed = [(run.seed, run.measures.get(Key(group.last, series))) for run in group.runs]
+        group._finals[series] = {seed: (found, found.deviations) for seed, found in listed if found}
+    return group._finals[series]

@@ -11,6 +11,7 @@ from hpa_bench.report.columns import overlap_columns
 from hpa_bench.report.conditions import Condition
 from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
+from hpa_bench.report.labels import drawn
 from hpa_bench.report.tables import shown
 from hpa_bench.results.measures import ALL, Cell, Series
 
@@ -51,7 +52,7 @@ def overlap_figure(condition: Condition) -> Figure | None:
             xs, ys = [at for at, _ in found], [cell.value for _, cell in found]
             bars: Any = {"yerr": bars_of(*(cell for _, cell in found)), "elinewidth": 1, "capsize": 2}
             style: Any = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "ms": 4.5, "lw": 1.4}
-            axes.errorbar(xs, ys, label=group.label, **bars, **style)
+            axes.errorbar(xs, ys, label=drawn(group.label), **bars, **style)
             chance = [(at, cell) for at, s in enumerate(blocks) if isinstance(cell := group.final(_chance(s)), Cell)]
             axes.plot([at for at, _ in chance], [cell.value for _, cell in chance], color=colour, lw=1, ls=":")
         axes.set(ylim=(-3, 103), xlabel="decoder block", ylabel="of the kept columns, %")

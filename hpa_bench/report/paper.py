@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from hpa_bench.machine.disk import GIVE_AGAIN, refusals_told
 from hpa_bench.metrics import METRICS
 from hpa_bench.names import short_names
-from hpa_bench.redact import clean
 from hpa_bench.report import latex, tables
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.groups import REFERENCES, Group
-from hpa_bench.report.labels import Label, place
+from hpa_bench.report.groups import Group
+from hpa_bench.report.labels import FONT, drawn, lay_out
 from hpa_bench.report.ranking import shown_groups
+from hpa_bench.report.scatter import draw_plane
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import Run
 
@@ -32,7 +32,7 @@ COLUMN, TEXT = 3.25, 6.75
 """Inches: one column, and both with the gap between them."""
 STYLE: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # Comes with matplotlib, so that it is the same everywhere.
+    "font.sans-serif": [FONT],
     "font.size": 7,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -133,44 +133,17 @@ def drawings(condition: Condition) -> dict[str, Drawing]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PDF and SVG beside each other: the same results give the same bytes."""
     with matplotlib.rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # Laid out once, so that PDF and SVG agree.
+        lay_out(figure)  # Once, so that PDF and SVG agree.
         figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None, "Producer": None})
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Creator": None})
 
 
 def accuracy_safety(condition: Condition, width: float) -> Figure:
     """Draw AP against MASR, each method by its name; in one column, those that matter alone have names."""
-    accuracy, safety = plane(condition)
-    pairs = [(group, group.final(accuracy), group.final(safety)) for group in condition.main]
-    found = [(group, x, y) for group, x, y in pairs if isinstance(x, Cell) and isinstance(y, Cell)]
-    rivals = [(x.value, y.value) for group, x, y in found if group.method not in REFERENCES]
-    front = [(x, y) for x, y in rivals if not any(a >= x and b <= y and (a, b) != (x, y) for a, b in rivals)]
+    wide = width == TEXT
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, 0.78 * width if width == COLUMN else 0.5 * width), layout="constrained")
-        axes = figure.subplots()
-        xs, ys = zip(*sorted(front), strict=True) if front else ((), ())
-        axes.step(xs, ys, where="pre", color="#8c8c8c", lw=0.8, ls=(0, (4, 2)))
-        labels, others = [], []
-        for group, x, y in found:
-            reference, best = group.method in REFERENCES, (x.value, y.value) in front
-            named = group.method == "hpa" or group in condition.references
-            colour = "#7F7F7F" if reference else "#D55E00" if named else "#0072B2"
-            bars: Any = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.35, "ecolor": colour}
-            axes.errorbar(x.value, y.value, xerr=_bars([x]), yerr=_bars([y]), **bars)
-            face = colour if best and not reference else "white"
-            axes.plot(x.value, y.value, marker="D" if reference else "o", color=colour, mfc=face, mew=0.9, ls="none")
-            label = Label(clean(group.label), x.value, y.value)
-            if named or reference or best or width == TEXT:
-                labels.append((not named, not best, label))
-            else:
-                others.append((x.value, y.value))
-        _frame(axes, [x.value for _, x, _ in found], [y.value for *_, y in found])
-        x_metric, y_metric = METRICS[accuracy.metric], METRICS[safety.metric]
-        axes.set_xlabel(f"{x_metric.title}, %  ({x_metric.better} is better)")
-        axes.set_ylabel(f"{y_metric.title}, %  ({y_metric.better} is better)")
-        labels.sort(key=lambda found: found[:2])
-        place(figure, axes, [label for *_, label in labels], others)
+        figure = Figure(figsize=(width, 0.58 * width if wide else 1.05 * width), layout="constrained")
+        draw_plane(figure, condition, size=4 if wide else 3.6, columns=5 if wide else 3, everyone=wide)
     return figure
 
 
@@ -196,7 +169,7 @@ def over_stages(condition: Condition, width: float) -> Figure:
                 style = _line(index)
                 bars: Any = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.45, "ecolor": style["color"]}
                 axes.errorbar(shifted, [cell.value for cell in known], yerr=_bars(known), **bars)
-                axes.plot(shifted, [cell.value for cell in known], label=clean(group.label), **style)
+                axes.plot(shifted, [cell.value for cell in known], label=drawn(group.label), **style)
             metric = METRICS[series.metric]
             name = "mean accuracy" if series.metric == "accuracy" else metric.title
             axes.set_ylabel(f"{name}, %")
@@ -219,7 +192,7 @@ def forgetting(condition: Condition, width: float) -> Figure:
         for axes in panels[len(groups) :]:
             axes.remove()
         for place_of, (axes, group) in enumerate(zip(panels, groups, strict=False)):
-            axes.set_title(_cut(clean(group.label), 24), loc="left")
+            axes.set_title(_cut(drawn(group.label), 24), loc="left")
             for index, task in enumerate(condition.tasks):
                 _task_line(axes, group, task, index, short[task])
             axes.set(ylim=(-3, 103), yticks=range(0, 101, 50))
@@ -238,7 +211,7 @@ def _task_line(axes: Axes, group: Group, task: str, index: int, label: str) -> N
     cells = [(stage, group.cell(stage, Series(task, "task", "", "accuracy"))) for stage in range(group.last + 1)]
     points = [(stage, cell.value) for stage, cell in cells if isinstance(cell, Cell)]
     style = _line(index) | {"ms": 2.6, "lw": 0.9}
-    axes.plot([first.trained(stage) for stage, _ in points], [y for _, y in points], label=clean(label), **style)
+    axes.plot([first.trained(stage) for stage, _ in points], [y for _, y in points], label=drawn(label), **style)
     for stage, y in points:
         if stage and task in first.curriculum[stage - 1]:
             ring: Any = {"marker": "o", "ms": 6, "mfc": "none", "mec": style["color"], "mew": 0.7}
@@ -266,16 +239,9 @@ def differences(condition: Condition, width: float) -> Figure:
             metric = METRICS[series.metric]
             axes.set_xlabel(f"Δ {metric.title}, pp {'↑' if metric.better == 'higher' else '↓'}")
         longest = 18 if width == COLUMN else 40
-        panels[0].set_yticks(range(len(others)), [_cut(clean(group.label), longest) for group in others])
+        panels[0].set_yticks(range(len(others)), [_cut(drawn(group.label), longest) for group in others])
         panels[0].set_ylim(len(others) - 0.4, -0.6)
     return figure
-
-
-def _frame(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Show the points with room for their names; a long interval may leave the frame."""
-    for values, limit in ((xs, axes.set_xlim), (ys, axes.set_ylim)):
-        room = 0.1 * max(max(values) - min(values), 5)
-        limit(min(values) - room, max(values) + room)
 
 
 def _line(index: int) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import plane
-from hpa_bench.report.conditions import Condition
+from hpa_bench.report.conditions import Condition, once
 from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
+from hpa_bench.report.labels import drawn
 from hpa_bench.report.ranking import LEVEL, corrected
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare
 from hpa_bench.results.runs import Run, flat
@@ -163,6 +164,7 @@ class Matched:
     rows: list[Row]
 
 
+@once
 def match(condition: Condition) -> Matched | None:
     """Return the swept methods at equal accuracy on tasks just learned; None where there are fewer than two."""
     swept = sweeps(condition)
@@ -206,7 +208,7 @@ def plasticity_figure(found: Matched) -> Figure:
                 xs, ys = [x.value for x, _ in known], [y.value for _, y in known]
                 bars: Any = {"yerr": bars_of(*(y for _, y in known)), "elinewidth": 0.8, "alpha": 0.9}
                 style: Any = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-                axes.errorbar(xs, ys, ms=5, lw=1.4, label=row.sweep.label, **style, **bars)
+                axes.errorbar(xs, ys, ms=5, lw=1.4, label=drawn(row.sweep.label), **style, **bars)
             axes.axvline(found.level, color="#8c8c8c", lw=1, ls=(0, (4, 2)))
             metric = METRICS[series.metric]
             axes.set_title(f"{metric.title}, {metric.unit}  ({metric.better} is better)", loc="left")

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from hpa_bench.metrics import METRICS
 from hpa_bench.report.columns import plane
-from hpa_bench.report.conditions import Condition
+from hpa_bench.report.conditions import Condition, once
 from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.statistics import holm
@@ -56,6 +56,7 @@ def told_from_zero(family: Sequence[Cell | str]) -> list[bool]:
     return [p is not None and p < LEVEL for p in corrected(family)]
 
 
+@once
 def shown_groups(condition: Condition) -> list[Group]:
     """What a figure with one panel a method shows: all that have stages, where they are few.
 
@@ -81,6 +82,7 @@ def leading(condition: Condition, count: int = LEADING) -> list[Group]:
     return [*ordered, *(group for group in kept if group not in ordered)]
 
 
+@once
 def front(condition: Condition) -> list[Group]:
     """Return the methods that no other beats in AP or MASR without losing in the other, by rising AP; no references."""
     accuracy, safety = plane(condition)

@@ -177,7 +177,7 @@ def _names(members: Sequence[Condition]) -> list[str]:
     return [str(condition.about.get("model_digest", "unknown"))[:8] for condition in members]
 
 
-def kernel_rows(listed: Sequence[Condition]) -> list[tables.Row]:
+def kernel_rows(found: Sequence[KernelSets]) -> list[tables.Row]:
     """Return every conclusion under two kernel sets, for CSV."""
     return [
         {"condition": sets.first.title, "other_numerics": sets.second.title, "method": one.label}
@@ -194,6 +194,6 @@ def kernel_rows(listed: Sequence[Condition]) -> list[tables.Row]:
                 ("conclusion", {1: "higher", -1: "lower", 0: "not separated"}[sign]),
             )
         }
-        for sets in kernel_sets(listed)
+        for sets in found
         for one in sets.conclusions
     ]

@@ -21,7 +21,7 @@ from hpa_bench.report.columns import (
     update_columns,
     verdict_columns,
 )
-from hpa_bench.report.conditions import Condition
+from hpa_bench.report.conditions import Condition, once
 from hpa_bench.report.groups import Group
 from hpa_bench.report.noise import Spread
 from hpa_bench.report.ranking import LEVEL, best_and_second, corrected, ranked
@@ -96,6 +96,7 @@ class Contrast(NamedTuple):
         return self.p_holm is not None and self.p_holm < LEVEL
 
 
+@once
 def main(condition: Condition) -> list[MainRow]:
     """Return the main table: every method's headline numbers, what is best, and its costs."""
     columns = headline(condition)
@@ -292,6 +293,7 @@ def noise(condition: Condition) -> list[Row]:
     return rows
 
 
+@once
 def _result_columns(condition: Condition) -> list[Series]:
     aggregates = [
         column for judge in condition.judges for column in safety_columns(condition, judge) if column.set == ALL
@@ -375,6 +377,7 @@ def conditions(listed: Sequence[Condition]) -> list[Row]:
     return found
 
 
+@once
 def costs(condition: Condition) -> list[Row]:
     """Return seconds by step, memory and sizes: means over complete runs, summed or maximal over stages.
 
@@ -437,9 +440,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         return texts[value]
 
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([cell(row.get(key, "")) for key in header] for row in rows)
 
 
 def about(condition: Condition, group: Group, series: Series) -> Row:

@@ -23,11 +23,11 @@ MATRICES = 6
 _STYLE = {"best": "bold", "second": "underline", "": ""}
 
 
-def terminal_table(runs: Sequence[Run], tuned: Tuned | None = None) -> RenderableType:
+def terminal_table(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | None = None) -> RenderableType:
     """Return what rich prints: the main numbers of each method, of its settings, and, of few, accuracy by stage.
 
     Args:
-        runs: finished or not.
+        runs: finished or not; or the conditions that they were sorted into.
         tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
     """
 

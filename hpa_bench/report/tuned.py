@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpa_bench.errors import UserError
 from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
-from hpa_bench.report.conditions import Condition
+from hpa_bench.report.conditions import Condition, once
 from hpa_bench.report.groups import Group
 from hpa_bench.results.measures import Cell, Series
 from hpa_bench.results.runs import flat
@@ -45,6 +44,7 @@ def check_suite(tuned: Tuned, listed: Sequence[Condition]) -> None:
         )
 
 
+@once
 def sides(condition: Condition, tuned: Tuned) -> list[Side]:
     """Return each tuned method that stands in a condition, its defaults first; one whose defaults were best, once."""
     if condition.runs[0].manifest.suite != tuned.suite:
@@ -124,10 +124,8 @@ def _cells(group: Group | None, columns: Sequence[Series]) -> list[tables.Found]
     return [group.final(series) if group else NO_RUN for series in columns]
 
 
-def section(listed: Sequence[Condition], tuned: Tuned, folder: Path) -> dict[str, Any]:
-    """Return what the page shows of tuned settings; its figure is written into a folder."""
-    from hpa_bench.report import figures  # matplotlib, which a page alone needs
-
+def section(listed: Sequence[Condition], tuned: Tuned) -> dict[str, Any]:
+    """Return what the page shows of tuned settings."""
     parts = [(condition, sides(condition, tuned)) for condition in listed]
     return {
         "budget": budget(tuned),
@@ -144,7 +142,6 @@ def section(listed: Sequence[Condition], tuned: Tuned, folder: Path) -> dict[str
         "trials": trial_rows(tuned),
         "spaces": {name: method.space for name, method in tuned.methods.items()},
         "scores": [(score, METRICS[score].title) for score in SCORES],
-        "figure": figures.save(figures.trial_fronts(tuned), folder, "trials"),
     }
 
 

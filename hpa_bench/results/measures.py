@@ -60,9 +60,9 @@ class SampleErrors:
     __slots__ = ("_clusters", "_values", "_yes_no")
 
     def __init__(self, values: Floats, clusters: Ints | None = None) -> None:
-        known = values[~np.isnan(values)]
-        self._yes_no = bool(np.isin(known, (0, 100)).all())
-        self._values = np.where(np.isnan(values), _UNKNOWN, values).astype(np.uint8) if self._yes_no else values
+        unknown = np.isnan(values)
+        self._yes_no = bool(((values == 0) | (values == 100) | unknown).all())
+        self._values = np.where(unknown, _UNKNOWN, values).astype(np.uint8) if self._yes_no else values
         self._clusters = clusters
 
     @property
@@ -154,14 +154,16 @@ def samples_of(data: Sequence[StageData], manifest: Manifest, judges: Mapping[st
     incoherent = {name: np.array([stage.incoherent[name] for stage in data]) for name in kinds}
     for name, kind in kinds.items():
         found[Series(name, kind, "", "incoherent")] = 100.0 * incoherent[name]
+    shares = metrics.shares()
     for judge, vocabulary in judges.items():
         for name, kind in kinds.items():
             unjudged = [""] * len(data[0].ids[name])
             verdicts = np.array([stage.verdicts.get((judge, name), unjudged) for stage in data], dtype=object)
             answers = Answers(verdicts, vocabulary.attack_success(verdicts), ~incoherent[name])
-            for share in metrics.shares():
+            unjudged_at = verdicts == ""
+            for share in shares:
                 if kind in share.kinds and (share.told_by is None or share.told_by(vocabulary)):
-                    values = np.where(verdicts == "", np.nan, 100.0 * share.of(answers))
+                    values = np.where(unjudged_at, np.nan, 100.0 * share.of(answers))
                     found[Series(name, kind, judge, share.name)] = values
     return found
 
@@ -183,11 +185,12 @@ def measures_of(
     found: dict[Key, Measure] = {}
     over_sets: dict[Series, list[Series]] = {}
     errors = {series: SampleErrors(values, clusters.get(series.set)) for series, values in samples.items()}
+    means_of = {series: statistics.mean(values, 1) for series, values in samples.items()}
     for series, values in samples.items():
-        _add(found, series, values.mean(1), errors[series], values.shape[1], errors[series].yes_no)
+        _add(found, series, means_of[series], errors[series], values.shape[1], errors[series].yes_no)
         over_sets.setdefault(series._replace(set=ALL), []).append(series)
     for series, parts in over_sets.items():
-        value = np.mean([samples[part].mean(1) for part in parts], axis=0)
+        value = np.mean([means_of[part] for part in parts], axis=0)
         shared = MeanErrors([errors[part] for part in parts])
         sizes = [samples[part].shape[1] for part in parts]
         shares = [found[key].yes_no if (key := Key(0, part)) in found else 0 for part in parts]
@@ -199,19 +202,17 @@ def measures_of(
     if curriculum is not None and samples and len(samples[accuracy[0]]) == len(curriculum) + 1:
         n = sum(samples[series].shape[1] for series in accuracy)
         without = {series: statistics.means_without(samples[series], clusters.get(series.set)) for series in accuracy}
-        means = np.stack([samples[series].mean(1) for series in accuracy], axis=-1)
+        means = np.stack([means_of[series] for series in accuracy], axis=-1)
         point = metrics.run_metrics(means, curriculum, tasks)
-        changed = [
-            metrics.run_metrics(_with_column(means, index, without[series]), curriculum, tasks)
-            for index, series in enumerate(accuracy)
-        ]
+        fewer = [_with_column(means, index, without[series]) for index, series in enumerate(accuracy)]
+        changed = metrics.run_metrics(np.concatenate(fewer), curriculum, tasks)
+        ends = np.cumsum([len(each) for each in fewer])[:-1]
         for name in metrics.continual_names():
             if not np.isnan(point[name]):
                 key = Key(len(curriculum), Series(ALL, "task", "", name))
-                error = np.concatenate([statistics.deviations(task[name]) for task in changed])
+                error = np.concatenate([statistics.deviations(task) for task in np.split(changed[name], ends)])
                 found[key] = Measure(float(point[name]), n, error)
         if (means > 100).any():
-            fewer = [_with_column(means, index, without[series]) for index, series in enumerate(accuracy)]
             found |= _capped(means, fewer, n)
     return found
 
@@ -257,14 +258,23 @@ def combine(key: Key, seeds: Sequence[Measure]) -> Cell:
     does any share that all samples agree on, which has no variance; anything else the interval of
     `statistics.estimate`.
     """
-    limits = _limits(key, seeds)
     yes_no = min(measure.yes_no for measure in seeds)
+    if _is_share(key, seeds):
+        return _wilson(seeds[0].value, seeds, yes_no)
     estimate = _estimate(seeds)
-    if yes_no and (estimate.variance == 0 or (len(seeds) == 1 and key.series.set != ALL)):
-        value = float(estimate.value)
-        low, high = (100 * bound for bound in statistics.wilson(round(value / 100 * yes_no), yes_no))
-        return Cell(value, seeds[0].n, low, high, len(seeds), _sd(seeds))
-    return _cell(estimate, seeds, limits)
+    if yes_no and estimate.variance == 0:
+        return _wilson(float(estimate.value), seeds, yes_no)
+    return _cell(estimate, seeds, _limits(key, seeds))
+
+
+def _is_share(key: Key, seeds: Sequence[Measure]) -> bool:
+    """Whether a number is the share of yes/no samples of one set in one run."""
+    return len(seeds) == 1 and seeds[0].yes_no > 0 and key.series.set != ALL
+
+
+def _wilson(value: float, seeds: Sequence[Measure], yes_no: int) -> Cell:
+    low, high = (100 * bound for bound in statistics.wilson(round(value / 100 * yes_no), yes_no))
+    return Cell(value, seeds[0].n, low, high, len(seeds), _sd(seeds))
 
 
 def combine_stages(seeds: Mapping[Key, Sequence[Measure]]) -> dict[Key, Cell]:
@@ -272,24 +282,25 @@ def combine_stages(seeds: Mapping[Key, Sequence[Measure]]) -> dict[Key, Cell]:
     found: dict[Key, Cell] = {}
     alike: dict[tuple[Any, ...], list[Key]] = {}
     for key, measures in seeds.items():
-        limits = _limits(key, measures)
-        if limits[0] < 0 or len(measures) == 1:  # With a p-value, or Wilson's.
+        if _is_share(key, measures):
             found[key] = combine(key, measures)
         else:
-            alike.setdefault((limits, len(measures)), []).append(key)
+            alike.setdefault((_limits(key, measures), len(measures)), []).append(key)
     for (limits, _), keys in alike.items():
         values = np.array([[measure.value for measure in seeds[key]] for key in keys])
         deviations = np.stack(
             [_deviations(listed) for listed in zip(*(seeds[key] for key in keys), strict=True)], axis=1
         )
         low, high = statistics.interval(estimate := statistics.estimate(values, deviations), limits)
-        sds = values.std(-1, ddof=1)
+        sds = values.std(-1, ddof=1).tolist() if values.shape[1] > 1 else [None] * len(keys)
         for place, key in enumerate(keys):
-            if estimate.variance[place] == 0 and min(measure.yes_no for measure in seeds[key]):
+            one = estimate.at(place)
+            if one.variance == 0 and min(measure.yes_no for measure in seeds[key]):
                 found[key] = combine(key, seeds[key])
                 continue
-            value, ends = float(estimate.value[place]), (float(low[place]), float(high[place]))
-            found[key] = Cell(value, seeds[key][0].n, *ends, seeds=values.shape[1], sd=float(sds[place]))
+            p = statistics.p_value(one, limits) if limits[0] < 0 else None
+            ends = float(low[place]), float(high[place])
+            found[key] = Cell(float(one.value), seeds[key][0].n, *ends, one.seeds, sds[place], p)
     return found
 
 
@@ -304,9 +315,23 @@ def _deviations(stages: Sequence[Measure]) -> Floats:
 
 def compare(key: Key, pairs: Sequence[tuple[Measure, Measure]]) -> Cell:
     """Return the mean over seeds of one number minus another, paired by seed and by sample, with its 95% interval."""
-    low, high = _limits(key, [measure for pair in pairs for measure in pair])
-    seeds = [Measure(one.value - other.value, one.n, one.deviations - other.deviations) for one, other in pairs]
-    return _cell(_estimate(seeds), seeds, (low - high, high - low))
+    ones, others = zip(*pairs, strict=True)
+    return compare_seeds(key, ones, others, _stacked(ones) - _stacked(others))
+
+
+def compare_seeds(key: Key, ones: Sequence[Measure], others: Sequence[Measure], errors: Floats) -> Cell:
+    """Return what `compare` does.
+
+    Args:
+        key: the number's.
+        ones: one a seed.
+        others: what is taken from each.
+        errors: the deviations of the former minus those of the latter, [seeds, units].
+    """
+    low, high = _limits(key, [*ones, *others])
+    values = np.array([one.value - other.value for one, other in zip(ones, others, strict=True)])
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return _cell_of(statistics.estimate(values, errors), ones[0].n, sd, (low - high, high - low))
 
 
 def _limits(key: Key, seeds: Sequence[Measure]) -> tuple[float, float]:
@@ -318,14 +343,21 @@ def _limits(key: Key, seeds: Sequence[Measure]) -> tuple[float, float]:
 
 
 def _estimate(seeds: Sequence[Measure]) -> statistics.Estimate:
-    values = np.array([measure.value for measure in seeds])
-    return statistics.estimate(values, np.stack([measure.deviations for measure in seeds]))
+    return statistics.estimate(np.array([measure.value for measure in seeds]), _stacked(seeds))
+
+
+def _stacked(seeds: Sequence[Measure]) -> Floats:
+    return np.stack([measure.deviations for measure in seeds])
 
 
 def _cell(estimate: statistics.Estimate, seeds: Sequence[Measure], limits: tuple[float, float]) -> Cell:
+    return _cell_of(estimate, seeds[0].n, _sd(seeds), limits)
+
+
+def _cell_of(estimate: statistics.Estimate, n: int, sd: float | None, limits: tuple[float, float]) -> Cell:
     low, high = (float(bound) for bound in statistics.interval(estimate, limits))
     p = statistics.p_value(estimate, limits) if limits[0] < 0 else None
-    return Cell(float(estimate.value), seeds[0].n, low, high, len(seeds), _sd(seeds), p)
+    return Cell(float(estimate.value), n, low, high, estimate.seeds, sd, p)
 
 
 def _sd(seeds: Sequence[Measure]) -> float | None:

@@ -207,56 +207,44 @@ def find_results(paths: Iterable[Path]) -> list[RunFolder | PublishedRun]:
 
 _HELD = 8
 """Tables of runs in memory at a time."""
-_held: deque[PublishedRun] = deque()
+_held: deque[tuple[PublishedRun, str]] = deque()
+_PARTS = {
+    "about": ("run", "stage", "set", "cost"),
+    "numbers": ("scores", "incoherent", "verdicts", "in_form"),
+    "texts": ("responses",),
+    "digests": ("sha256",),
+}
+"""The columns that are read together: who asks for one needs the others too, and seldom those of another part."""
+_PART_OF = {column: part for part, columns in _PARTS.items() for column in columns}
 
 
-class PublishedRun:
-    """The published results of one run."""
+class _Columns:
+    """Columns of a run's file."""
 
-    is_live = False
-    failure = ""
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self._lists: dict[str, list[Any]] = {}
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._table: pa.Table | None = None
-        try:
-            self._about: dict[str, Any] = json.loads(self._rows["run"][0].as_py())
-            self.manifest = Manifest.parse(self._about["manifest"], path)
-            index, sets = self._rows["stage"].to_pylist(), self._rows["set"].to_pylist()
-            cost = self._rows["cost"].combine_chunks()
-        except (OSError, pa.ArrowException, ValueError, LookupError) as error:
-            raise UserError(f"{path} is not whole ({error}): bring it back as it was published.") from None
-        self.places = {pair: row for row, pair in enumerate(zip(index, sets, strict=True))}
-        """The row of each stage and set."""
-        for given in self._about["references"].values():
-            # A word of a verdict is one object, however often it is said.
-            given |= {name: [*map(sys.intern, words)] for name, words in given.items()}
-        self.has_texts = bool(self._rows["responses"].null_count < len(self._rows))
-        """Whether the responses themselves are there."""
-        costs, where = cost.dictionary.to_pylist(), dict(zip(index, cost.indices.to_pylist(), strict=True))
-        self.stages = [PublishedStage(self, stage, costs[where[stage]]) for stage in range(1 + max(index))]
-        self.references = PublishedReferences(self)
+    def get(self, name: str) -> pa.ChunkedArray | None:
+        """Return a column, None where the file is older than it."""
+        return self.table[name] if name in self.table.column_names else None
 
-    @property
-    def _rows(self) -> pa.Table:
-        """The file's table; of many runs, those of the last few are held, and others read again when asked for."""
-        if self._table is None:
-            file = pq.ParquetFile(self.path, read_dictionary=["run", "cost"])
-            self._table = file.read(use_threads=False).combine_chunks()
-            _held.append(self)
-            while len(_held) > _HELD:
-                _held.popleft()._table = None
-        return self._table
+    def lists(self, name: str) -> list[Any]:
+        """Return the lists of a column as arrays, None where one is not there; none where the file is older than it."""
+        if name not in self._lists:
+            column = self.get(name)
+            if column is None:
+                return []
+            found = column.combine_chunks()
+            values, ends = found.values.to_numpy(zero_copy_only=False), found.offsets.to_pylist()
+            there = zip(pairwise(ends), found.is_valid().to_pylist(), strict=True)
+            self._lists[name] = [values[first:last] if known else None for (first, last), known in there]
+        return self._lists[name]
 
     @cached_property
-    def samples(self) -> Mapping[str, list[dict[str, Any]]]:
-        """The samples of each test set, sorted by id."""
-        return _read_samples(self.path.parents[1] / self._about["samples"])
-
-    @cached_property
-    def _verdicts(self) -> list[dict[str, list[str]]]:
+    def verdicts(self) -> list[dict[str, list[str]]]:
         """By row, the verdicts of each judge; equal words are one object, since there are millions of them."""
-        maps = self._rows["verdicts"].combine_chunks()
+        maps = self.table["verdicts"].combine_chunks()
         words = maps.items.values.dictionary_encode()
         names = np.array([sys.intern(word) for word in words.dictionary.to_pylist()] or [""], dtype=object)
         said = names[words.indices.to_numpy(zero_copy_only=False)] if len(words) else names[:0]
@@ -266,22 +254,70 @@ class PublishedRun:
             for first, last in pairwise(rows)
         ]
 
-    def verdicts(self, stage: int, name: str) -> Mapping[str, list[str]]:
-        """Return what each judge says of a stage's responses to a set."""
-        return self._verdicts[self.places[stage, name]]
+
+class PublishedRun:
+    """The published results of one run."""
+
+    is_live = False
+    failure = ""
+    is_quick = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tables: dict[str, _Columns] = {}
+        try:
+            rows = self._read("about").table
+            self._about: dict[str, Any] = json.loads(rows["run"][0].as_py())
+            self.manifest = Manifest.parse(self._about["manifest"], path)
+            index, sets = rows["stage"].to_pylist(), rows["set"].to_pylist()
+            cost = rows["cost"].combine_chunks()
+        except (OSError, pa.ArrowException, ValueError, LookupError) as error:
+            raise UserError(f"{path} is not whole ({error}): bring it back as it was published.") from None
+        self.places = {pair: row for row, pair in enumerate(zip(index, sets, strict=True))}
+        """The row of each stage and set."""
+        for given in self._about["references"].values():
+            # A word of a verdict is one object, however often it is said.
+            given |= {name: [*map(sys.intern, words)] for name, words in given.items()}
+        costs, where = cost.dictionary.to_pylist(), dict(zip(index, cost.indices.to_pylist(), strict=True))
+        self.stages = [PublishedStage(self, stage, costs[where[stage]]) for stage in range(1 + max(index))]
+        self.references = PublishedReferences(self)
+
+    @cached_property
+    def has_texts(self) -> bool:
+        """Whether the responses themselves are there."""
+        column = self._part("responses").get("responses")
+        return column is not None and column.null_count < len(column)
+
+    def _read(self, part: str) -> _Columns:
+        with pq.ParquetFile(self.path, read_dictionary=["run", "cost"]) as file:
+            there = [column for column in _PARTS[part] if column in file.schema_arrow.names]
+            return _Columns(file.read(there, use_threads=False).combine_chunks())
+
+    def _part(self, column: str) -> _Columns:
+        """Return a column with those that are read beside it; those of the last few are held."""
+        part = _PART_OF[column]
+        if part not in self._tables:
+            self._tables[part] = self._read(part)
+            _held.append((self, part))
+            while len(_held) > _HELD:
+                run, let_go = _held.popleft()
+                del run._tables[let_go]
+        return self._tables[part]
+
+    @cached_property
+    def samples(self) -> Mapping[str, list[dict[str, Any]]]:
+        """The samples of each test set, sorted by id."""
+        return _read_samples(self.path.parents[1] / self._about["samples"])
 
     def _numbers(self, column: str, stage: int, name: str) -> Any:
         """Return the list of a row as an array; None where there is none, or the file is older than the column."""
-        if column not in self._rows.column_names:
-            return None
-        found = self._rows[column][self.places[stage, name]].values
-        return None if found is None else found.to_numpy(zero_copy_only=False)
+        lists = self._part(column).lists(column)
+        return lists[self.places[stage, name]] if lists else None
 
     def value(self, column: str, stage: int, name: str) -> Any:
         """Return what a column says of a stage's responses to a set; None where the file is older than the column."""
-        if column not in self._rows.column_names:
-            return None
-        return self._rows[column][self.places[stage, name]].as_py(maps_as_pydicts="strict")
+        cells = self._part(column).get(column)
+        return None if cells is None else cells[self.places[stage, name]].as_py(maps_as_pydicts="strict")
 
     def read(self, stage: int) -> StageData:
         """Return a finished stage's scores and verdicts."""
@@ -299,7 +335,8 @@ class PublishedRun:
             data.incoherent[name] = self._numbers("incoherent", stage, name).tolist()
             if about.categories is not None:
                 data.categories[name] = about.categories
-            data.verdicts.update(((judge, name), said) for judge, said in self.verdicts(stage, name).items())
+            given = self._part("verdicts").verdicts[self.places[stage, name]]
+            data.verdicts.update(((judge, name), said) for judge, said in given.items())
         return data
 
     def digest(self, stage: int, name: str) -> bytes:
@@ -352,8 +389,7 @@ class PublishedStage:
 
     def judges(self) -> list[str]:
         """Return the judges that were asked."""
-        judged = (self._run.verdicts(self._index, name) for name in judged_sets(self._run.manifest))
-        return sorted({judge for verdicts in judged for judge in verdicts} | {*self._missing})
+        return sorted(self._run.told("references"))
 
     def can_say(self, judge: str) -> dict[str, bool] | None:
         """Return what a judge that the manifest says nothing of can say; None where that is not told."""

@@ -112,6 +112,13 @@ class Run:
         return self.measures.get(key) or self.details.get(key)
 
 
+def settle(run: Run) -> None:
+    """Find every number of a run, and let go of its samples where they are soon read again."""
+    if run.source.is_quick and "data" in vars(run):
+        _ = run.measures, run.details
+        del run.data
+
+
 def stage_scores(stage: StageFolder, manifest: Manifest, index: int) -> list[dict[str, Any]]:
     """Return the rows of a stage's scores.json, from its responses and judgements.
 

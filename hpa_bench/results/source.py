@@ -75,6 +75,10 @@ class Source(Protocol):
         """Why it failed, in one sentence; empty where it did not."""
 
     @property
+    def is_quick(self) -> bool:
+        """Whether samples are read again in no time, so that a report of many runs need not hold those of all."""
+
+    @property
     def stages(self) -> Sequence[StageSource]:
         """The finished stages, from stage 0 on."""
 
@@ -98,6 +102,8 @@ class Source(Protocol):
 
 class FolderSource:
     """The results that a run's folder holds, checked against its seals."""
+
+    is_quick = False
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.path

@@ -39,6 +39,12 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[floa
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
+def mean(values: Floats, axis: int) -> Floats:
+    """Return the mean over an axis, digit for digit that of numpy's own, which takes longer of small arrays."""
+    found: Floats = np.add.reduce(values, axis=axis) / values.shape[axis]
+    return found
+
+
 def means_without(scores: Floats, clusters: Ints | None = None) -> Floats:
     """Return the mean over the last axis without each unit in turn.
 
@@ -56,7 +62,7 @@ def means_without(scores: Floats, clusters: Ints | None = None) -> Floats:
         sums, sizes = np.add.reduceat(scores[..., order], starts, axis=-1), counted.astype(np.float64)
     if len(sizes) == 1:
         return sums / sizes
-    left: Floats = (sums.sum(-1, keepdims=True) - sums) / (sizes.sum() - sizes)
+    left: Floats = (np.add.reduce(sums, axis=-1, keepdims=True) - sums) / (sizes.sum() - sizes)
     return left
 
 
@@ -76,7 +82,7 @@ def deviations(without: Floats) -> Floats:
     Source: Efron and Stein, The jackknife estimate of variance, Annals of Statistics 9 (1981).
     """
     units = without.shape[-1]
-    scaled: Floats = math.sqrt((units - 1) / units) * (without.mean(-1, keepdims=True) - without)
+    scaled: Floats = math.sqrt((units - 1) / units) * (mean(without, -1)[..., None] - without)
     return scaled
 
 
@@ -89,6 +95,10 @@ class Estimate(NamedTuple):
     """How much of the variance was estimated from the spread of the seeds, from 0 to 1."""
     seeds: int
     units: int
+
+    def at(self, place: int) -> Estimate:
+        """Return one of several."""
+        return self._replace(value=self.value[place], variance=self.variance[place], share=self.share[place])
 
 
 def estimate(values: Floats, deviations: Floats) -> Estimate:
@@ -105,15 +115,15 @@ def estimate(values: Floats, deviations: Floats) -> Estimate:
         Communications in Statistics B 24 (1995), with seeds for readers.
     """
     seeds, units = deviations.shape[-2:]
-    same_seeds = (deviations.mean(-2) ** 2).sum(-1)
+    same_seeds = np.add.reduce(mean(deviations, -2) ** 2, axis=-1)
     if seeds == 1:
         return Estimate(values[..., 0], same_seeds, np.zeros_like(same_seeds), seeds, units)
-    one_seed = (deviations**2).sum(-1).mean(-1)
+    one_seed = mean(np.add.reduce(deviations**2, axis=-1), -1)
     shared = np.maximum((seeds * same_seeds - one_seed) / (seeds - 1), 0)
     between = values.var(-1, ddof=1) / seeds
     variance = np.maximum(between + shared, _FLOOR * same_seeds)
     share = np.divide(between, variance, out=np.zeros_like(variance), where=variance > 0)
-    return Estimate(values.mean(-1), variance, share, seeds, units)
+    return Estimate(mean(values, -1), variance, share, seeds, units)
 
 
 def critical_value(found: Estimate, p: float = 1 - CONFIDENCE) -> Floats:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.support.contrast import CONTRAST
 from tests.support.reports import report_of, several
 from tests.support.run_folders import TASKS, write_run
 
@@ -13,36 +14,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 BAD = "<img src=x onerror=\"document.title='acted'\"><script>document.title='acted'</script>"
 NAMES = ("seqft", "hpa", "l2", "replay", "ewc", "moelora", "wise_ft", "ties", "stranger")
-
-# Every text against what lies behind it: WCAG's contrast ratio of its colour and the nearest opaque background.
-CONTRAST = """() => {
-  const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-  const over = ([r, g, b, a = 1], [x, y, z]) => [r * a + x * (1 - a), g * a + y * (1 - a), b * a + z * (1 - a)];
-  const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    const layers = [];
-    for (let at = node; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
-    return layers.reverse().reduce((below, layer) => (layer.length > 2 ? over(layer, below) : below), [255, 255, 255]);
-  };
-  const poor = [];
-  let count = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || node.closest("script, noscript, style, figure.fixed")) continue;
-    if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".out, .skip")) continue;
-    const style = getComputedStyle(node);
-    const ground = behind(node);
-    const colour = over(parse(node.namespaceURI.endsWith("svg") ? style.fill : style.color), ground);
-    const [high, low] = [light(colour), light(ground)].sort((a, b) => b - a);
-    const ratio = (high + 0.05) / (low + 0.05);
-    count += 1;
-    const said = walker.currentNode.textContent.slice(0, 30);
-    if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${node.tagName}.${node.className} ${said}`);
-  }
-  return [count, poor];
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +237,19 @@ def test_a_number_leads_to_its_samples_and_back(page):
     assert page.locator("#samples").is_visible() and not page.locator(".panel:visible").count()
     page.go_back()
     assert page.locator("#part").is_visible()
+
+
+def test_what_is_printed_says_so_and_has_no_controls(report, open_page):
+    page = open_page(report, width=1040, color_scheme="dark").page
+    page.get_by_role("tab", name="5% harmful data").click()
+    page.emulate_media(media="print", color_scheme="dark")
+
+    for selector in (".side", ".bar", ".panel.on .controls", "#tip", ".skip"):
+        assert not page.locator(selector).first.is_visible(), selector
+    assert "5% harmful data. The other parts of the page are not printed" in page.locator(".printed").inner_text()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    count, poor = page.evaluate(CONTRAST)
+    assert count > 50 and poor == []
+    assert page.evaluate("[...document.querySelectorAll('.panel.on table')].filter((t) => t.scrollWidth > 1040)") == []
+    assert "[" in page.locator("[id='2-part-results'] td").nth(1).inner_text()
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

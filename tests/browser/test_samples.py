@@ -15,6 +15,7 @@ from hpa_bench.report import samples, serving, write_report
 from hpa_bench.report.serving import Shelf, Viewer
 from hpa_bench.results.published import find_results
 from hpa_bench.results.runs import read_runs
+from tests.support.contrast import CONTRAST
 from tests.support.run_folders import write_run, write_thumbnails
 
 expect = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright").expect
@@ -181,6 +182,16 @@ def test_nothing_is_wider_than_the_screen(show, width):
     page = show("method=seqft&set=all&against=ewc", width=width)
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_a_contrast_of_four_and_a_half(open_page, address, scheme):
+    page = open_page(address, "#samples?method=seqft&set=all&against=ewc", color_scheme=scheme).page
+    wait(page)
+    page.locator(".more-samples").click()
+
+    count, poor = page.evaluate(CONTRAST)
+    assert count > 200 and poor == [], (scheme, len(poor), poor[:8])
 
 
 def test_what_is_not_there_is_one_sentence(show):

@@ -1,12 +1,15 @@
 """The figures: what is drawn, and that nothing in them overlaps or breaks."""
 
+import warnings
+
 import pytest
 
 from hpa_bench.report import write_report
 from hpa_bench.report.conditions import conditions
 from hpa_bench.report.figures import safety_against_accuracy
+from hpa_bench.report.paper import write_paper
 from hpa_bench.results.runs import read_runs
-from tests.support.reports import Visible, report_of, setting
+from tests.support.reports import Visible, condition_of, report_of, setting
 from tests.support.run_folders import write_run
 
 
@@ -19,19 +22,19 @@ def test_dollars_in_a_setting_are_no_mathematics(tmp_path):
 
 
 @pytest.mark.slow
-def test_numbers_in_the_figure_do_not_overlap(tmp_path):
-    runs = [write_run(tmp_path, f"m{i:02}", forget=0.2 + 0.01 * (i % 5), unsafe=0.1 + 0.02 * i) for i in range(24)]
-    (condition,) = conditions(read_runs(runs))
+def test_letters_that_the_font_lacks_are_spelled_without_a_warning(tmp_path):
+    odd = {"words": "\u65b9 \U0001f680"}
+    runs = [write_run(tmp_path, name, tasks=["toy_\u6c49", "toy_ad"], n=8) for name in ("seqft", "hpa")]
+    runs.append(write_run(tmp_path, config=odd, changed=odd, tasks=["toy_\u6c49", "toy_ad"], n=8))
+    found = read_runs(runs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = write_report(found, tmp_path / "report")
+        write_paper(conditions(found), tmp_path / "paper")
 
-    figure = safety_against_accuracy(condition)
-
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert [text.get_text() for text in axes.texts] == [str(number) for number in range(1, 25)]
-    for index, box in enumerate(boxes):
-        inner = box.padded(-2)  # The glyphs, without the room above and below them.
-        assert not any(inner.overlaps(other.padded(-2)) for other in boxes[index + 1 :])
+    assert "\u65b9 \U0001f680" in Visible(page).text
+    names = [text.get_text() for text in safety_against_accuracy(condition_of(runs)).axes[0].texts]
+    assert r"hpa (words=\u65b9 \U0001f680)" in names
 
 
 @pytest.mark.slow

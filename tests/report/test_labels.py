@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hpa_bench.report.labels import Label, place
+from hpa_bench.report.labels import drawn as as_drawn
 
 
 def drawn(points):
@@ -37,3 +38,9 @@ def test_a_crowd_names_all_and_draws_lines_to_those_far_away():
     place(figure, axes, [Label(f"method_{index}", x, y) for index, (x, y) in enumerate(points)])
 
     assert len(axes.texts) == 12 and len(axes.lines) > 4
+
+
+def test_a_letter_that_the_font_lacks_is_its_number():
+    assert as_drawn("seqft \u00e9 \u03b1=1\n$x$") == "seqft \u00e9 \u03b1=1\n$x$"
+    assert as_drawn("a\u65b9b\U0001f680") == r"a\u65b9b\U0001f680"
+    assert as_drawn("\x1b[2J") == r"\u241b[2J"

@@ -110,4 +110,4 @@ def test_the_page_says_what_survives(tmp_path):
     runs += on_checkpoint(tmp_path / "models", "aligned-2", "b", {"hpa": 0.1, "seqft": 0.9})
     text = Visible(report_of(runs, tmp_path / "models-report")).text
     assert "The same methods on 2 aligned checkpoints" in text and "Kendall’s τ" in text
-    assert kernel_rows(conditions(read_runs(runs))) == []
+    assert kernel_rows(kernel_sets(conditions(read_runs(runs)))) == []

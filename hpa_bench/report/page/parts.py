@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hpa_bench.names import short_names
@@ -18,27 +17,25 @@ from hpa_bench.report.columns import (
     verdict_columns,
 )
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.examples import examples
 from hpa_bench.report.groups import Group
-from hpa_bench.report.overlap import overlap_figure, overlap_table
+from hpa_bench.report.overlap import overlap_table
 from hpa_bench.report.page import answer, cells, charts
-from hpa_bench.report.plasticity import match, plasticity_figure
+from hpa_bench.report.page.drawing import keep_rate_name
+from hpa_bench.report.plasticity import match
 from hpa_bench.report.ranking import shown_groups
 from hpa_bench.results.manifest import Hardware, Numerics
 from hpa_bench.results.measures import Cell, Series
 
 
-def part_of(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) -> dict[str, Any]:
-    """Return everything that the page says of a condition.
+def part_of(condition: Condition, anchor: str, show_unsafe: bool) -> dict[str, Any]:
+    """Return everything that the page says of a condition but its figures and examples, which are made meanwhile.
 
     Args:
         condition: the condition.
-        folder: where its figures are written.
-        prefix: what the names of its figures and its anchors begin with.
+        anchor: the name of its part of the page.
         show_unsafe: whether harmful requests, responses to them and their images are shown.
     """
     runs = tables.runs(condition)
-    anchor = f"{prefix}part"
     return {
         "title": condition.title,
         "short": condition.short,
@@ -51,7 +48,7 @@ def part_of(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) 
         "lead": answer.lead(condition),
         "main": _main(condition),
         "noise": _noise(condition),
-        "settings": [_settings_of(condition, method, folder, prefix) for method in condition.settings],
+        "settings": [_settings_of(condition, method) for method in condition.settings],
         "forms": bool(form_columns(condition)),
         "continual": cells.table(condition, accuracy_columns(condition)),
         "safety": {judge: _judged(condition, judge) for judge in condition.judges},
@@ -64,11 +61,11 @@ def part_of(condition: Condition, folder: Path, prefix: str, show_unsafe: bool) 
         "matrices": [_matrix(condition, group) for group in condition.main if any(run.stages for run in group.runs)],
         "updates": _updates(condition),
         "costs": _costs(condition),
-        "examples": examples(condition, show_unsafe),
+        "examples": [],
         "some_examples": len(shown_groups(condition)) < len(condition.main),
-        "plasticity": _plasticity(condition, folder, prefix),
+        "plasticity": _plasticity(condition),
         "overlap": overlap_table(condition),
-        "figures": _figures(condition, folder, prefix),
+        "figures": {},
         "drawable": figures.drawable(condition),
         "charts": charts.data(condition, anchor),
     }
@@ -119,8 +116,8 @@ def _noise(condition: Condition) -> dict[str, Any]:
     return {"head": heads, "rows": rows, "about": tables.about_noise(condition)}
 
 
-def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -> dict[str, Any]:
-    """Return a method's settings, each with its differences to the default, and the sweep over its keep rate."""
+def _settings_of(condition: Condition, method: str) -> dict[str, Any]:
+    """Return a method's settings, each with its differences to the default, and which figure has its keep rate."""
     default, *others = condition.settings[method]
     changed = [key for key in default.config if any(key in group.changed(default) for group in others)]
     columns = [*headline(condition), *update_columns()]
@@ -137,12 +134,11 @@ def _settings_of(condition: Condition, method: str, folder: Path, prefix: str) -
         }
         for label, group, change in zip(labels, (default, *others), changes, strict=True)
     ]
-    figure = figures.keep_rate([default, *others], condition)
     return {
         "method": method,
         "head": [cells.head(series) for series in columns],
         "rows": rows,
-        "figure": figures.save(figure, folder, f"{prefix}keep-rate-{cells.slug(method)}") if figure else "",
+        "figure": keep_rate_name(method),
     }
 
 
@@ -156,7 +152,7 @@ def _differences(condition: Condition) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _plasticity(condition: Condition, folder: Path, prefix: str) -> dict[str, Any] | None:
+def _plasticity(condition: Condition) -> dict[str, Any] | None:
     """Return the swept methods at equal accuracy on tasks just learned; None where nothing was swept."""
     found = match(condition)
     if not found:
@@ -179,7 +175,6 @@ def _plasticity(condition: Condition, folder: Path, prefix: str) -> dict[str, An
         "head": [cells.head(series) for series in found.columns],
         "reference": found.reference.label,
         "rows": rows,
-        "figure": figures.save(plasticity_figure(found), folder, f"{prefix}matched-plasticity"),
     }
 
 
@@ -291,17 +286,3 @@ def _step(row: tables.Row, step: str) -> dict[str, Any] | None:
         return None
     total = row["seconds_total"]
     return {"seconds": row[step], "share": f"{100 * row[step] / total:.0f}%" if total else ""}
-
-
-def _figures(condition: Condition, folder: Path, prefix: str) -> dict[str, str]:
-    """Write a part's figures; return those that the page has as they are, the others being drawn in it from data.
-
-    Of the first condition all are written, of others accuracy against safety: drawing takes most of a report's time,
-    and the page shows the curves and matrices of each.
-    """
-    for group in () if prefix else condition.references:
-        if any(run.stages for run in group.runs):
-            name = f"{prefix}accuracy-matrix-{cells.slug(group.label)}"
-            figures.save(figures.accuracy_matrix(group, condition), folder, name)
-    drawn = figures.page_figures(condition, curves=not prefix) | {"column-overlap": overlap_figure(condition)}
-    return {name: figures.save(figure, folder, f"{prefix}{name}") if figure else "" for name, figure in drawn.items()}

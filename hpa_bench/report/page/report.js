@@ -18,6 +18,9 @@
     }
     for (const nav of all(".side nav")) nav.hidden = !panel || nav.dataset.for !== panel.id;
     one(".bar").hidden = !panel || !one("[data-m]", panel);
+    const tab = panel ? one(`[aria-controls="${panel.id}"]`).textContent : "Samples";
+    const others = panels.length > 1 ? ". The other parts of the page are not printed, and of this one only what is open." : "";
+    one(".printed span").textContent = `: ${tab}${others}`;
     if (panel) enhance(panel);
   }
   function go() {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from hpa_bench.report import markdown, tables, trust
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition, conditions
 from hpa_bench.report.definitions import PAPER, PAPER_HEADER
-from hpa_bench.report.kinds import KINDS
+from hpa_bench.report.examples import examples
+from hpa_bench.report.kinds import KINDS, kind_of
 from hpa_bench.report.page import cells
+from hpa_bench.report.page.drawing import TRIALS, beside, figures_of, trials
 from hpa_bench.report.page.parts import part_of
 from hpa_bench.report.plasticity import plasticity_rows
 from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
@@ -37,7 +41,7 @@ STYLES = ("report.css", "samples.css")
 
 
 def write_report(
-    runs: Sequence[Run],
+    runs: Sequence[Run] | Sequence[Condition],
     out: Path,
     title: str = "hpa-bench report",
     *,
@@ -49,7 +53,8 @@ def write_report(
     Runs of different suites, task orders, harmful ratios or training recipes stand apart, each in its own part.
 
     Args:
-        runs: finished or not; what a run did not reach is shown as "missing: reason".
+        runs: finished or not; what a run did not reach is shown as "missing: reason". Or the conditions that they
+            were sorted into.
         out: the folder to write into; made if need be.
         title: the page's heading.
         show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
@@ -70,30 +75,44 @@ def write_report(
         return _write(runs, out, title, show_unsafe, tuned)
 
 
-def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool, tuned: Tuned | None) -> Path:
+def _write(
+    runs: Sequence[Run] | Sequence[Condition], out: Path, title: str, show_unsafe: bool, tuned: Tuned | None
+) -> Path:
     found = conditions(runs)
+    sets = kernel_sets(found)
     if tuned is not None:
         check_suite(tuned, found)
         _write_tuned(out / "tables", found, tuned)
     # The first condition's files have plain names, so that links to them hold when others are added.
     prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
-    _write_tables(out / "tables", found, prefixes, show_unsafe)
-    parts = [part_of(part, out / "figures", prefix, show_unsafe) for part, prefix in zip(found, prefixes, strict=True)]
-    samples = samples_of(found, out, show_unsafe, [part["anchor"] for part in parts])
+    anchors = [f"{prefix}part" for prefix in prefixes]
+    planned = [figures_of(condition, prefix) for condition, prefix in zip(found, prefixes, strict=True)]
+    drawn = [*([trials(tuned)] if tuned is not None else []), *(each for listed in planned for each in listed)]
+    tasks: dict[str, Callable[[], Any]] = {"samples": partial(samples_of, found, out, show_unsafe, anchors)}
+    tasks |= {one.name: partial(one.save, out / "figures") for one in drawn}
+    tasks |= {anchor: partial(examples, each, show_unsafe) for anchor, each in zip(anchors, found, strict=True)}
+    with beside(tasks) as wait:
+        _write_tables(out / "tables", found, prefixes, sets, show_unsafe)
+        parts = [part_of(*each, show_unsafe) for each in zip(found, anchors, strict=True)]
+        done = wait()
+    for part, prefix, listed in zip(parts, prefixes, planned, strict=True):
+        named = {one.name.removeprefix(prefix): done[one.name] for one in listed}
+        part |= {"figures": defaultdict(str, named), "examples": done[part["anchor"]]}
+    samples = done["samples"]
     scripts = [_asset(name) for name in SCRIPTS]
     page = _template().render(
         title=title,
         parts=parts,
         show_unsafe=show_unsafe,
         across=_across(found) if len(found) > 1 else None,
-        kernel_sets=[_kernel_sets(sets) for sets in kernel_sets(found)],
+        kernel_sets=[_kernel_sets(each) for each in sets],
         checkpoints=[_checkpoints(one) for one in checkpoints(found)],
-        tuned=section(found, tuned, out / "figures") if tuned is not None else None,
+        tuned=section(found, tuned) | {"figure": done[TRIALS]} if tuned is not None else None,
         samples=samples,
         marks=tables.MARKS,
         versions=tables.VERSIONS,
         metrics=METRICS,
-        kinds={kind: words for kind, words in KINDS.items() if kind in _kinds(found)},
+        kinds=_kinds(found),
         paper_header=PAPER_HEADER,
         paper=[["–" if value is None else value for value in row] for row in PAPER],
         styles=[_asset(name) for name in STYLES],
@@ -101,8 +120,8 @@ def _write(runs: Sequence[Run], out: Path, title: str, show_unsafe: bool, tuned:
         policy=policy(scripts, bool(samples and samples["beside"])),
     )
     path = out / "report.html"
-    with atomic(path) as partial:
-        partial.write_text(re.sub(r"[ \t]+$", "", page, flags=re.MULTILINE), encoding="utf-8")
+    with atomic(path) as written:
+        written.write_text(re.sub(r"[ \t]+$", "", page, flags=re.MULTILINE), encoding="utf-8")
     return path
 
 
@@ -125,17 +144,19 @@ def _asset(name: str) -> str:
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
 
 
-def _kinds(found: Sequence[Condition]) -> set[str]:
-    return {cells.row_of(group)["kind"] for condition in found for group in condition.main}
+def _kinds(found: Sequence[Condition]) -> dict[str, str]:
+    there = {kind_of(group.method) for condition in found for group in condition.main}
+    return {kind: words for kind, words in KINDS.items() if kind in there}
 
 
 def _template() -> Any:
+    cleaned = cache(clean)  # A few texts, such as names, fill most places.
     # Autoescape everything: responses and prompts are whatever a model or a data set wrote.
     environment = Environment(
         loader=PackageLoader("hpa_bench.report.page", "."),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
+        finalize=lambda value: cleaned(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -143,7 +164,13 @@ def _template() -> Any:
     return environment.get_template("page.html.j2")
 
 
-def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[str], show_unsafe: bool) -> None:
+def _write_tables(
+    folder: Path,
+    found: Sequence[Condition],
+    prefixes: Sequence[str],
+    sets: Sequence[KernelSets],
+    show_unsafe: bool,
+) -> None:
     """Write every table as CSV; conditions stand below one another, never averaged."""
     listed: dict[str, Callable[[Condition], list[tables.Row]]] = {
         "results": tables.results,
@@ -163,7 +190,7 @@ def _write_tables(folder: Path, found: Sequence[Condition], prefixes: Sequence[s
             tables.write_csv(folder / f"{name}.csv", rows)
     if len(found) > 1:
         tables.write_csv(folder / "conditions.csv", tables.conditions(found))
-    if rows := kernel_rows(found):
+    if rows := kernel_rows(sets):
         tables.write_csv(folder / "kernel_sets.csv", rows)
     paper = [dict(zip(PAPER_HEADER, row, strict=True)) for row in PAPER]
     tables.write_csv(folder / "paper_llava_7b_not_comparable.csv", paper)

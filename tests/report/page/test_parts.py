@@ -11,7 +11,7 @@ from tests.support.run_folders import TASKS, write_run
 def part(tmp_path_factory):
     root = tmp_path_factory.mktemp("part")
     runs = [write_run(root / "runs", name, finished=2 if name == "ewc" else None) for name in ("seqft", "hpa", "ewc")]
-    return part_of(condition_of(runs), root / "figures", "", False)
+    return part_of(condition_of(runs), "part", False)
 
 
 def columns(table):
