@@ -75,6 +75,13 @@ class Launcher(ABC):
             UserError: one sentence on what is wrong.
         """
 
+    def expect(self, jobs: int) -> None:  # noqa: B027
+        """Hear how many jobs are to come, before the first; some may turn out to be made by then.
+
+        Args:
+            jobs: at most so many are submitted.
+        """
+
     @abstractmethod
     def room(self, device: str) -> int | None:
         """Return how many jobs may share this machine at a time, or None where jobs wait in a queue elsewhere.

@@ -18,8 +18,9 @@ from pydantic import Field, field_validator, model_validator
 
 from hpa_bench.errors import UserError
 from hpa_bench.launchers.base import Job, Launcher, LauncherConfig, why
+from hpa_bench.launchers.warm import Process, starts
 from hpa_bench.machine.device import sees_gpu
-from hpa_bench.machine.stopping import dying_with_this
+from hpa_bench.machine.numerics import PORTABLE
 
 GRACE_SECONDS = 10.0
 """How long a run that is told to end has for it; a killed one loses no more than one that ends."""
@@ -58,7 +59,7 @@ class LocalConfig(LauncherConfig):
 
 @dataclass(frozen=True)
 class _Started:
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     start: int
     """Bytes that earlier attempts have printed."""
@@ -77,6 +78,7 @@ class Local(Launcher):
         size, gpus = self.config.gpus_per_run, self.config.gpus
         self._shares = [gpus[at : at + size] for at in range(0, len(gpus) - size + 1, size)]
         self._taken: dict[_Started, tuple[str, ...]] = {}
+        self._expected = 1
 
     def check(self, device: str) -> None:
         """Refuse GPUs where there are none."""
@@ -90,11 +92,17 @@ class Local(Launcher):
         """Return the slots; whether there is a GPU takes an import of torch to know."""
         return self.config.slots or len(self._shares) or (1 if sees_gpu(device) else os.cpu_count() or 1)
 
+    def expect(self, jobs: int) -> None:
+        """Note it, since what jobs are forked from is worth its start for several."""
+        self._expected = jobs
+
     def submit(self, job: Job) -> _Started:
         """Start a process that reads the spec from its standard input; several of one run read it from a file."""
-        threads = {} if job.threads is None else {"OMP_NUM_THREADS": str(job.threads)}
-        share = next((share for share in self._shares if share not in self._taken.values()), ())
-        shown = {"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {}
+        environment = dict(os.environ)
+        if job.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(job.threads)
+        if share := next((share for share in self._shares if share not in self._taken.values()), ()):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(share)
         processes, file = self.config.gpus_per_run, None
         if processes > 1:
             file = job.folder.with_suffix(".spec.json")
@@ -105,14 +113,13 @@ class Local(Launcher):
             spec.write(job.spec.to_json().encode())
             spec.seek(0)
             start = log.tell()
-            process = subprocess.Popen(
-                dying_with_this(command),
-                stdin=spec,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | threads | shown,
-                process_group=0,  # Ctrl-C is for whoever started the runs, who ends each with all that it started.
-            )
+            if processes == 1:
+                # What is started chooses its kernels before it loads torch, which is loaded in what is forked.
+                pinned = PORTABLE if job.spec.suite.numerics == "portable" else {}
+                alike = self._expected // max(1, len(self._shares))
+                process = starts.start(command, environment | pinned, spec, log, alike)
+            else:
+                process = Process(command, environment, spec, log)
         started = _Started(process, job.log, start, file)
         self._taken[started] = share
         return started
@@ -131,23 +138,19 @@ class Local(Launcher):
     def cancel_together(self, handles: Sequence[_Started]) -> None:
         """Tell processes to end, and kill what has not ended in time."""
         for handle in handles:
-            _signal(handle, signal.SIGTERM)
+            handle.process.signal(signal.SIGTERM)
         until = time.monotonic() + GRACE_SECONDS
         for handle in handles:
             with suppress(subprocess.TimeoutExpired):
                 handle.process.wait(max(0.0, until - time.monotonic()))
         for handle in handles:
-            _signal(handle, signal.SIGKILL)
+            handle.process.signal(signal.SIGKILL)
             handle.process.wait()
             self._clear(handle)
+        if handles:  # Whoever cancels may end by a signal, and is to leave nothing.
+            starts.close_idle()
 
     def _clear(self, handle: _Started) -> None:
         self._taken.pop(handle, None)
         if handle.spec is not None:
             handle.spec.unlink(missing_ok=True)
-
-
-def _signal(handle: _Started, number: signal.Signals) -> None:
-    """Send a signal to a process and its children."""
-    with suppress(ProcessLookupError):
-        os.killpg(handle.process.pid, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
 _SHOW_CURSOR = "\x1b[?25h"
 _DIES_WITH_PARENT = (
     "import ctypes, os, signal, sys\n"
@@ -119,3 +121,15 @@ def dying_with_this(command: list[str]) -> list[str]:
     Its runs lose nothing by that, and none is left behind by a comparison that is killed.
     """
     return [sys.executable, "-S", "-E", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process, newly forked, when its parent ends (on Linux).
+
+    Args:
+        parent: the number of the process that forked it; where that is gone by now, this one ends at once.
+    """
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -106,6 +106,7 @@ class Launching:
         self._launcher = launcher
         self._watch = watch
         self._made = made
+        launcher.expect(len(wanted))
         room = launcher.room(device)
         self.at_once = len(wanted) if room is None else min(room, len(wanted))
         """How many may run at a time."""
