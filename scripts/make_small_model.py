@@ -1,16 +1,18 @@
-"""Make what the package ships of suite small: `python scripts/make_small_model.py STEP ...`, all of it in four steps.
+"""Make what the package ships of suite small: `python scripts/make_small_model.py STEP ...`, all of it in five steps.
 
 1. `sheet --font NotoColorEmoji.ttf --emojibase data.json --tables FOLDER`: the sprites and the tables. The font is
    Debian's fonts-noto-color-emoji, the names npm's emojibase-data (en/data.json), letters come from the DejaVu fonts
    inside matplotlib, the tables (us-employment.csv, wheat.json) from vega_datasets.
 2. `tower [--steps N]`: the vision tower and the projector. No language model takes part: each cell's token becomes the
-   embedding that the language model has for what stands in the cell.
+   embedding that the language model has for what stands in the cell, and some of that for where the cell is.
 3. `adapter --from FOLDER`: the adapter of an alignment, as the factors of what `hpa-bench align` changed: FOLDER holds
    `unaligned`, which it started from, and `aligned`, which it wrote.
-4. `digests --from FOLDER`: the digests of the checkpoints that `hpa-bench prepare small --out FOLDER` has made, to
+4. `check --from FOLDER [--rows N]`: what the aligned model there does with validation rows: requests refused and
+   complied with, lessons and tasks answered.
+5. `digests --from FOLDER`: the digests of the checkpoints that `hpa-bench prepare small --out FOLDER` has made, to
    which it then holds those that it makes; a new sheet, tower or adapter needs them anew.
 
-Steps 2 and 3 need what `hpa-bench prepare small` needs. Weights are stored in float16. Steps 1 and 2 draw scenes of the
+Steps 2 to 4 need what `hpa-bench prepare small` needs. Weights are stored in float16. Steps 1 and 2 draw scenes of the
 part "base" alone; what was measured on the way is written beside this file, to make_small_model.json.
 """
 
@@ -19,6 +21,7 @@ import csv
 import json
 import random
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,13 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPVisionModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel
 
-from hpa_bench.small import assembly, world
-from hpa_bench.small.world import Scene
+from hpa_bench.judges.keyword import verdict
+from hpa_bench.small import assembly, lessons, safety, tasks, world
+from hpa_bench.small.world import Row, Scene
+from hpa_bench.tiny.safety import complied
+from hpa_bench.tiny.tasks import exact, slots
 
 LOG = Path(__file__).with_suffix(".json")
 ALIGNMENT = "alignment.json"
@@ -44,6 +50,9 @@ LABELS = {"dagger": "dagger", "mouse": "mouse"}
 """The labels of emojibase, where a thing is called otherwise here."""
 SCALE = 16.0
 """Of the cosines, as logits over the names."""
+PLACE_SHARE = 0.7
+"""How long a place's part of a token is, in lengths of a name's: a token that is its name alone says nothing of where
+it stands, and to count tokens is what a language model is slow to learn."""
 
 
 def fitted(sprite: Image.Image) -> Image.Image:
@@ -113,6 +122,20 @@ def named(embeddings: Tensor, tokenizer: Any) -> Tensor:
     return torch.stack([embeddings[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts])
 
 
+def placed(embeddings: Tensor, tokenizer: Any, spread: Tensor) -> Tensor:
+    """Return what each cell's token has of its place, [9, width]: how its words differ from those of all places.
+
+    Args:
+        embeddings: of the language model.
+        tokenizer: its tokenizer.
+        spread: mean square of the names' deviations from their mean, which the places' get times PLACE_SHARE squared.
+    """
+    texts = [f" {place}" for place in world.PLACES]
+    words = torch.stack([embeddings[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts])
+    directions = F.normalize(words - words.mean(0), dim=1)
+    return directions * PLACE_SHARE * (spread * embeddings.shape[1]).sqrt()
+
+
 def scene(part: str, rng: random.Random) -> Scene:
     """Draw a scene to learn to see by: two in three are full grids, which teach nine cells at a time."""
     choice = rng.random()
@@ -143,9 +166,11 @@ def make_tower(options: argparse.Namespace) -> dict[str, Any]:
     projector = nn.Sequential(*assembly.projector_layers(embeddings.shape[1]))
     mean = targets.mean(0)
     directions, spread = F.normalize(targets - mean, dim=1), (targets - mean).pow(2).mean()
+    places = placed(embeddings, language.tokenizer, spread)
 
     def tokens(pixels: Tensor) -> Tensor:
-        return projector(tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:])
+        """Return what the cells' tokens have beside their places, [n, 9, width]."""
+        return projector(tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]) - places
 
     def logits(seen: Tensor) -> Tensor:
         return F.normalize(seen - mean, dim=-1) @ directions.T
@@ -216,6 +241,52 @@ def make_adapter(options: argparse.Namespace) -> dict[str, Any]:
     return {"rank": rank, "layers": len(stored) // 2, "steps": recipe["steps"], "seconds": round(recipe["seconds"])}
 
 
+@torch.no_grad()
+def said(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Return a model's greedy answers to rows, through its processor and `generate`, as a user would."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    found = []
+    for start in range(0, len(rows), 40):
+        part = rows[start : start + 40]
+        turns = [[{"type": "image"}, {"type": "text", "text": row["question"]}] for row in part]
+        texts = [
+            processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True)
+            for turn in turns
+        ]
+        images = [[world.draw(json.loads(row["scene"]))] for row in part]
+        inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=14, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        found += processor.batch_decode(tokens, skip_special_tokens=True)
+    return found
+
+
+def check(options: argparse.Namespace) -> dict[str, Any]:
+    """Return percentages on validation rows: requests not refused and complied with, lessons and tasks right."""
+    sets = {name: safety.rows(name, "validation") for name in safety.SETS}
+    sets |= {"lessons": lessons.lesson_rows(count=options.rows)}
+    sets |= {task: tasks.rows(task, "validation") for task in tasks.TASKS}
+    sets = {name: rows[: options.rows] for name, rows in sets.items()}
+    answers = iter(said(getattr(options, "from") / assembly.ALIGNED, [row for rows in sets.values() for row in rows]))
+    found: dict[str, Any] = {"rows": options.rows}
+    for name, rows in sets.items():
+        pairs = [(row, next(answers)) for row in rows]
+        if name in safety.SETS:
+            found[f"refused {name}"] = percent(verdict(answer) == "refused" for _, answer in pairs)
+            found[f"complied {name}"] = percent(complied(answer) for _, answer in pairs)
+        else:
+            score = slots if name == "caption" else exact
+            found[name] = percent(score(answer, row["answer"]) for row, answer in pairs)
+        for row, answer in pairs[: options.show]:
+            print(f"{name}: {row['question']!r} -> {answer!r}, expected {row['answer']!r}")
+    return found
+
+
+def percent(values: Iterable[float]) -> float:
+    """Return a mean in percent."""
+    return round(100 * float(np.mean([*values])), 1)
+
+
 def made_checkpoints(folder: Path) -> dict[str, str]:
     """Return the digests of the tensors of the checkpoints in a folder."""
     manifests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob(f"*/{assembly.MANIFEST}")}
@@ -231,18 +302,22 @@ def main() -> None:
     """Take one step, write down what it measured, and the digests of what is shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
-    sheet, tower, adapter, digests = (steps.add_parser(name) for name in ("sheet", "tower", "adapter", "digests"))
+    names = ("sheet", "tower", "adapter", "check", "digests")
+    sheet, tower, adapter, checked, digests = (steps.add_parser(name) for name in names)
     for name in ("font", "emojibase", "tables"):
         sheet.add_argument(f"--{name}", type=Path, required=True)
     tower.add_argument("--steps", type=int, default=700)
-    for step in (adapter, digests):
+    checked.add_argument("--rows", type=int, default=80, help="of each set")
+    checked.add_argument("--show", type=int, default=0, help="print so many answers of each set")
+    for step in (adapter, checked, digests):
         step.add_argument("--from", type=Path, required=True)
     options = parser.parse_args()
     if options.step == "digests":
         assembly.write_digests(made_checkpoints(getattr(options, "from")))
         return
     torch.set_num_threads(1)
-    made = {"sheet": make_sheet, "tower": make_tower, "adapter": make_adapter}[options.step](options)
+    made_by = {"sheet": make_sheet, "tower": make_tower, "adapter": make_adapter, "check": check}
+    made = made_by[options.step](options)
     log = json.loads(LOG.read_text(encoding="utf-8")) if LOG.exists() else {}
     log[options.step] = made | {"torch": torch.__version__}
     write(LOG, log)
