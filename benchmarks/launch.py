@@ -13,23 +13,29 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 from hpa_bench.cli import planning
 from hpa_bench.runner.launch import missing
 from hpa_bench.spec import RunOptions
+from tests.support.slurm_cluster import free_port
 from tests.support.suites import write_suite
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "RAY_worker_niceness": "0"}
 """Ray's workers give way to all else by default, which other launchers' runs do not."""
-WORKERS = {
-    # The launcher by one worker and by two; each run has one thread either way.
-    "local": (["local:slots=1"], ["local:slots=2"]),
-    "ray": (["ray:cpus=2"], ["ray:cpus=1"]),
-    "slurm": (["slurm:at_once=1"], ["slurm:at_once=2"]),
+ONE_THREAD |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
+START_SECONDS = 20.0
+"""A Ray has so long to start, which is not counted: it runs before a comparison, and after it."""
+LAUNCHERS = {
+    "local": "local:slots={workers}",
+    "ray": "ray:address={address}",
+    "slurm": "slurm:at_once={workers}",
 }
-"""On a machine of two cores: two cores a run leave room for one."""
+"""Each launcher with so many workers; a run has one core, and one thread, however many there are."""
 
 
 Cost = tuple[float, float]
@@ -43,10 +49,26 @@ def cost(begun: Cost | None = None) -> Cost:
     return time.perf_counter() - clock, used.ru_utime + used.ru_stime - cpu
 
 
-def compare(suite: Path, runs: Path, count: int, launcher: list[str]) -> Cost:
+@contextmanager
+def ray_cluster(workers: int) -> Iterator[str]:
+    """Start a Ray of so many cores on this machine, and give its address."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--head", f"--port={port}"]
+    command += [f"--num-cpus={workers}", "--include-dashboard=false", "--disable-usage-stats"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=ONE_THREAD, start_new_session=True, **silent)
+    try:
+        time.sleep(START_SECONDS)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def compare(suite: Path, runs: Path, count: int, launcher: str) -> Cost:
     """The cost of a comparison of so many seeds, its report included."""
     command = [sys.executable, "-m", "hpa_bench", "compare", "--suite", str(suite), "--methods", "seqft"]
-    command += ["--seeds", f"0-{count - 1}", "--runs", str(runs), "--device", "cpu", "--launcher", *launcher]
+    command += ["--seeds", f"0-{count - 1}", "--runs", str(runs), "--device", "cpu", "--launcher", launcher]
     command += ["--publish", str(runs / "published")]
     begun = cost()
     subprocess.run(command, check=True, env=ONE_THREAD, stdout=subprocess.DEVNULL)
@@ -89,9 +111,12 @@ def main() -> None:
         own, own_cpu = alone(suite, folder / "alone", given.runs)
         print(f"{given.runs} runs as commands: {own:.1f} s, {own_cpu:.1f} of CPU", flush=True)
         for launcher in given.launchers.split(","):
-            one, two = WORKERS[launcher]
-            by_one, cpu = compare(suite, folder / f"{launcher}1", given.runs, one)
-            by_two, _ = compare(suite, folder / f"{launcher}2", given.runs, two)
+            costs = []
+            for workers in (1, 2):
+                with ray_cluster(workers) if launcher == "ray" else nullcontext("") as address:
+                    how = LAUNCHERS[launcher].format(workers=workers, address=address)
+                    costs.append(compare(suite, folder / f"{launcher}{workers}", given.runs, how))
+            (by_one, cpu), (by_two, _) = costs
             print(
                 f"{launcher}: one worker {by_one:.1f} s, two {by_two:.1f} s: {by_one / by_two:.2f} times faster;"
                 f" {(by_one - own) / given.runs:+.2f} s a run, {(cpu - own_cpu) / given.runs:+.2f} of CPU",
