@@ -288,8 +288,9 @@ def percent(values: Iterable[float]) -> float:
 
 
 def made_checkpoints(folder: Path) -> dict[str, str]:
-    """Return the digests of the tensors of the checkpoints in a folder."""
-    manifests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob(f"*/{assembly.MANIFEST}")}
+    """Return the digests of the tensors of the checkpoints in a folder that `prepare` has made, not `align`."""
+    paths = [path for path in folder.glob(f"*/{assembly.MANIFEST}") if not (path.parent / ALIGNMENT).exists()]
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in paths}
     return {name: manifest["tensors_sha256"] for name, manifest in sorted(manifests.items())}
 
 
