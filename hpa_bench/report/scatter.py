@@ -47,7 +47,7 @@ class Point(NamedTuple):
     @property
     def matters(self) -> bool:
         """Whether it is named where there is no room for all."""
-        return self.best or self.kind == "reference" or self.group.method == "hpa"
+        return self.best or self.group.method in REFERENCES or self.group.label in ("seqft", "hpa")
 
 
 def draw_plane(figure: Figure, condition: Condition, size: float, columns: int, everyone: bool = True) -> None:
