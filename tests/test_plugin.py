@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.results.run_folder import RunFolder
+from tests.support import commands
 from tests.support.published import publish_committed
 from tests.support.suites import write_suite
 
@@ -27,15 +28,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def hpa_bench(site: Path, *arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "hpa_bench", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"} | environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def hpa_bench(site: Path, *arguments: str) -> str:
+    beside = {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(site / "cache"), "STRANGERS_NOTES": str(notes(site))}
+    done = commands.hpa_bench(*arguments, environment=os.environ | beside)
+    assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def notes(site: Path) -> Path:
+    return site.parent / "notes"
 
 
 @pytest.mark.slow
@@ -63,10 +64,10 @@ def test_one_run_uses_all_of_it(site: Path, tmp_path: Path) -> None:
         benign_sets=[],
         judges=["polite:word=a"],
     )
-    out, notes = tmp_path / "run", tmp_path / "notes"
+    out, before = tmp_path / "run", notes(site).read_text() if notes(site).exists() else ""
     arguments = ["run", "--suite", str(suite), "--method", "half_way", "--set", "share=0.25", "--no-report"]
     arguments += ["--set", "evaluation.engine=one_by_one", "--device", "cpu", "--out", str(out)]
-    hpa_bench(site, *arguments, STRANGERS_NOTES=str(notes))
+    hpa_bench(site, *arguments)
 
     run = RunFolder(out)
     stage = run.stage(1)
@@ -80,7 +81,8 @@ def test_one_run_uses_all_of_it(site: Path, tmp_path: Path) -> None:
     assert "strangers_colours" in (stage.path / "scores.json").read_text()
     started = json.loads((out / "events.jsonl").read_text().splitlines()[0])
     assert (started["method"], started["engine"]) == ("half_way", "one_by_one")
-    assert notes.read_text().splitlines()[0] == "run" and notes.read_text().splitlines()[-1] == "finished"
+    noted = notes(site).read_text().removeprefix(before).splitlines()
+    assert noted[0] == "run" and noted[-1] == "finished"
 
 
 @pytest.mark.slow
@@ -111,8 +113,7 @@ def test_a_strangers_method_stands_in_the_whole_published_table(site: Path, tmp_
         hpa_bench(site, *arguments, "--out", str(made))
         publish_committed(RunFolder(made), published)
     arguments = ["compare", "--suite", str(suite), "--methods", "half_way", "--seeds", "0", "--device", "cpu"]
-    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    said = hpa_bench(site, *arguments, "--runs", str(runs), "--with", str(published), **cache)
+    said = hpa_bench(site, *arguments, "--runs", str(runs), "--with", str(published))
 
     assert "Every response equal to the published run." in said
     assert len(list(runs.rglob("manifest.json"))) == 1, "the others are not run again"
@@ -125,5 +126,5 @@ def test_a_strangers_method_stands_in_the_whole_published_table(site: Path, tmp_
     # The same, of a run that is there already.
     (folder,) = (path.parent for path in runs.rglob("manifest.json"))
     out = tmp_path / "report"
-    hpa_bench(site, "report", str(folder), "--with", str(published), "--suite", str(suite), "--out", str(out), **cache)
+    hpa_bench(site, "report", str(folder), "--with", str(published), "--suite", str(suite), "--out", str(out))
     assert (out / "tables" / "main.md").read_text() == (tables / "main.md").read_text()
