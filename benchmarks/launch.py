@@ -2,12 +2,14 @@
 
 Of runs of a suite that takes seconds: the time of all by one worker over that by two (at least 1.8, on a machine of two
 idle cores), what a launcher adds to a run beside the run's own command (under 2 s; with Slurm's own scheduling in it),
-and how long it takes to plan a thousand runs (under 20 s). Wall-clock, so only on a machine that does nothing else.
+how long it takes to plan a thousand runs (under 20 s), and `hpa-bench status` to tell of so many (under 3 s).
+Wall-clock, so only on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
@@ -20,6 +22,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from hpa_bench.cli import planning
+from hpa_bench.runner.events import LOG
 from hpa_bench.runner.launch import missing
 from hpa_bench.spec import RunOptions
 from tests.support.slurm_cluster import free_port
@@ -28,6 +31,8 @@ from tests.support.suites import write_suite
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "RAY_worker_niceness": "0"}
 """Ray's workers give way to all else by default, which other launchers' runs do not."""
 ONE_THREAD |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
+EVENTS = 720
+"""Of a run of the suite `tiny`: 600 steps, and what else it tells."""
 START_SECONDS = 20.0
 """A Ray has so long to start, which is not counted: it runs before a comparison, and after it."""
 LAUNCHERS = {
@@ -95,6 +100,19 @@ def planned(suite: Path, runs: Path, count: int) -> float:
     return time.perf_counter() - begun
 
 
+def told(run: Path, runs: Path, count: int) -> float:
+    """The seconds that `hpa-bench status` takes over so many runs, each with the events of one of the suite `tiny`."""
+    lines = (run / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
+    step = next(line for line in lines if json.loads(line)["event"] == "step")
+    text = "".join(lines[:-1] + [step] * max(0, EVENTS - len(lines)) + lines[-1:])
+    for number in range(count):
+        (runs / str(number)).mkdir(parents=True)
+        (runs / str(number) / LOG).write_text(text, encoding="utf-8")
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "hpa_bench", "status", str(runs)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=24)
@@ -110,6 +128,8 @@ def main() -> None:
             return
         own, own_cpu = alone(suite, folder / "alone", given.runs)
         print(f"{given.runs} runs as commands: {own:.1f} s, {own_cpu:.1f} of CPU", flush=True)
+        seconds = told(folder / "alone" / "0", folder / "many", given.planned)
+        print(f"the status of {given.planned} runs in {seconds:.1f} s", flush=True)
         for launcher in given.launchers.split(","):
             costs = []
             for workers in (1, 2):
