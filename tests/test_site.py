@@ -92,7 +92,6 @@ def test_short_commands_of_the_docs_run(arguments: list[str], tmp_path: Path, mo
 RUN = (
     "new-suite mine",
     "validate --suite mine/mine.yaml",
-    "status runs",
     "report runs/tiny --figures paper",
     "export runs/tiny --to lm-eval --out exported",
     "publish runs/tiny --out reports/tiny",
