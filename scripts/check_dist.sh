@@ -3,7 +3,7 @@
 #
 # The environment sees no checkout, and has what the project asks for, in the versions of the lock.
 set -euo pipefail
-python=$1 dist=$(realpath "$2") here=$(realpath "$(dirname "$0")/..")
+python=$(realpath --no-symlinks "$1") dist=$(realpath "$2") here=$(realpath "$(dirname "$0")/..")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
