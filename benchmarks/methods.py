@@ -72,10 +72,10 @@ def counting(watch: StageWatch) -> Iterator[Counter[str]]:
         hook.remove()
 
 
-def passes(name: str, seed: int) -> Counter[str]:
-    """Return samples times blocks that passed in stage 2, with and without a gradient."""
+def passes(name: str, seed: int, *more: str) -> Counter[str]:
+    """Return samples times blocks that passed in stage 2, with and without a gradient; more are settings of the run."""
     tasks = make_spec(RunOptions("tiny", "seqft")).suite.tasks[:COUNTED_STAGE]
-    settings = [f"tasks=[{', '.join(tasks)}]", "evaluation.limit=1"]
+    settings = [f"tasks=[{', '.join(tasks)}]", "evaluation.limit=1", *more]
     watch = StageWatch()
     with tempfile.TemporaryDirectory() as folder, counting(watch) as counts:
         run("tiny", name, seed, settings=settings, out=Path(folder) / "run", observers=[watch])

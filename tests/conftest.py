@@ -1,14 +1,18 @@
 """What all tests share: no hub, one thread a process, since several may run, and the word `slow`, kept honest."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from hpa_bench.launchers.warm import starts
 from tests.support import fault_counts
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+starts.worth = 1  # What one test leaves, the next takes: a server for a single run is worth its start.
 
 NAMED, FAILED = 5, 300
 """Seconds from which on a test that is not marked `slow` is named at the end, and from which on it fails."""
@@ -24,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not {*LONG, "timeout"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.timeout(FAILED))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[None]:
+    """Give the processes that tests start one environment, which is that of their server, without the test's name."""
+    name = os.environ.pop("PYTEST_CURRENT_TEST", "")
+    try:
+        return (yield)
+    finally:
+        os.environ["PYTEST_CURRENT_TEST"] = name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -34,8 +34,7 @@ def test_a_script_runs(name: str) -> None:
 
 @pytest.mark.slow
 def test_passes_are_counted() -> None:
-    alone = passes("seqft", 0)
-    with_replay = passes("replay", 0)
+    alone, with_replay = (passes(name, 0, "training.limit=32", "training.epochs=1") for name in ("seqft", "replay"))
 
     assert alone["with gradient"] > 0 == alone["without"]
     assert with_replay["with gradient"] > alone["with gradient"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
+from hpa_bench.method import methods
 from hpa_bench.results.run_folder import find_runs
 
 BIN = Path(sys.executable).parent
@@ -51,17 +52,20 @@ def test_a_wrong_formula_fails_the_written_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_that_it_prints_run(tmp_path: Path) -> None:
+def test_the_commands_that_it_prints_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = new_method("half_of_it", "--out", str(tmp_path / "mine"))
     test, compare = (line.strip() for line in said.splitlines() if line.startswith("  "))
-    small = " --jobs 1 --set training.limit=16 --set evaluation.limit=2 --set tasks=[tiny_ad]"
+    small = " --jobs 2 --set training.limit=16 --set evaluation.limit=2 --set tasks=[tiny_ad]"
     small += " --set safety_sets=[tiny_unsafe_image] --set benign_sets=[]"
 
     assert test == f"pytest {tmp_path / 'mine' / 'test_half_of_it.py'}"
-    result = shell(compare.replace(",hpa", "") + small, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "_plugins", {})
+    _, *asked = shlex.split(compare.replace(",hpa", "") + small)
+    result = CliRunner().invoke(app, asked)
 
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "half_of_it" in result.stdout and "seqft" in result.stdout
+    assert result.exit_code == 0, result.output
+    assert "half_of_it" in result.output and "seqft" in result.output
     assert {run.manifest.method for run in find_runs([tmp_path / "runs"])} == {"half_of_it", "seqft"}
 
 

@@ -129,7 +129,7 @@ def weights(folder: Path, kind: str, variables: dict[str, str]) -> str:
     """Return the SHA-256 of the weights that a short run trains in a process of its own."""
     settings = [f"numerics={kind}", "tasks=[tiny_ad]", "safety_sets=[]", "benign_sets=[]", "evaluation.limit=2"]
     command = [sys.executable, "-m", "hpa_bench", "run", "--method", "seqft", "--device", "cpu", "--no-report"]
-    command += ["--out", str(folder), "--set", "training.epochs=1"]
+    command += ["--out", str(folder), "--set", "training.epochs=1", "--set", "training.limit=64"]
     for setting in settings:
         command += ["--set", setting]
     subprocess.run(command, check=True, env={**os.environ, **variables}, capture_output=True, timeout=300)

@@ -1,14 +1,14 @@
 """What several runs need is made by one of them, and the others' files are what they would have been, byte for byte."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from hpa_bench.api import run_spec
+from hpa_bench.cli import app
 from hpa_bench.method import Method, methods
 from hpa_bench.report import tables
 from hpa_bench.report.conditions import conditions
@@ -122,10 +122,10 @@ def test_a_method_that_scores_other_weights_shares_no_responses(
 
 @pytest.mark.slow
 def test_two_at_a_time_wait_for_what_one_makes(suite: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hpa_bench", "compare", "--suite", str(suite), "--seeds", "0", "--device", "cpu"]
-    command += ["--methods", "seqft,wise_ft,ties", "--jobs", "3", "--runs", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
+    asked = ["compare", "--suite", str(suite), "--seeds", "0", "--device", "cpu"]
+    asked += ["--methods", "seqft,wise_ft,ties", "--jobs", "3", "--runs", str(tmp_path)]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
 
     runs = [RunFolder(log.parent) for log in tmp_path.rglob(LOG)]
     assert sorted(steps(run) for run in runs) == [0, 0, 3], "the first task is trained once"

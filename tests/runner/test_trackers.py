@@ -59,10 +59,10 @@ def test_trackio_has_one_run_a_run_grouped_by_suite(
 ) -> None:
     pytest.importorskip("trackio", reason="no trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    command = [sys.executable, "-m", "hpa_bench", "compare", "--suite", suite, "--methods", "seqft,zero_shot"]
-    command += ["--seeds", "0", "--jobs", "1", "--device", "cpu", "--runs", str(tmp_path / "runs")]
-    done = subprocess.run([*command, "--track", "trackio:project=mine"], capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
+    asked = ["compare", "--suite", suite, "--methods", "seqft,zero_shot", "--seeds", "0", "--jobs", "1"]
+    asked += ["--device", "cpu", "--runs", str(tmp_path / "runs"), "--track", "trackio:project=mine"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
 
     made = {log.parent.parent.name: RunFolder(log.parent) for log in tmp_path.glob(f"runs/small/*/*/{LOG}")}
     read = (
