@@ -52,6 +52,8 @@ class Server:
         self._socket = ours
         self._requests = 0
         self._codes: dict[int, int | None] = {}
+        self.waiting: weakref.WeakSet[Process] = weakref.WeakSet()
+        """What is to be forked from it."""
         self.reason = ""
         """Why nothing can be forked from it any more."""
         self.is_ready = False
@@ -88,9 +90,9 @@ class Server:
         return None
 
     def is_idle(self) -> bool:
-        """Whether all that was forked from it has ended."""
+        """Whether all that was forked from it has ended, and nothing waits to be."""
         self.look()
-        return None not in self._codes.values()
+        return None not in self._codes.values() and not self.waiting
 
     def code(self, number: int) -> int | None:
         """Return the exit status of the process of a request, as Popen has it; None while that lives."""
@@ -161,6 +163,8 @@ class Process:
         """Its number, once it has begun."""
         self.returncode: int | None = None
         """As of Popen."""
+        if server is not None:
+            server.waiting.add(self)
         self.poll()
 
     def poll(self) -> int | None:
@@ -203,6 +207,8 @@ class Process:
                 self.pid, number = forked
                 self._ended = lambda: server.code(number)
         if self.pid is None:
+            if server is not None:
+                server.waiting.discard(self)
             self._server = None
             popen = subprocess.Popen(
                 dying_with_this(self._command),
@@ -216,12 +222,18 @@ class Process:
         self._close_files()
 
     def _close_files(self) -> None:
+        """Let go of what only a beginning needs."""
+        if self._server is not None:
+            self._server.waiting.discard(self)
         while self._files:
             os.close(self._files.pop())
 
 
 class WarmStarts:
-    """The servers of this process: one for each environment, started when something is to be forked from it."""
+    """The servers of this process: one for each environment, started when something is to be forked from it.
+
+    A server that is not in use gives way to one of another environment.
+    """
 
     def __init__(self, worth: int = 2) -> None:
         self.worth = worth
@@ -252,6 +264,7 @@ class WarmStarts:
             return None
         key = tuple(sorted(environment.items()))
         if key not in self._servers and count >= self.worth:
+            self.close_idle()  # Each holds what it has imported: half a gigabyte.
             self._servers[key] = Server(environment)
         return self._servers.get(key)
 

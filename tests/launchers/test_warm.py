@@ -216,15 +216,26 @@ def test_where_nothing_can_be_forked_it_is_started(log: IO[bytes], tmp_path: Pat
     assert told(log).startswith("hpa-bench ")
 
 
-def test_there_is_a_server_for_each_environment(log: IO[bytes]) -> None:
-    starts = WarmStarts()
-    with Path(os.devnull).open("rb") as nothing:
-        for threads in "121":
-            command = [*PREFIX, "--version"]
-            starts.start(command, {**os.environ, "OMP_NUM_THREADS": threads}, nothing, log, 2).signal(signal.SIGTERM)
-        other = starts.start(["sh", "-c", "exit 3"], os.environ, nothing, log, 2)
+def test_there_is_a_server_for_each_environment_in_use(log: IO[bytes]) -> None:
+    starts, command = WarmStarts(), [*PREFIX, "--version"]
 
+    def begin(threads: str) -> Process:
+        with Path(os.devnull).open("rb") as nothing:
+            return starts.start(command, {**os.environ, "OMP_NUM_THREADS": threads}, nothing, log, 2)
+
+    processes = [begin(threads) for threads in "121"]
+    first, second = starts._servers.values()
+    assert not first.is_idle() and not second.is_idle()
+
+    processes[1].signal(signal.SIGTERM)
+    last = begin("3")
+
+    assert [server.process.poll() is None for server in (first, second)] == [True, False]
     assert len(starts._servers) == 2
+    for process in (*processes, last):
+        process.signal(signal.SIGTERM)
+    with Path(os.devnull).open("rb") as nothing:
+        other = starts.start(["sh", "-c", "exit 3"], os.environ, nothing, log, 2)
     assert other.wait(20) == 3
 
 

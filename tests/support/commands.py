@@ -56,9 +56,7 @@ def begun(
     own = dict(os.environ if environment is None else environment)
     own.pop("PYTEST_CURRENT_TEST", None)  # Which a fixture's own part of a test has.
     with Path(os.devnull).open("rb") as nothing, chdir(cwd or Path.cwd()):
-        process = starts.start(
-            command, os.environ if environment is None else environment, nothing, output, starts.worth
-        )
+        process = starts.start(command, own, nothing, output, starts.worth)
         while process.poll() is None and process.pid is None:
             time.sleep(0.01)
     return process
