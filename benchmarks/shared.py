@@ -20,7 +20,7 @@ from hpa_bench.runner.once import trains_alike
 def shareable(run: Run) -> tuple[float, float]:
     """The seconds of a run that several can share, and those of them that it took from another."""
     parts = [(run.stages[0].cost, ("generate", "score"))]
-    if run.last and trains_alike(methods.get(run.manifest.method)):
+    if run.last and trains_alike(methods.get(run.manifest.method)) and len(run.manifest.stages[0]) == 1:
         parts.append((run.stages[1].cost, ("train",)))
     could, did = (sum(_of(cost, what, steps) for cost, steps in parts) for what in ("seconds", "shared"))
     return could, did
