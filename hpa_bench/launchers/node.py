@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -12,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -19,6 +19,7 @@ from uuid import uuid4
 from pydantic import Field
 
 from hpa_bench.launchers.base import Job, LauncherConfig, why
+from hpa_bench.machine.stopping import die_with
 from hpa_bench.machine.versions import differences, versions
 
 SPEC = "{spec}"
@@ -27,8 +28,6 @@ GRACE_SECONDS = 10.0
 """How long a run that is told to end has for it."""
 LOOK_SECONDS = 0.2
 """How often to look whether a run has ended."""
-PR_SET_PDEATHSIG = 1
-_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it.
 
 
 class ClusterConfig(LauncherConfig):
@@ -138,7 +137,7 @@ class NodeRun:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
-                preexec_fn=_tied,
+                preexec_fn=partial(_tied, os.getpid()),
             )
             try:
                 # Ray cancels by an interrupt that no signal comes with, so that no system call would end for it.
@@ -152,8 +151,7 @@ class NodeRun:
         return f"{reason}, as where memory runs out: give it more, or lower the batch sizes" if killed else reason
 
 
-def _tied() -> None:
+def _tied(parent: int) -> None:
     """Let a run die with whoever started it, since a second attempt elsewhere would find its folder in use."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # By it Slurm warns whoever started the run, who ends it.
-    if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with(parent)

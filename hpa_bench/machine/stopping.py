@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it. Found here: after a fork it may be too late.
 _SHOW_CURSOR = "\x1b[?25h"
 _DIES_WITH_PARENT = (
     "import ctypes, os, signal, sys\n"
@@ -129,7 +130,7 @@ def die_with(parent: int) -> None:
     Args:
         parent: the number of the process that forked it; where that is gone by now, this one ends at once.
     """
-    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
