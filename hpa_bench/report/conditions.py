@@ -136,14 +136,15 @@ class Condition:
 
     def _check_samples(self, runs: Sequence[Run]) -> None:
         tested = [run for run in runs if run.stages]
-        first = next(iter(tested), None)
-        ids_of = first.data[0].ids if first else {}
+        if not tested:
+            return
+        first, ids_of = tested[0], tested[0].data[0].ids
         for run in tested:
             for name, ids in run.data[0].ids.items():
-                ours, theirs = (one.manifest.data.get(name) for one in (first or run, run))
+                ours, theirs = (one.manifest.data.get(name) for one in (first, run))
                 if ids != ids_of[name] or ours != theirs:
                     raise UserError(
-                        f"{(first or run).path} and {run.path} were tested on different samples of {name!r}"
+                        f"{first.path} and {run.path} were tested on different samples of {name!r}"
                         f" ({len(ids_of[name])} and {len(ids)}): report them separately."
                     )
             settle(run)
