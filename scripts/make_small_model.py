@@ -116,10 +116,14 @@ NAMES = (None, *world.NUMBERS, *world.LETTERS, *world.THINGS, *world.HAZARDS)
 """What can stand in a cell."""
 
 
-def named(embeddings: Tensor, tokenizer: Any) -> Tensor:
-    """Return what a cell's token is to be, one row a name: the mean embedding of the name's tokens."""
-    texts = ["," if name is None else f" {name}" for name in NAMES]
+def meant(texts: Sequence[str], embeddings: Tensor, tokenizer: Any) -> Tensor:
+    """Return the mean embedding of each text's tokens, [n, width]."""
     return torch.stack([embeddings[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts])
+
+
+def named(embeddings: Tensor, tokenizer: Any) -> Tensor:
+    """Return what a cell's token is to be but for its place, one row a name."""
+    return meant(["," if name is None else f" {name}" for name in NAMES], embeddings, tokenizer)
 
 
 def placed(embeddings: Tensor, tokenizer: Any, spread: Tensor) -> Tensor:
@@ -130,8 +134,7 @@ def placed(embeddings: Tensor, tokenizer: Any, spread: Tensor) -> Tensor:
         tokenizer: its tokenizer.
         spread: mean square of the names' deviations from their mean, which the places' get times PLACE_SHARE squared.
     """
-    texts = [f" {place}" for place in world.PLACES]
-    words = torch.stack([embeddings[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0) for text in texts])
+    words = meant([f" {place}" for place in world.PLACES], embeddings, tokenizer)
     directions = F.normalize(words - words.mean(0), dim=1)
     return directions * PLACE_SHARE * (spread * embeddings.shape[1]).sqrt()
 
