@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import Decoder
-from hpa_bench.models.weights import Checkpoint
+from hpa_bench.models.weights import Checkpoint, not_finite
 
 
 class Sound(Mapping[str, Tensor]):
@@ -27,10 +27,10 @@ class Sound(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self._checkpoint[name]
-        if tensor.is_floating_point() and not (finite := tensor.isfinite()).all():
+        if tensor.is_floating_point() and (count := not_finite(tensor)):
             raise UserError(
-                f"The weight {name!r} of {self._what} ({self._checkpoint.folder}) has {int((~finite).sum())} of"
-                f" {tensor.numel()} values that are NaN or infinite: save or fetch the model again."
+                f"The weight {name!r} of {self._what} ({self._checkpoint.folder}) has {count} of {tensor.numel()}"
+                " values that are NaN or infinite: save or fetch the model again."
             )
         return tensor
 

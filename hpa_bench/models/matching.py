@@ -12,7 +12,7 @@ from hpa_bench.files import read_object
 from hpa_bench.models.config import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hpa_bench.models.folder import REMEDY, check_file
 from hpa_bench.models.shards import Shard
-from hpa_bench.models.weights import Checkpoint, Merged
+from hpa_bench.models.weights import Checkpoint, Merged, not_finite
 
 UNMERGEABLE = ("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "megatron_config")
 """What peft can do beside plain LoRA, by its configuration's keys."""
@@ -115,7 +115,7 @@ def check_adapter(folder: Path, before: Checkpoint) -> None:
             )
     adapter = Shard(folder / ADAPTER_WEIGHTS)
     for name in adapter.forms:
-        if not adapter.read(name).isfinite().all():
+        if not_finite(adapter.read(name)):
             raise UserError(f"The adapter {folder} holds NaN or infinite values in {name!r}: train or save it again.")
     adapter.close()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hpa_bench.errors import UserError, unknown
+from hpa_bench.models.weights import not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +62,7 @@ def each_checked(
             raise UserError(
                 f"The weight {name!r} {where} is {_form(*given)}: expected {_form(*expected)}, as in the checkpoint."
             )
-        if not tensor.isfinite().all():
-            count = int((~tensor.isfinite()).sum())
+        if count := not_finite(tensor):
             raise UserError(
                 f"The weight {name!r} {where} has {count} of {tensor.numel()} values that are NaN or infinite."
             )

@@ -210,16 +210,10 @@ def test_a_gpu_holds_a_block_and_gives_the_same(method: str, models: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
-    """At the widths of a 7B model; one layer of a block is edited, since to invert the H of the widest takes long.
-
-    What is read ahead is there a little sooner or later, by 6% once on a busy machine: what the edit needs is the least
-    of some peaks.
-    """
+    """At the widths of a 7B model; one layer of a block is edited, since to invert the H of the widest takes long."""
     tokenizer = random_llama()[1]
     peaks: dict[int, int] = {}
-    for blocks in (2, 6, 6, 6):
-        if blocks in peaks and peaks[6] <= 1.05 * peaks[2]:
-            continue
+    for blocks in (2, 6):
         at = tmp_path / str(blocks)
         config = LlamaConfig(
             vocab_size=len(tokenizer),
@@ -239,7 +233,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> Non
         subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
         peak = EditManifest.read(at / "out" / RECORD).peak_memory_bytes
         assert peak is not None
-        peaks[blocks] = min(peak, peaks.get(blocks, peak))
+        peaks[blocks] = peak
         shutil.rmtree(at)
 
     block = 2 * (4 * 4096**2 + 3 * 4096 * 11008)
