@@ -15,6 +15,16 @@ def test_the_version_is_said_and_nothing_else() -> None:
     assert (done.stdout, done.stderr) == (f"hpa-bench {version('hpa-bench')}\n", "")
 
 
+def test_a_command_ends_without_a_look_for_garbage() -> None:
+    script = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); import hpa_bench.cli as cli"
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}; cli.main()", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[1:] == ["True"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
