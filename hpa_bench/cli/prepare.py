@@ -28,13 +28,9 @@ def prepare(
     folder = out or Path(values["model"]).expanduser().parent
     # Torch comes once all that is asked for is known to be there.
     gguf_file()
-    from hpa_bench.small.assembly import ALIGNED, alignment_command, assemble
+    from hpa_bench.small.assembly import assemble
 
     console = make_console()
     console.print(f"Assembling into {folder}, about 540 MB a checkpoint.", highlight=False)
-    made = assemble(folder)
-    for name, digest in made.items():
+    for name, digest in assemble(folder).items():
         console.print(f"Checkpoint: {folder / name} (SHA-256 of its tensors: {digest[:12]})", highlight=False)
-    if ALIGNED not in made and not (folder / ALIGNED).exists():
-        console.print("The package ships no adapter of an alignment yet; this makes the aligned model:")
-        print(alignment_command(folder))

@@ -8,7 +8,6 @@ is taken on the way, so that every machine gets the same bytes.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -42,17 +41,6 @@ MANIFEST = "assembly.json"
 """Beside an assembled checkpoint's weights: what it was made from."""
 TOWER, ADAPTER = "tower.safetensors", "adapter.safetensors"
 UNALIGNED, ALIGNED = "unaligned", "aligned"
-RECIPE = (
-    "training.learning_rate=1e-3",
-    "training.limit=1040",
-    "training.batch_size=4",
-    "training.warmup_ratio=0.05",
-    "training.answer_logits=true",
-    "lora.rank=16",
-    "lora.alpha=32",
-    "cpu_threads=1",
-)
-"""How `hpa-bench align` is to make the aligned model of the unaligned one: 260 steps of four conversations."""
 IMAGE = "<image>"
 UNUSED = "<gh_stars>"
 """A token of SmolLM2 that no answer holds; `<image>` gets its embedding, so that it is never the likeliest either."""
@@ -137,12 +125,6 @@ def projector_layers(width: int) -> list[nn.Module]:
     return [nn.Linear(vision_config().hidden_size, width), nn.GELU(), nn.Linear(width, width)]
 
 
-def alignment_command(folder: Path) -> str:
-    """Return the command that makes the aligned checkpoint in a folder that holds the unaligned one."""
-    where = ["--model", str(folder / UNALIGNED), "--data", "small_alignment", "--out", str(folder / ALIGNED)]
-    return shlex.join(["hpa-bench", "align", *where, *(part for key in RECIPE for part in ("--set", key))])
-
-
 def merged(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return `weight + b @ a`, one rank after the other, which rounds alike on every machine.
 
@@ -221,7 +203,7 @@ def add_adapter(model: LlavaForConditionalGeneration) -> None:
 
 
 def assemble(out: Path) -> dict[str, str]:
-    """Write the unaligned and, where its adapter is shipped, the aligned checkpoint of the small suite.
+    """Write the unaligned and the aligned checkpoint of the small suite.
 
     Args:
         out: gets the folders `unaligned` and `aligned`; what is there already is made again.
@@ -236,11 +218,9 @@ def assemble(out: Path) -> dict[str, str]:
     language = language_model()
     processor = make_processor(language.tokenizer)
     model = make_model(language)
-    made = {UNALIGNED: _write(out / UNALIGNED, model, processor)}
-    if (world.PARTS_FOLDER / ADAPTER).exists():
-        add_adapter(model)
-        made[ALIGNED] = _write(out / ALIGNED, model, processor)
-    return made
+    unaligned = _write(out / UNALIGNED, model, processor)
+    add_adapter(model)
+    return {UNALIGNED: unaligned, ALIGNED: _write(out / ALIGNED, model, processor)}
 
 
 def _write(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> str:

@@ -46,5 +46,5 @@ def test_a_suite_whose_models_are_not_there_says_the_command(
     values, folder = read_suite(name)
     suite = make_suite(values, folder, name)
 
-    with pytest.raises(UserError, match=r"does not exist: .* \(hpa-bench prepare small makes it or says how\)"):
+    with pytest.raises(UserError, match=r"does not exist: .* \(hpa-bench prepare small makes it\)"):
         suite.model_path()
