@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +37,7 @@ from hpa_bench.results.tuned import Tuned
 
 SCRIPTS = ("charts.js", "samples.js", "report.js")
 """In the order in which they run."""
+BLANKS = " \t"
 STYLES = ("report.css", "samples.css")
 
 
@@ -100,7 +101,7 @@ def _write(
         part |= {"figures": defaultdict(str, named), "examples": done[part["anchor"]]}
     samples = done["samples"]
     scripts = [_asset(name) for name in SCRIPTS]
-    page = _template().render(
+    page = _template().generate(
         title=title,
         parts=parts,
         show_unsafe=show_unsafe,
@@ -120,9 +121,18 @@ def _write(
         policy=policy(scripts, bool(samples and samples["beside"])),
     )
     path = out / "report.html"
-    with atomic(path) as written:
-        written.write_text(re.sub(r"[ \t]+$", "", page, flags=re.MULTILINE), encoding="utf-8")
+    with atomic(path) as written, written.open("w", encoding="utf-8") as file:
+        file.writelines(_lines(page))
     return path
+
+
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Return the lines that pieces make, without blanks at their ends; a page is never in memory as a whole."""
+    left = ""
+    for piece in pieces:
+        *lines, left = "".join((left, piece)).split("\n")  # Not by +: what is marked as safe would escape the rest.
+        yield from (f"{line.rstrip(BLANKS)}\n" for line in lines)
+    yield left.rstrip(BLANKS)
 
 
 def policy(scripts: Sequence[str], beside: bool = False) -> str:
