@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hpa_bench.errors import UserError
 from hpa_bench.machine.disk import refusals_told
+from hpa_bench.machine.imports import without_collections
 from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST, RunFolder, discard
@@ -105,8 +106,9 @@ def run_spec(
         )
     if from_stage is not None and not (folder / MANIFEST).exists():
         raise UserError(f"--from-stage {from_stage}: there is no run in {folder}; leave it out to make one.")
-    from hpa_bench.runner.launch import missing
-    from hpa_bench.runner.run import execute
+    with without_collections():
+        from hpa_bench.runner.launch import missing
+        from hpa_bench.runner.run import execute
 
     if is_main() and (folder / MANIFEST).exists():
         if not resume:

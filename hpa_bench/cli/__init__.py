@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from hpa_bench.errors import UserError
+from hpa_bench.machine.imports import without_collections
 from hpa_bench.machine.processes import is_main, leave_it_to_the_first
 from hpa_bench.machine.stopping import Stopped, end_by, stops_raised
 from hpa_bench.redact import clean
@@ -66,7 +67,8 @@ class Verbs(TyperGroup):
         if name is not None and command is not None:
             module = _module(name)
             function = f"{module}_" if hasattr(builtins, module) else module
-            command = _command(name, getattr(import_module(f"{__name__}.{module}"), function))
+            with without_collections():
+                command = _command(name, getattr(import_module(f"{__name__}.{module}"), function))
         return name, command, rest
 
 

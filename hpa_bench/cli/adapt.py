@@ -12,6 +12,7 @@ from hpa_bench.adaptation import Adaptation
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
 from hpa_bench.config import parse_settings
+from hpa_bench.machine.imports import without_collections
 from hpa_bench.machine.numerics import pin
 from hpa_bench.plugins import load_plugins
 from hpa_bench.redact import clean
@@ -78,8 +79,9 @@ def adapt(
         command=clean(shlex.join(["hpa-bench", *sys.argv[1:]])),
     )
     # Torch and matplotlib come once the options are read.
-    from hpa_bench.report.edits import edit_table, save_edit_figure
-    from hpa_bench.runner import adapt as runner
+    with without_collections():
+        from hpa_bench.report.edits import edit_table, save_edit_figure
+        from hpa_bench.runner import adapt as runner
 
     console = make_console()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("ETA"))

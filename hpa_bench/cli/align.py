@@ -10,6 +10,7 @@ import typer
 from hpa_bench.alignment import Alignment
 from hpa_bench.cli import options
 from hpa_bench.cli.console import make_console
+from hpa_bench.machine.imports import without_collections
 from hpa_bench.machine.processes import is_main
 from hpa_bench.redact import clean
 from hpa_bench.runner.progress import Progress
@@ -45,7 +46,8 @@ def align(
     )
     asked.check()
     # Torch comes once all that was asked for is known to be there.
-    from hpa_bench.runner.alignment import align as align_model
+    with without_collections():
+        from hpa_bench.runner.alignment import align as align_model
 
     console = make_console()
     made = align_model(asked, [Progress(console)] if is_main() else [])

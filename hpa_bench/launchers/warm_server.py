@@ -14,7 +14,6 @@ server ends, and the server when whoever started it ends.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import runpy
@@ -29,6 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hpa_bench.machine.imports import without_collections
 from hpa_bench.machine.stopping import die_with
 
 IMPORTS = ("hpa_bench.cli.run", "hpa_bench.runner.run")
@@ -60,13 +60,11 @@ def main(descriptor: int) -> None:
 
 def preload(names: Sequence[str]) -> None:
     """Import modules, and let garbage collections pass over all that came with them."""
-    gc.disable()
-    for name in names:
-        # What is not there, or not in this version, a run imports for itself, or fails for want of it and says so.
-        with suppress(ImportError):
-            import_module(name)
-    gc.enable()
-    gc.freeze()
+    with without_collections():
+        for name in names:
+            # What is not there, or not in this version, a run imports for itself, or fails for want of it and says so.
+            with suppress(ImportError):
+                import_module(name)
 
 
 def unfit() -> str:

@@ -1,0 +1,24 @@
+"""Imports that take seconds."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Look for no garbage while modules are imported, and let later collections pass over all that came with them.
+
+    Torch and transformers bring a million objects, none of them garbage, and Python looks through them again and again:
+    a third of the time that their import takes.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+            gc.freeze()
