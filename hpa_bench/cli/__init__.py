@@ -94,7 +94,7 @@ def _hpa_bench(
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and exit status 2."""
-    # As Python ends, it looks for garbage in all that was imported: 1.5 s of a run's 5 for torch and transformers.
+    # As Python ends, it looks for garbage in all that was imported, which takes seconds for torch and transformers.
     atexit.register(gc.freeze)
     try:
         with stops_raised():

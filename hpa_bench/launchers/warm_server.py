@@ -14,6 +14,7 @@ server ends, and the server when whoever started it ends.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -65,6 +66,7 @@ def preload(names: Sequence[str]) -> None:
             # What is not there, or not in this version, a run imports for itself, or fails for want of it and says so.
             with suppress(ImportError):
                 import_module(name)
+    gc.freeze()
 
 
 def unfit() -> str:

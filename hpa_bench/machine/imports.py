@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Look for no garbage while modules are imported, and let later collections pass over all that came with them.
+    """Look for no garbage while modules are imported.
 
-    Torch and transformers bring a million objects, none of them garbage, and Python looks through them again and again:
-    a third of the time that their import takes.
+    Torch and transformers bring a million objects, none of them garbage, and Python looks through them again and again,
+    for a good part of the time that their import takes.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -21,4 +21,3 @@ def without_collections() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-            gc.freeze()

@@ -194,8 +194,8 @@ class Merged(Mapping[str, Tensor]):
 def not_finite(tensor: Tensor) -> int:
     """Return how many values of a tensor are NaN or infinite.
 
-    By the least and the largest, which a NaN becomes too: `isfinite` takes 50 times as long and twice the memory of
-    what it is given, while one block of a model is at work and the next is read.
+    By the least and the largest, which a NaN becomes too: `isfinite` takes much longer, and twice the memory of what it
+    is given, while one block of a model is at work and the next is read.
     """
     if not tensor.numel() or all(bound.isfinite() for bound in tensor.aminmax()):
         return 0

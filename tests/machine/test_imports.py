@@ -1,4 +1,4 @@
-"""Imports without collections of garbage: none while they go on, and later ones pass over what came."""
+"""Imports without collections of garbage: none while they go on, and all as before once they are over."""
 
 import gc
 from collections.abc import Iterator
@@ -19,15 +19,14 @@ def collections() -> Iterator[list[str]]:
     gc.callbacks.append(note)
     yield seen
     gc.callbacks.remove(note)
-    gc.unfreeze()
 
 
-def test_nothing_is_looked_through_while_modules_come_and_they_never_are(collections: list[str]) -> None:
+def test_nothing_is_looked_through_while_modules_come_and_nothing_is_kept_for_good(collections: list[str]) -> None:
     with without_collections():
         made = [[] for _ in range(100_000)]
         assert not collections
 
-    assert gc.isenabled() and gc.get_freeze_count() > len(made)
+    assert gc.isenabled() and not gc.get_freeze_count()
     more: list[list[int]] = [[] for _ in range(100_000)]
     assert collections and len(more) == len(made)
 
@@ -37,7 +36,7 @@ def test_who_has_switched_collections_off_keeps_them_off() -> None:
     try:
         with without_collections():
             pass
-        assert not gc.isenabled() and not gc.get_freeze_count()
+        assert not gc.isenabled()
     finally:
         gc.enable()
 
@@ -45,6 +44,5 @@ def test_who_has_switched_collections_off_keeps_them_off() -> None:
 def test_an_import_that_fails_leaves_them_on() -> None:
     with pytest.raises(ImportError), without_collections():
         import no_such_module  # noqa: F401
-    gc.unfreeze()
 
     assert gc.isenabled()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
@@ -37,8 +36,8 @@ from hpa_bench.results.tuned import Tuned
 
 SCRIPTS = ("charts.js", "samples.js", "report.js")
 """In the order in which they run."""
-BLANKS = " \t"
 STYLES = ("report.css", "samples.css")
+BLANKS = " \t"
 
 
 def write_report(
@@ -151,7 +150,7 @@ def policy(scripts: Sequence[str], beside: bool = False) -> str:
 def _asset(name: str) -> str:
     text = (files("hpa_bench.report.page") / name).read_text(encoding="utf-8")
     # What is written has no blanks at line ends, and the policy's digests are of what is written.
-    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+    return "".join(_lines([text]))
 
 
 def _kinds(found: Sequence[Condition]) -> dict[str, str]:
