@@ -7,7 +7,7 @@
 # make check-gpu: what the docs say of a GPU's memory and times, checked on this one with a random LLaVA of 7B's shape.
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make system-cluster: Slurm and munge, by apt-get, for make test-cluster.
-# make results: the runs of reports/tiny/series.yaml, published as they come: 680 runs, 14 hours of two cores.
+# make results: the runs of reports/tiny/series.yaml, published as they come: 1,000 runs, 9 hours of two cores.
 # make report: the published comparison on the embedded suite, from the published results alone.
 # make docs: the docs site, into site/, strictly: a warning or a link that leads nowhere ends it.
 # make dist: sdist and wheel into dist/, checked by twine, installed into empty environments and run there.
@@ -63,7 +63,7 @@ results: setup
 	$(BIN)/python scripts/make_results.py --out $(OUT)
 
 report: setup
-	$(BIN)/hpa-bench report $(OUT) --out $(OUT)
+	$(BIN)/hpa-bench report $(OUT) --out $(OUT) $(addprefix --tuned ,$(wildcard $(OUT)/tuned.json))
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean

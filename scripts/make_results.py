@@ -1,11 +1,13 @@
 """Make the runs of a series and publish each as it comes: `python scripts/make_results.py [--out FOLDER]`.
 
-A series (reports/tiny/series.yaml) is a list of `hpa-bench compare` calls. All runs are made from one commit, which the
-tables name; what is published already is not made again, and what was stopped goes on. To go on changing code
-meanwhile, make them in a worktree: `git worktree add ../frozen; make -C ../frozen results OUT=$PWD/reports/tiny`.
+A series (reports/tiny/series.yaml) is a list of `hpa-bench compare` calls, and of `hpa-bench tune` calls, whose trials
+stand in tuned.json beside the results. All runs are made from one commit, which the tables name; what is
+published already is not made again, and what was stopped goes on. To go on changing code meanwhile, make them in a
+worktree: `git worktree add ../frozen; make -C ../frozen results OUT=$PWD/reports/tiny`.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,17 +18,25 @@ from hpa_bench.config import BaseConfig, parse, read_yaml
 from hpa_bench.errors import UserError
 from hpa_bench.machine.stopping import Stopped, stops_raised
 from hpa_bench.results.published import check_code
+from hpa_bench.results.tuned import read_tuned
 from hpa_bench.runner.environment import git_commit, uncommitted
+from hpa_bench.suite import read_suite
 
 ROOT = Path(__file__).resolve().parents[1]
+TUNED = "tuned.json"
+"""The trials of a series and the settings that they chose, in the report's folder."""
 
 
 class Step(BaseConfig):
-    """One call of `compare`; its keys are those of the command line."""
+    """One call of `compare`, or, where `trials` is given, one of `tune` for each entry of `methods`."""
 
     name: str
     methods: list[str]
-    seeds: str
+    seeds: str = "0"
+    trials: int = 0
+    """Of each method, its budget."""
+    tuned: bool = False
+    """Whether each method is followed by its tuned form, of the trials of an earlier step."""
     order: list[str] = []
     harmful_ratio: list[float] = []
     noise: int = 0
@@ -57,17 +67,55 @@ def make(series: Series, out: Path, jobs: int, only: Sequence[str]) -> list[str]
     """Make and publish what is missing; return the names of the steps that are not complete."""
     check_code(out, commit := git_commit(), uncommitted())
     runs = Path("runs") / f"results-{(commit or 'unknown')[:12]}"
-    shared = ["--runs", str(runs), "--publish", str(out), "--jobs", str(jobs), "--device", "cpu", "--show-unsafe"]
+    how = ["--jobs", str(jobs), "--device", "cpu"]
+    shared = ["--runs", str(runs), "--publish", str(out), "--show-unsafe", *how]
     incomplete = []
     for step in (step for step in series.steps if not only or step.name in only):
         print(f"== {step.name}", flush=True)
-        command = [sys.executable, "-m", "hpa_bench", "compare", *arguments(series.suite, step), *shared]
-        if call(command):
+        if step.trials:
+            failed = tune(series.suite, step, out / TUNED, runs, how)
+        else:
+            tuned = ["--tuned", str(out / TUNED)] if step.tuned else []
+            failed = call("compare", *arguments(series.suite, step), *tuned, *shared) != 0
+        if failed:
             incomplete.append(step.name)
     return incomplete
 
 
-def call(command: Sequence[str]) -> int:
+def tune(suite: str, step: Step, published: Path, runs: Path, how: Sequence[str]) -> bool:
+    """Tune one entry after the other, publish its trials as soon as it has all, and return whether any failed.
+
+    Args:
+        suite: the suite.
+        step: its methods and their budget.
+        published: the file that all methods' trials stand in; what it has is not tuned again.
+        runs: where the trials' runs are.
+        how: options of `tune` and `compare` alike.
+    """
+    file = ROOT / runs / "tuned" / f"{read_suite(suite)[0]['name']}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for names in step.methods:
+        if published.exists():
+            known = read_tuned(published)
+            if {*names.split(",")} <= {*known.methods, *known.untuned}:
+                continue
+            shutil.copyfile(published, file)
+        wanted = ["--suite", suite, "--methods", names, "--trials", str(step.trials), "--out", str(file.parent)]
+        if call("tune", *wanted, *how):
+            failed = True
+        else:
+            published.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, published)
+    return failed
+
+
+def call(*arguments: str) -> int:
+    """Return the exit status of a command of hpa-bench (`run_command`)."""
+    return run_command([sys.executable, "-m", "hpa_bench", *arguments])
+
+
+def run_command(command: Sequence[str]) -> int:
     """Return a command's exit status; a signal to stop is handed on once, and waited for."""
     with stops_raised():
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)

@@ -1,6 +1,7 @@
 """The series of the published report: every step is a call of `compare` that can be made, and small ones are made."""
 
 import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import yaml
 
 from hpa_bench.errors import UserError
+from hpa_bench.method import methods
 from hpa_bench.results.published import find_published
+from hpa_bench.results.tuned import read_tuned
 from hpa_bench.spec import RunOptions, make_spec
 from tests.support.suites import write_suite
 
@@ -30,12 +33,22 @@ def test_every_step_of_the_published_series_can_be_made(monkeypatch: pytest.Monk
     monkeypatch.chdir(ROOT)
     series = make_results.read_series(SERIES)
     folders: dict[Path, str] = {}
-    for step in series.steps:
-        methods = [name for name in step.methods if name != "all"]
-        for method, order, ratio in product(methods, step.order or [None], step.harmful_ratio or [0.0]):
+    for step in (step for step in series.steps if not step.trials):
+        named = [name for name in step.methods if name != "all"]
+        for method, order, ratio in product(named, step.order or [None], step.harmful_ratio or [0.0]):
             options = RunOptions(series.suite, method, 0, step.set, order, ratio)
             folders[make_spec(options).default_folder(Path())] = step.name
     assert len(folders) > 40 and len(series.steps) == len({step.name for step in series.steps})
+
+
+def test_the_published_series_tunes_every_method_before_it_runs_the_tuned() -> None:
+    steps = make_results.read_series(SERIES).steps
+    trials = next(step for step in steps if step.trials)
+    named = {name for names in trials.methods for name in names.split(",")}
+
+    assert {name for name in named if ":" not in name} == {*methods.names()}
+    assert [step.name for step in steps if step.tuned] == ["as tuned"]
+    assert [step.name for step in steps].index(trials.name) < [step.name for step in steps].index("as tuned")
 
 
 def test_a_steps_options_are_those_of_compare() -> None:
@@ -46,9 +59,9 @@ def test_a_steps_options_are_those_of_compare() -> None:
 
 
 def test_a_signal_ends_what_is_called(tmp_path: Path) -> None:
-    script = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from make_results import call\n"
+    script = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from make_results import run_command\n"
     child = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(100)"
-    script += f"call([sys.executable, '-c', {child!r}])"
+    script += f"run_command([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", script])
     while not (tmp_path / "begun").exists():
         assert process.poll() is None
@@ -112,3 +125,34 @@ def test_a_series_is_made_published_and_gone_on_with(frozen: Path, tmp_path: Pat
     done = make()
     assert done.returncode == 1
     assert done.stderr.startswith("Error: The code has changes that no commit has")
+
+
+@pytest.mark.slow
+def test_trials_are_published_by_entry_and_chosen_settings_are_run(frozen: Path, tmp_path: Path) -> None:
+    suite, out = write_suite(tmp_path / "suite", tasks=["colours"]), tmp_path / "out"
+    for task in (suite.parent / "tasks").glob("*.yaml"):
+        task.write_text(f"{task.read_text()}validation_split: train\n")
+    path = tmp_path / "series.yaml"
+    trials = {"name": "trials", "methods": ["seqft,wise_ft"], "trials": 2}
+
+    def make(*steps: dict[str, object]) -> str:
+        path.write_text(yaml.safe_dump({"suite": str(suite), "steps": list(steps)}))
+        command = [sys.executable, "scripts/make_results.py", "--series", str(path), "--out", str(out)]
+        environment = {"PYTHONPATH": str(frozen), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+        done = subprocess.run(command, cwd=frozen, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    make(trials)
+    tuned = read_tuned(out / "tuned.json")
+    assert len(tuned.methods["wise_ft"].trials) == 2 and [*tuned.untuned] == ["seqft"]
+
+    # As on another machine, which has the published file alone.
+    shutil.rmtree(frozen / "runs")
+    chosen = tuned.methods["wise_ft"].model_copy(update={"chosen": {"a": 0.9}})
+    tuned.model_copy(update={"methods": {"wise_ft": chosen}}).write(out / "tuned.json")
+    trials["methods"] = ["seqft,wise_ft", "l2"]
+    said = make(trials, {"name": "as tuned", "methods": ["wise_ft"], "seeds": "0", "tuned": True})
+    assert "wise_ft: a=" not in said, "what is published is not tuned again"
+    assert [*read_tuned(out / "tuned.json").methods] == ["wise_ft", "l2"]
+    assert {run.manifest.config["a"] for run in find_published(out)} == {0.5, 0.9}
