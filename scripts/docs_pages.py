@@ -1,4 +1,4 @@
-"""The reference pages of the docs site that are made from the code: verbs, suite keys, settings of whatever registers.
+"""The reference pages of the docs site that are made from the code: verbs, settings of whatever registers.
 
 A hook of MkDocs (mkdocs.yml): the pages are virtual, so nothing of the code is written down a second time.
 """
@@ -18,7 +18,6 @@ from typer.cli import get_docs_for_click
 from hpa_bench.cli import VERBS, app
 from hpa_bench.cli.describe import Key, keys_of
 from hpa_bench.plugins import DOORS
-from hpa_bench.suite import Suite, bundled_suites, read_suite
 
 HEAD = ("key", "type", "default", "range", "meaning")
 
@@ -46,21 +45,6 @@ def cli_page() -> str:
     return "\n\n".join(parts)
 
 
-def suite_page() -> str:
-    """Return the bundled suites and every key of a suite."""
-    parts = [
-        "# Suites and their keys",
-        "A suite is a YAML file; `--set KEY=VALUE` sets one key for one run, `hpa-bench list suite NAME` shows a"
-        " suite's own values. Paths in it are relative to the file. [A suite of your own](../suites.md) says how to"
-        " write one, and which keys make two runs different ones.",
-        "## Bundled suites",
-        *(f"- `{name}`: {_line(read_suite(name)[0].get('description') or '')}" for name in bundled_suites()),
-        "## Keys",
-        _table(keys_of(Suite)),
-    ]
-    return "\n\n".join(parts)
-
-
 def settings_page(kind: str, title: str, more: str) -> Callable[[], str]:
     """Return what makes the page of one kind of registered classes: what each is, its sources, every key."""
 
@@ -73,7 +57,7 @@ def settings_page(kind: str, title: str, more: str) -> Callable[[], str]:
             config = getattr(cls, "Config", None)
             keys = list(keys_of(config)) if config else []
             parts += [f"## `{name}`", _line(inspect.getdoc(cls) or "")]
-            parts += [f"````text\n{module}\n````", _table(keys) if keys else "It takes no settings."]
+            parts += [f"````text\n{module}\n````", table(keys) if keys else "It takes no settings."]
         return "\n\n".join(parts)
 
     return make
@@ -81,7 +65,6 @@ def settings_page(kind: str, title: str, more: str) -> Callable[[], str]:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli": cli_page,
-    "suites": suite_page,
     "method-settings": settings_page(
         "methods",
         "Hyper-parameters of methods",
@@ -110,7 +93,8 @@ def _line(text: str) -> str:
     return re.sub(r"([*_<\[\]])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\\1", said)
 
 
-def _table(keys: Sequence[Key] | Iterator[Key]) -> str:
+def table(keys: Sequence[Key] | Iterator[Key]) -> str:
+    """Return keys as a table of Markdown."""
     rows = [HEAD, ("---",) * len(HEAD), *(_cells(key) for key in keys)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from hpa_bench.cli import VERBS, app
 from hpa_bench.cli.describe import keys_of
 from hpa_bench.plugins import DOORS
-from hpa_bench.suite import Suite
 from tests.support.run_folders import write_run
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +128,6 @@ def test_pages_made_from_the_code_name_everything() -> None:
     options = {option for name in VERBS for one in verb(name).params for option in one.opts if option.startswith("--")}
     assert [option for option in options if option not in line] == []
     assert str(Path.home()) not in line
-    assert [key.name for key in keys_of(Suite) if f"| `{key.name}` |" not in MADE["suites"]()] == []
     settings = MADE["method-settings"]()
     for name in DOORS[0].names():
         part = settings.partition(f"\n## `{name}`\n")[2].partition("\n## `")[0]

@@ -75,10 +75,14 @@ def test_a_broken_suite_file_is_one_sentence_at_once(content: bytes, sentence: s
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
 
 
-def test_the_page_of_suites_names_keys_that_there_are() -> None:
-    text = PAGE.read_text(encoding="utf-8").partition("## Every key")[2]
+def test_the_page_of_suites_has_every_key_as_the_code_has_it() -> None:
+    pytest.importorskip("mkdocs")
+    from scripts.docs_pages import table
 
-    named = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", text.partition("What `training.also`")[0]))
+    found = PAGE.read_text(encoding="utf-8").partition("## Every key")[2]
+
+    assert table(list(keys_of(Suite))) in found, "put what scripts/docs_pages.py's table(keys_of(Suite)) returns there"
+    named = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", found.partition("Keys make a run:")[2].partition("What `")[0]))
     assert len(named) >= 15 and named <= {key.name for key in keys_of(Suite)}
 
 
