@@ -208,6 +208,11 @@ class Adaptation:
         return own, others
 
 
+def hands_on_another(method: type[Method]) -> bool:
+    """Return whether a method may hand on another model than the one that is scored."""
+    return all(_overrides(method, (hook,)) for hook in ("adapt", "evaluated"))
+
+
 def rows_file(source: str) -> Path | None:
     """Return the LLaVA-format file that a source is; None where it is the name of a task.
 

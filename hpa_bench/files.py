@@ -43,6 +43,11 @@ def atomic(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + PARTIAL)
     remove(partial)
     yield partial
+    move_whole(partial, path)
+
+
+def move_whole(partial: Path, path: Path) -> None:
+    """Give a file or folder its final name once all of it is on the disk; a folder takes the place of what was there."""
     if partial.is_dir():
         for inside in partial.rglob("*"):
             _to_disk(inside)

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hpa_bench.files import (
     PARTIAL,
     PUT_BACK,
     atomic,
+    move_whole,
     read_json,
     read_jsonl,
     read_object,
@@ -55,6 +57,28 @@ def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
         partial.mkdir()
 
     assert target.is_dir()
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made" / "sub").mkdir(parents=True)
+    (tmp_path / "made" / "sub" / "file").write_text("whole")
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def syncing(opened: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+        sync(opened)
+
+    def renaming(path: Path, target: Path) -> Path:
+        done.append("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", renaming)
+    move_whole(tmp_path / "made", tmp_path / "a")
+
+    assert sorted(done[:3]) == ["file", "made", "sub"] and done[3:] == ["renamed", tmp_path.name]
+    assert (tmp_path / "a" / "sub" / "file").read_text() == "whole"
 
 
 @pytest.mark.parametrize("folder", [False, True])

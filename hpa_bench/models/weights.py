@@ -284,6 +284,10 @@ class Writer:
         for shard in self._shards.values():
             shard.sync()
 
+    def close(self) -> None:
+        """Close the files."""
+        self._closing.close()
+
     def finish(self, chat_template: str | None = None) -> None:
         """Put what a checkpoint has beside its weights there, and close the files.
 
@@ -291,7 +295,7 @@ class Writer:
             chat_template: Jinja text that takes the place of the chat template of the other checkpoint.
         """
         self.sync()
-        self._closing.close()
+        self.close()
         for extra in sorted(self._like.folder.iterdir()):
             if extra.is_file() and any(extra.match(pattern) for pattern in BESIDE_WEIGHTS):
                 shutil.copyfile(extra, self.folder / extra.name)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hpa_bench.adaptation import Adaptation
+from hpa_bench.adaptation import Adaptation, hands_on_another
 from hpa_bench.data.samples import content_hash
 from hpa_bench.errors import UserError
-from hpa_bench.files import atomic
+from hpa_bench.files import atomic, move_whole
 from hpa_bench.machine import products
 from hpa_bench.machine.device import choose_device, explained_shortage
 from hpa_bench.machine.disk import check_space, refusals_told
@@ -51,6 +51,8 @@ RECORD = "adapt.json"
 """Beside the edited checkpoint's weights: what it was made from, and what the edit did."""
 WEIGHTS = "weights"
 """The checkpoint that is being written, in the folder of what is not finished."""
+HANDED_ON = "handed_on"
+"""Beside it, what `adapt` of a method makes whose `evaluated` may read it at any time to make what is scored."""
 STATUS = Path("/proc/self/status")
 
 
@@ -103,7 +105,7 @@ def adapt(asked: Adaptation, watch: Watch = Watch()) -> EditManifest:
             found = {"layers": layers, "norm": norm, "seconds": time.perf_counter() - began}
             record = record.model_copy(update={**found, "peak_memory_bytes": _peak_memory(device)})
             record.write(asked.work / WEIGHTS / RECORD)
-            (asked.work / WEIGHTS).replace(asked.out)
+            move_whole(asked.work / WEIGHTS, asked.out)
     shutil.rmtree(asked.work)
     return record
 
@@ -167,8 +169,11 @@ class _Stage:
         self._opened = opened
         self._watch = watch
         self._method = asked.editor(asked.config)
-        writer = Writer(asked.work / WEIGHTS, opened.like)
-        self._journal = Journal(asked.work / "journal.jsonl", writer, opened.decoder.layers)
+        self._writer = self._handed_on = Writer(asked.work / WEIGHTS, opened.like)
+        if hands_on_another(asked.editor):
+            self._handed_on = Writer(asked.work / HANDED_ON, opened.like)
+        writers = {**dict.fromkeys(HOOKS, self._writer), ADAPT: self._handed_on}
+        self._journal = Journal(asked.work / "journal.jsonl", writers, opened.decoder.layers)
         self._total = sum(opened.like.form(name).nbytes for name in opened.like)
         if opened.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
@@ -185,15 +190,20 @@ class _Stage:
                 names = [f"{name}.weight" for name in opened.decoder.linear_layers]
                 self._write(ADAPTER, ((name, after[name]) for name in names if name in after.adapted), opened.after)
         if not journal.ended(ADAPT):
-            kept = _Written(journal.writer, journal.finished(ADAPT))
+            kept = _Written(self._handed_on, journal.finished(ADAPT))
             self._write(ADAPT, self._method.adapt(opened.before, after, replace(context, finished=kept)), after)
+        handed_on = _Written(self._handed_on, journal.finished(ADAPT))
         if not journal.ended(EVALUATED):
-            kept = _Written(journal.writer, journal.finished(EVALUATED))
-            handed_on = overlaid(_Written(journal.writer, journal.finished(ADAPT)), after)
-            self._write(EVALUATED, self._method.evaluated(handed_on, replace(context, finished=kept)), after)
+            kept = _Written(self._writer, journal.finished(EVALUATED))
+            edits = self._method.evaluated(overlaid(handed_on, after), replace(context, finished=kept))
+            self._write(EVALUATED, edits, after)
         if not journal.ended(REST):
-            self._write(REST, unedited(single, opened.like, journal.finished(*HOOKS)), after)
-        journal.writer.finish(asked.template_text)
+            there = journal.finished(*HOOKS)
+            if hands_on_another(asked.editor):
+                there -= journal.finished(ADAPT) - journal.finished(EVALUATED, REST)
+            self._write(REST, unedited(overlaid(handed_on, single), opened.like, there), after)
+        self._writer.finish(asked.template_text)
+        self._handed_on.close()
         notes = {row["name"]: row for hook in HOOKS[:-1] for row in journal.notes(hook)}
         in_order = [f"{name}.weight" for name in opened.decoder.linear_layers]
         rows = [notes[name] for name in dict.fromkeys([*in_order, *opened.like]) if name in notes]

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hpa_bench.files import write_jsonl
 from hpa_bench.models.weights import Writer
 
 HOOKS = ADAPTER, ADAPT, EVALUATED, REST = "edit_adapter", "adapt", "evaluated", "rest"
@@ -25,28 +26,22 @@ class Journal:
     A block that is not whole is edited again, since what its layers are made of is measured for all of them at once.
     """
 
-    def __init__(self, path: Path, writer: Writer, blocks: Sequence[Sequence[str]]) -> None:
+    def __init__(self, path: Path, writers: Mapping[str, Writer], blocks: Sequence[Sequence[str]]) -> None:
         """Read what an earlier process noted; a torn last line is none.
 
         Args:
             path: of the notes, one JSON object a line.
-            writer: of the checkpoint.
+            writers: of the checkpoint that the edits of a hook go to, by hook.
             blocks: the linear layers of each decoder block.
         """
-        self.writer = writer
+        self.writers = writers
         self._path = path
         self._block = {f"{name}.weight": index for index, names in enumerate(blocks) for name in names}
         self._sizes = [len(names) for names in blocks]
         self._pending: list[dict[str, Any]] = []
         self._bytes = 0
-        rows = _read(path)
-        if any(row["hook"] == EVALUATED for row in rows) and any(
-            row["hook"] == ADAPT and "name" in row for row in rows
-        ):
-            # What the one hook wrote, the other reads, and half of a weight may have been written over it.
-            rows = []
-        self._rows = rows
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        self._rows = _read(path)
+        write_jsonl(path, self._rows)
 
     def ended(self, hook: str) -> bool:
         """Whether all edits of a hook are on the disk."""
@@ -72,13 +67,13 @@ class Journal:
         """
 
         def write(name: str, tensor: Tensor) -> None:
-            self.writer.write(name, tensor)
+            self.writers[hook].write(name, tensor)
             self._pending.append({"hook": hook, "name": name, **notes.get(name, {})})
             self._bytes += tensor.nbytes
             block = self._block.get(name)
             mates = sum(self._block.get(row["name"]) == block for row in self._pending)
             if self._bytes >= TOGETHER if block is None else mates == self._sizes[block]:
-                self._commit()
+                self._commit(hook)
             tell(name)
 
         return write
@@ -86,10 +81,10 @@ class Journal:
     def end(self, hook: str) -> None:
         """Note that a hook has no more edits."""
         self._pending.append({"hook": hook})
-        self._commit()
+        self._commit(hook)
 
-    def _commit(self) -> None:
-        self.writer.sync()
+    def _commit(self, hook: str) -> None:
+        self.writers[hook].sync()
         with self._path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{json.dumps(row)}\n" for row in self._pending))
             file.flush()

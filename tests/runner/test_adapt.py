@@ -23,11 +23,12 @@ from hpa_bench.files import write_jsonl
 from hpa_bench.method import StageContext, methods
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Checkpoint, Weights, overlaid, write_checkpoint
+from hpa_bench.plugins import load_plugins
 from hpa_bench.results.manifest import EditManifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.adapt import RECORD, Watch, adapt
 from hpa_bench.spec import RunOptions, make_spec
-from tests.support.adaptations import adaptation, edit_in_process, write_models, write_rows
+from tests.support.adaptations import TWO_HOOKS, adaptation, edit_in_process, write_models, write_rows
 from tests.support.models import random_llama, random_llava
 from tests.support.simulated_gpu import simulated_gpu
 from tests.support.suites import REFUSAL, write_suite
@@ -48,6 +49,7 @@ METHODS = {
     "scaled_update": [],
     "ties": [],
     "ties, previous": ["train_from=previous"],
+    "two_hooks": [],
     "wise_ft": [],
     "wise_ft, aligned": ["reference=aligned"],
 }
@@ -60,6 +62,12 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibration = {"safety_set": "refusals"}
     folder = tmp_path_factory.mktemp("suite")
     return write_suite(folder, aligned=True, training=training, calibration=calibration, unaligned_model="./unaligned")
+
+
+@pytest.fixture(autouse=True)
+def two_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "_plugins", {})
+    load_plugins([TWO_HOOKS])
 
 
 @pytest.fixture(scope="module")
@@ -123,18 +131,35 @@ def test_an_edit_of_files_equals_a_runs(name: str, suite: Path, tmp_path: Path) 
         assert contents(question.out) == contents(tmp_path / f"scored{stage}")
 
 
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     own = (RECORD, "SEAL.json")
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name not in own}
 
 
+BLOCK = [f"write {count}" for count in range(7)]
 KILLED = {
-    "hpa": ["write 0", "write 10", "write 16", "put in place"],
+    "hpa": [
+        *("open journal.jsonl.partial", "os.rename journal.jsonl", "write 0", "open journal.jsonl"),
+        *("write 10", "write 16", "write 30", "open config.json", "open adapt.json.partial", "os.rename adapt.json"),
+        *("os.rename broken", "shutil.rmtree broken.unfinished", "os.remove journal.jsonl"),
+    ],
+    "magmax": ["os.rename block1.safetensors", "write 10", "write 30"],
     "model_tailor": ["write 10", "write 16"],
+    "resta": ["write 10", "write 30"],
+    "resta:apply=each": ["write 10", "write 30"],
     "safe_delta": ["write 16"],
-    "safelora": ["write 10", "write 30"],
-    "ties": ["write 10", "write 30"],
-    "wise_ft": ["write 10", "write 30", "put in place"],
+    "safelora": ["open adapter_config.json", "os.rename adapter", "write 10", "write 30"],
+    "ties": [
+        *("os.rename block1.safetensors", "open model.safetensors.index.json.partial", "write 10", "write 22"),
+        *("write 5", "write 12", "write 30"),
+    ],
+    # At every weight of three blocks of the one hook and of two of the other: the first of a block ends the one before.
+    "two_hooks": [*BLOCK, *(["write 7", *BLOCK[1:]] * 4), "write 20"],
+    "wise_ft": ["write 10", "write 30"],
 }
 """By method: where it is killed, each time going on. A block has 7 layers, the model 3 blocks and 66 weights."""
 
@@ -145,14 +170,35 @@ def test_a_killed_edit_goes_on_and_ends_the_same(method: str, models: Path, tmp_
     adapt(adaptation(models, tmp_path / "unbroken", method))
     asked = adaptation(models, tmp_path / "broken", method)
 
-    for place in KILLED[method]:
-        assert edit_in_process(asked, place) == -signal.SIGKILL
-        assert place == "put in place" or not asked.out.exists()
+    goes_on_and_ends_the_same(asked, KILLED[method], tmp_path / "unbroken")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("method", ["magmax", "ties"])
+def test_a_killed_later_stage_leaves_the_state_of_earlier_ones(method: str, models: Path, tmp_path: Path) -> None:
+    states = tmp_path / "unbroken state", tmp_path / "broken state"
+    adapt(adaptation(models, tmp_path / "first", method, state=states[0]))
+    shutil.copytree(*states)
+    later = {"stage": 2, "start": str(models / "before"), "before": str(tmp_path / "first")}
+    adapt(adaptation(models, tmp_path / "unbroken", method, state=states[0], **later))
+    asked = adaptation(models, tmp_path / "broken", method, state=states[1], **later)
+
+    places = ["os.rename block1.safetensors", "os.rename model.safetensors.index.json", "write 10", "write 30"]
+    goes_on_and_ends_the_same(asked, places, tmp_path / "unbroken")
+
+    left = [{path.relative_to(state): path.read_bytes() for path in files(state)} for state in states]
+    assert left[0] == left[1]
+
+
+def goes_on_and_ends_the_same(asked: Adaptation, places: list[str], unbroken: Path) -> None:
+    for place in places:
+        assert edit_in_process(asked, place) == -signal.SIGKILL, place
+        assert asked.out.exists() == place.startswith(("shutil.rmtree", "os.remove"))
     assert edit_in_process(asked) == 0
 
-    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+    assert contents(asked.out) == contents(unbroken)
     assert not asked.work.exists()
-    told = [EditManifest.read(tmp_path / each / RECORD).layers for each in ("broken", "unbroken")]
+    told = [EditManifest.read(each / RECORD).layers for each in (asked.out, unbroken)]
     assert told[0] == told[1]
 
 

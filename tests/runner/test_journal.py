@@ -7,7 +7,7 @@ import torch
 
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Checkpoint, Writer
-from hpa_bench.runner.journal import ADAPT, EVALUATED, REST, Journal
+from hpa_bench.runner.journal import ADAPT, EVALUATED, HOOKS, REST, Journal
 from tests.support.models import random_llava, save_random_llava
 
 
@@ -18,7 +18,9 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 def journal(checkpoint: Checkpoint, folder: Path) -> Journal:
     layers = find_decoder(random_llava()[0]).layers
-    return Journal(folder / "journal.jsonl", Writer(folder / "weights", checkpoint), layers)
+    writer = Writer(folder / "weights", checkpoint)
+    writers = {**dict.fromkeys(HOOKS, writer), ADAPT: Writer(folder / "handed_on", checkpoint)}
+    return Journal(folder / "journal.jsonl", writers, layers)
 
 
 def block(index: int) -> list[str]:
@@ -36,7 +38,7 @@ def test_a_block_counts_once_it_is_whole(checkpoint: Checkpoint, tmp_path: Path)
     assert again.finished(ADAPT) == set(block(0)) == first.finished(ADAPT)
     assert again.notes(ADAPT)[0] == {"hook": ADAPT, "name": block(0)[0], "kept": 3}
     assert not again.ended(ADAPT)
-    assert torch.equal(again.writer.read(block(0)[2]), checkpoint[block(0)[2]])
+    assert torch.equal(again.writers[ADAPT].read(block(0)[2]), checkpoint[block(0)[2]])
 
 
 def test_an_end_is_noted_with_all_that_is_left(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -59,13 +61,32 @@ def test_a_torn_last_line_is_none(checkpoint: Checkpoint, tmp_path: Path) -> Non
     assert (tmp_path / "journal.jsonl").read_text() == '{"hook": "adapt"}\n'
 
 
-def test_weights_that_two_hooks_write_are_both_made_again(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    for hook in (ADAPT, EVALUATED):
-        first = journal(checkpoint, tmp_path)
-        for name in block(0):
-            first.writing(hook, {}, lambda name: None)(name, checkpoint[name])
-        first.end(hook) if hook == ADAPT else None
+def test_what_a_hook_hands_on_stays_beside_what_another_writes(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    first = journal(checkpoint, tmp_path)
+    for name in block(0):
+        first.writing(ADAPT, {}, lambda name: None)(name, 2 * checkpoint[name])
+    first.end(ADAPT)
+    for name in block(0)[:-1]:
+        first.writing(EVALUATED, {}, lambda name: None)(name, 3 * checkpoint[name])
 
     again = journal(checkpoint, tmp_path)
 
-    assert again.finished(ADAPT, EVALUATED) == set() and not again.ended(ADAPT)
+    assert again.ended(ADAPT) and again.finished(ADAPT) == set(block(0)) and not again.finished(EVALUATED)
+    for name in block(0):
+        assert torch.equal(again.writers[ADAPT].read(name), 2 * checkpoint[name])
+
+
+def test_its_file_is_whole_or_as_it_was(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(checkpoint, tmp_path).end(ADAPT)
+    before = (tmp_path / "journal.jsonl").read_text()
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError):
+        journal(checkpoint, tmp_path)
+
+    assert (tmp_path / "journal.jsonl").read_text() == before

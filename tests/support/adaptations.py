@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hpa_bench.models.adapters import LoRAConfig, attach_lora, lora_factors
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.shards import Shard
 from hpa_bench.models.weights import Checkpoint, Merged, write_checkpoint
+from hpa_bench.plugins import load_plugins
 from hpa_bench.runner.adapt import Watch, adapt
 from tests.support.faults import processes
 from tests.support.models import IMAGE_SIZE, random_llava, save_random_llava
@@ -84,13 +84,19 @@ def adaptation(folder: Path, out: Path, method: str = "hpa", **changes: Any) -> 
     return Adaptation(**{**asked, **changes})
 
 
+TWO_HOOKS = Path(__file__).with_name("two_hooks.py")
+"""A plugin that both hands on and scores other weights than those that were tuned."""
+
+
 def edit_in_process(asked: Adaptation, kill_at: str | None = None) -> int:
     """Make an edit in a fresh process and return its exit code, -9 where it was killed.
 
     Args:
         asked: what to edit.
-        kill_at: where to kill it; `write 5`: within the sixth weight that is written, `put in place`: once the edited
-            checkpoint is where it should be. None lets it finish.
+        kill_at: where to kill it. `write 5`: within the sixth weight that is written. Else an event of Python's audit
+            hooks and the name of a file or folder: `open NAME`, once it is opened to be written and has lost what it
+            held; `os.rename NAME`, before it gets this name; `shutil.rmtree NAME` and `os.remove NAME`, before it goes.
+            None lets it finish.
     """
     process = processes.Process(target=_edit, args=(asked, kill_at))
     process.start()
@@ -100,17 +106,30 @@ def edit_in_process(asked: Adaptation, kill_at: str | None = None) -> int:
 
 
 def _edit(asked: Adaptation, kill_at: str | None) -> None:
-    place, _, count = (kill_at or "").partition(" ")
+    load_plugins([TWO_HOOKS])
+    place, _, what = (kill_at or "").partition(" ")
     if place == "write":
-        _die_within(int(count))
-    if kill_at == "put in place":
-        remove: Callable[..., None] = shutil.rmtree
-
-        def die(path: Path) -> None:
-            os.kill(os.getpid(), signal.SIGKILL) if path == asked.work else remove(path)
-
-        shutil.rmtree = die  # type: ignore[assignment]
+        _die_within(int(what))
+    elif place:
+        _die_at(place, what)
     adapt(asked, Watch(say=lambda text: None))
+
+
+def _die_at(wanted: str, name: str) -> None:
+    """Kill this process at the first event of a kind about a file or folder of a name."""
+
+    def watch(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal wanted
+        if event != wanted or not isinstance(path := args[event == "os.rename"], str | Path) or Path(path).name != name:
+            return
+        if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if event == "open" and args[2] & os.O_TRUNC:
+            wanted = ""  # To open it here is such an event, too.
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
 
 
 def _die_within(count: int) -> None:
