@@ -101,7 +101,7 @@ def compare(
     failed = make_missing(wanted, starter, device, again, console, take, made, track)
 
     if publisher is None:
-        results = conditions(together(wanted, published))
+        results = conditions(together(wanted, published), chosen)
         page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
         console.print(terminal_table(results, chosen))
     say_missing({**broken, **failed}, console)

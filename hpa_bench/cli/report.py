@@ -48,7 +48,7 @@ def report(
         published = published_beside(own, locate(beside, own[0].suite), console.print, suite)
         found = read_runs(run.source for run in (*found, *others(published, own)))
     settings = read_tuned(tuned) if tuned is not None else None
-    listed = conditions(found)
+    listed = conditions(found, settings)
     page = write_report(listed, out, title, show_unsafe=show_unsafe, tuned=settings)
     console.print(terminal_table(listed, settings))
     console.print(f"Report: {page}", highlight=False)

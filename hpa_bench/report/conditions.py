@@ -12,13 +12,13 @@ from hpa_bench.errors import UserError
 from hpa_bench.names import short_names
 from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.report.noise import floors
+from hpa_bench.report.settings import arrange
 from hpa_bench.results.absence import uncalibrated
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
 from hpa_bench.results.runs import Run, alike, flat, settle
+from hpa_bench.results.tuned import Tuned
 
-MANY_SETTINGS = 3
-"""From so many settings beside its default on, a method's settings stand in a section of their own."""
 _FIRST = (*REFERENCES, "seqft", "hpa")
 # Settings that change how fast a run is, or who judges it, but not what is measured.
 _IRRELEVANT = {
@@ -47,7 +47,7 @@ Found = TypeVar("Found")
 class Condition:
     """What makes runs comparable: suite, order, data and training recipe."""
 
-    def __init__(self, title: str, short: str, runs: Sequence[Run]) -> None:
+    def __init__(self, title: str, short: str, runs: Sequence[Run], tuned: Tuned | None = None) -> None:
         self.title = title
         self.short = short
         by_label: dict[str, list[Run]] = {}
@@ -61,6 +61,9 @@ class Condition:
         self.noise = floors(runs) if len(averaged) < len(runs) else []
         """The noise floor of each method that has noise runs; these are in no group."""
         manifest = runs[0].manifest
+        ours = tuned if tuned is not None and tuned.suite == manifest.suite else None
+        rows = arrange(self.groups, ours)
+        self.main, self.settings, self.designed = rows.main, rows.settings, rows.designed
         self.tasks = manifest.tasks
         self.safety_sets = manifest.safety_sets
         self.benign_sets = manifest.benign_sets
@@ -82,21 +85,6 @@ class Condition:
     def all_runs(self) -> list[Run]:
         """Every run, noise runs last."""
         return [*self.runs, *(run for floor in self.noise for run in floor.runs)]
-
-    @cached_property
-    def settings(self) -> dict[str, list[Group]]:
-        """The methods with many settings: each method's default, then the others, by what they change."""
-        found: dict[str, list[Group]] = {}
-        for default in self.groups:
-            others = [group for group in self.groups if group.method == default.method and group is not default]
-            if default.is_default and len(others) >= MANY_SETTINGS:
-                found[default.method] = [default, *sorted(others, key=lambda group: _setting_order(group, default))]
-        return found
-
-    @cached_property
-    def main(self) -> list[Group]:
-        """The rows of the main table: every method; of one with many settings, its default alone."""
-        return [group for group in self.groups if group.is_default or group.method not in self.settings]
 
     @property
     def reference(self) -> Group:
@@ -161,10 +149,15 @@ def _averaged(title: str, runs: Sequence[Run]) -> Sequence[Run]:
     return found or runs
 
 
-def conditions(runs: Sequence[Run] | Sequence[Condition]) -> list[Condition]:
-    """Sort runs into conditions, titled by what sets them apart; those that are sorted already stay as they are."""
+def conditions(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | None = None) -> list[Condition]:
+    """Sort runs into conditions, titled by what sets them apart; those that are sorted already stay as they are.
+
+    Args:
+        runs: finished or not; or conditions.
+        tuned: what `hpa-bench tune` left; what it chose stands apart (`arrange`).
+    """
     already = [each for each in runs if isinstance(each, Condition)]
-    return already or [Condition(*titled) for titled in sorted_runs(cast("Sequence[Run]", runs))]
+    return already or [Condition(*titled, tuned) for titled in sorted_runs(cast("Sequence[Run]", runs))]
 
 
 def once(of: Callable[[Condition, *Given], Found]) -> Callable[[Condition, *Given], Found]:
@@ -240,13 +233,3 @@ def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
             if plain == name or plain not in key:  # What stands twice in a manifest is told once.
                 parts.append(f"{plain} {key.get(name)}")
     return parts
-
-
-def _setting_order(group: Group, default: Group) -> list[tuple[int, int, float, str]]:
-    order = list(group.config)
-    return [
-        (order.index(key), 0, float(value), "")
-        if isinstance(value, int | float)
-        else (order.index(key), 1, 0, str(value))
-        for key, value in group.changed(default).items()
-    ]

@@ -23,13 +23,10 @@ from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
 from hpa_bench.report.labels import drawn
 from hpa_bench.report.ranking import LEVEL, corrected
+from hpa_bench.report.settings import FEWEST, families
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare
 from hpa_bench.results.runs import Run, flat
 
-STRENGTHS = (("p_max", "p_min"), ("a",))
-"""Settings along which methods are swept, those of one method in one tuple: rates of columns kept, WiSE-FT's share."""
-FEWEST = 3
-"""Strengths from which on a method counts as swept."""
 LEARNED = Series(ALL, "task", "", "mft")
 """What is matched: the diagonal of the accuracy matrix."""
 
@@ -60,22 +57,8 @@ class Sweep:
 
 def sweeps(condition: Condition) -> list[Sweep]:
     """Return every method that was run at `FEWEST` strengths or more, its other settings equal."""
-    alike: list[tuple[str, tuple[str, ...], dict[str, Any], list[Group]]] = []
-    for group in condition.groups:
-        keys = next((keys for keys in STRENGTHS if all(key in group.config for key in keys)), ())
-        if not keys or not isinstance(group.final(LEARNED), Cell):
-            continue
-        others = {key: value for key, value in group.config.items() if key not in keys}
-        same = next((found for method, _, rest, found in alike if (method, rest) == (group.method, others)), None)
-        if same is None:
-            alike.append((group.method, keys, others, [group]))
-        else:
-            same.append(group)
-    return [
-        Sweep(_label(groups, keys), sorted(groups, key=lambda group: [group.config[key] for key in keys]))
-        for _, keys, _, groups in alike
-        if len(groups) >= FEWEST
-    ]
+    known = [group for group in condition.designed if isinstance(group.final(LEARNED), Cell)]
+    return [Sweep(_label(one.groups, one.keys), one.groups) for one in families(known) if len(one.groups) >= FEWEST]
 
 
 def _label(groups: Sequence[Group], keys: Sequence[str]) -> str:

@@ -107,9 +107,9 @@ def _conclusions(first: Condition, second: Condition) -> list[Conclusion]:
 
 def _shared(condition: Condition, other: Condition) -> dict[str, Group]:
     """Return the methods that both conditions have, with the seeds that both have of them."""
-    theirs = {group.label: {run.seed for run in group.runs if not run.missing} for group in other.groups}
+    theirs = {group.label: {run.seed for run in group.runs if not run.missing} for group in other.designed}
     found = {}
-    for group in condition.groups:
+    for group in condition.designed:
         runs = [run for run in group.runs if not run.missing and run.seed in theirs.get(group.label, ())]
         if runs and group.method not in REFERENCES:
             found[group.label] = Group(group.label, runs)

@@ -32,7 +32,7 @@ def terminal_table(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | Non
     """
 
     parts: list[RenderableType] = []
-    for condition in conditions(runs):
+    for condition in conditions(runs, tuned):
         parts.append(_headline(condition))
         if any(mark for row in tables.main(condition) for mark in row.marks):
             parts.append(Text(tables.MARKS, style="dim"))

@@ -11,8 +11,8 @@ from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import Condition, once
 from hpa_bench.report.groups import Group
+from hpa_bench.report.settings import settings_of
 from hpa_bench.results.measures import Cell, Series
-from hpa_bench.results.runs import flat
 from hpa_bench.results.tuned import Tuned
 
 SCORES = ("ap", "bwt", "masr", "over_refusal")
@@ -116,8 +116,8 @@ def budget(tuned: Tuned) -> list[str]:
 
 
 def _group(condition: Condition, name: str, config: dict[str, Any]) -> Group | None:
-    wanted, method = flat(config), name.partition(":")[0]
-    return next((group for group in condition.groups if group.method == method and group.config == wanted), None)
+    wanted = settings_of(name, config)
+    return next((group for group in condition.groups if (group.method, group.config) == wanted), None)
 
 
 def _cells(group: Group | None, columns: Sequence[Series]) -> list[tables.Found]:

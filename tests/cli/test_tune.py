@@ -101,6 +101,11 @@ def test_methods_get_their_trials_and_the_best_run_beside_the_defaults(tmp_path:
     assert [row["trial"] for row in table(page, "trials")] == ["1", "2", "3"]
     assert "3 trials of each of 1 method, one seed each" in Visible(page).text
     assert (page.parent / "figures" / "trials.svg").exists()
+    again = tmp_path / "again"
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "runs"), "--tuned", str(file), "--out", str(again)])
+    assert result.exit_code == 0, result.output
+    for folder in (page.parent, again):
+        assert "| `wise_ft` |" in (main := (folder / "tables" / "main.md").read_text()) and "a=0.2" not in main
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Which runs stand together, under which titles, and which settings in the main table."""
+"""Which runs stand together, and under which titles."""
 
 import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.report.conditions import conditions
 from hpa_bench.results.runs import read_runs
-from tests.support.reports import Visible, condition_of, report_of, setting, table
+from tests.support.reports import Visible, report_of, table
 from tests.support.run_folders import TASKS, write_run
 
 
@@ -60,31 +60,3 @@ def test_conditions_are_never_of_one_title(tmp_path):
     titles = [found.title for found in conditions(read_runs(runs))]
 
     assert titles == ["toy version 1; training.learning_rate 0.001", "toy version 1; training.learning_rate 0.01"]
-
-
-def test_few_settings_stay_in_the_main_table(tmp_path):
-    runs = [setting(tmp_path), setting(tmp_path, p_max=20.0), setting(tmp_path, orthogonal=False)]
-    condition = condition_of(runs)
-
-    assert condition.settings == {}
-    assert [group.label for group in condition.main] == ["hpa", "hpa (orthogonal=False)", "hpa (p_max=20.0)"]
-
-
-def test_many_settings_have_a_section_of_their_own(tmp_path):
-    changes = [{"orthogonal": False}, {"p_max": 20.0}, {"p_max": 5.0}, {"selection": "none"}]
-    runs = [setting(tmp_path), *(setting(tmp_path, **changed) for changed in changes)]
-    for match in ("columns", "norm"):
-        changed = {} if match == "columns" else {"match": match}
-        runs.append(write_run(tmp_path, "random_columns", config={"match": match}, changed=changed))
-    condition = condition_of(runs)
-
-    assert [group.label for group in condition.main] == ["hpa", "random_columns", "random_columns (match=norm)"]
-    labels = [group.label for group in condition.settings["hpa"]]
-    assert labels == ["hpa", "hpa (p_max=5.0)", "hpa (p_max=20.0)", "hpa (selection=none)", "hpa (orthogonal=False)"]
-
-
-def test_settings_without_a_default_stay_in_the_main_table(tmp_path):
-    runs = [setting(tmp_path, p_max=rate) for rate in (5.0, 20.0, 30.0, 40.0)]
-    condition = condition_of(runs)
-
-    assert condition.settings == {} and len(condition.main) == 4

@@ -77,6 +77,9 @@ def test_the_report_has_both_sides_the_budget_and_every_trial(tmp_path):
     rows = [row for row in table(page, "tuned") if row["metric"] == "masr"]
     assert float(rows[1]["difference"]) < 0 and rows[0]["difference"] == ""
     assert "tuned: p_max=30" in (page.parent / "tables" / "tuned.md").read_text()
+    assert "hpa (p_max=30.0)" in {row["method"] for row in table(page, "seeds")}
+    assert "p_max=30" not in (page.parent / "tables" / "main.md").read_text()
+    assert "hpa (p_max=30.0)" not in {row["method"] for row in table(page, "differences")}
     assert "tuned: p_max=30" in text
     with pytest.raises(UserError, match="The tuned settings are of suite 'other', and these runs of toy"):
         write_report(found, tmp_path / "report", tuned=said.model_copy(update={"suite": "other"}))

@@ -78,7 +78,7 @@ def write_report(
 def _write(
     runs: Sequence[Run] | Sequence[Condition], out: Path, title: str, show_unsafe: bool, tuned: Tuned | None
 ) -> Path:
-    found = conditions(runs)
+    found = conditions(runs, tuned)
     sets = kernel_sets(found)
     if tuned is not None:
         check_suite(tuned, found)
