@@ -47,7 +47,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def move_whole(partial: Path, path: Path) -> None:
-    """Give a file or folder its final name once all of it is on the disk; a folder takes the place of what was there."""
+    """Give a file or folder its final name once all of it is on the disk; a folder replaces what was there."""
     if partial.is_dir():
         for inside in partial.rglob("*"):
             _to_disk(inside)

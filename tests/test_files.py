@@ -66,7 +66,7 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
     sync, rename = os.fsync, Path.replace
 
     def syncing(opened: int) -> None:
-        done.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+        done.append(Path(f"/proc/self/fd/{opened}").readlink().name)
         sync(opened)
 
     def renaming(path: Path, target: Path) -> Path:
