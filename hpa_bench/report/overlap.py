@@ -1,4 +1,4 @@
-"""How far the columns that a method keeps are simply those of the largest update: a table and a figure by block."""
+"""How far the columns that a method keeps are simply those of the largest update: by decoder block, and by layer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hpa_bench.report.conditions import Condition
 from hpa_bench.report.figures import COLOURS, MARKERS, STYLE, bars_of
 from hpa_bench.report.groups import Group
 from hpa_bench.report.labels import drawn
-from hpa_bench.report.tables import shown
-from hpa_bench.results.measures import ALL, Cell, Series
+from hpa_bench.report.tables import Row, about, shown, values
+from hpa_bench.results.measures import ALL, Cell, Key, Series, combine
+from hpa_bench.results.update import Overlap, layer_overlaps, update_series
 
 
 def keeping(condition: Condition) -> list[Group]:
@@ -59,6 +60,21 @@ def overlap_figure(condition: Condition) -> Figure | None:
         axes.set_xticks(range(0, len(blocks), 1 + len(blocks) // 16))
         figure.legend(loc="outside lower center", ncols=min(len(groups), 3), fontsize=8)
     return figure
+
+
+def layer_rows(condition: Condition) -> list[Row]:
+    """Return the overlap of each linear layer, of every setting that keeps columns, as rows of a CSV file."""
+    rows: list[Row] = []
+    for group in condition.groups:
+        of_runs = [layer_overlaps(run.updates, run.manifest) for run in group.runs]
+        for block, layer in dict.fromkeys(place for found in of_runs for place in found):
+            known = [found[block, layer] for found in of_runs if (block, layer) in found]
+            name = layer.partition(f".{block}.")[2] or layer
+            for metric in Overlap._fields:
+                series = update_series(metric, layer)
+                cell = combine(Key(group.last, series), [getattr(overlap, metric) for overlap in known])
+                rows.append(about(condition, group, series) | {"block": block, "layer": name} | values(cell, group))
+    return rows
 
 
 def _chance(series: Series) -> Series:

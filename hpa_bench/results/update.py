@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpa_bench.results.manifest import Manifest
     from hpa_bench.results.source import StageSource
 
+Place = TypeVar("Place")
 KIND = "update"
 """The kind of series that these numbers are; their sets are a stage's tasks, or decoder blocks."""
 
@@ -29,6 +30,15 @@ class Columns(BaseModel):
     kept: int
     common: int
     """Of the kept ones, those that are among as many columns with the largest update."""
+
+
+class Overlap(NamedTuple):
+    """Of the kept columns of some place, in percent, under the names of the metrics."""
+
+    column_overlap: Measure
+    """Those that are among as many columns with the largest update."""
+    chance_overlap: Measure
+    """The same of as many columns drawn blindly."""
 
 
 class StageUpdate(BaseModel):
@@ -91,7 +101,8 @@ def update_measures(records: Sequence[StageUpdate | None], manifest: Manifest) -
             if all(metric in values for values in by_metric):
                 value = float(np.mean([values[metric] for values in by_metric]))
                 found[Key(len(known), update_series(metric))] = _measure(value)
-        found |= _overlaps(known)
+        for place, overlap in _overlaps(known, lambda block, _: [ALL, of_block(block)]).items():
+            found |= {Key(len(known), update_series(metric, place)): one for metric, one in overlap._asdict().items()}
     return found
 
 
@@ -102,21 +113,37 @@ def _values(record: StageUpdate | None) -> Iterator[tuple[str, float]]:
         yield "update_kl", record.kl
 
 
-def _overlaps(records: Sequence[StageUpdate]) -> dict[Key, Measure]:
-    """Return how far the kept columns are those of the largest update, over all stages: by block, and in all."""
-    by_place: dict[str, list[Columns]] = {}
+def layer_overlaps(records: Sequence[StageUpdate | None], manifest: Manifest) -> dict[tuple[int, str], Overlap]:
+    """Return how far the kept columns are those of the largest update, by decoder block and linear layer.
+
+    Over all stages, as by block (`update_measures`); of a run that has not all of them, nothing.
+    """
+    known = [record for record in records if record]
+    if len(known) != len(manifest.stages):
+        return {}
+    return _overlaps(known, lambda block, layer: [(block, layer)])
+
+
+def _overlaps(records: Sequence[StageUpdate], places: Callable[[int, str], Sequence[Place]]) -> dict[Place, Overlap]:
+    """Return the overlaps over all stages, by place.
+
+    Args:
+        records: of the stages.
+        places: those that a linear layer of a decoder block belongs to.
+    """
+    by_place: dict[Place, list[Columns]] = {}
     for record in records:
         for block, layers in enumerate(record.blocks):
-            for place in (ALL, of_block(block)):
-                by_place.setdefault(place, []).extend(layers.values())
-    found: dict[Key, Measure] = {}
-    for place, layers_of in by_place.items():
-        if kept := sum(layer.kept for layer in layers_of):
-            common = sum(layer.common for layer in layers_of)
+            for layer, columns in layers.items():
+                for place in places(block, layer):
+                    by_place.setdefault(place, []).append(columns)
+    found: dict[Place, Overlap] = {}
+    for place, listed in by_place.items():
+        if kept := sum(one.kept for one in listed):
+            common = sum(one.common for one in listed)
             # Of k columns out of c drawn blindly, k/c are expected among any other k.
-            chance = sum(layer.kept**2 / layer.columns for layer in layers_of)
-            found[Key(len(records), update_series("column_overlap", place))] = _measure(100 * common / kept)
-            found[Key(len(records), update_series("chance_overlap", place))] = _measure(100 * chance / kept)
+            chance = sum(one.kept**2 / one.columns for one in listed)
+            found[place] = Overlap(_measure(100 * common / kept), _measure(100 * chance / kept))
     return found
 
 

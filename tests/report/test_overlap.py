@@ -4,7 +4,7 @@ import pytest
 
 from hpa_bench.report.columns import overlap_columns
 from hpa_bench.report.overlap import keeping, overlap_figure, overlap_table
-from tests.support.reports import Visible, condition_of, report_of, table
+from tests.support.reports import Visible, condition_of, report_of, setting, table
 from tests.support.run_folders import write_run, write_updates
 
 
@@ -40,6 +40,20 @@ def test_blocks_stand_in_the_models_order(tmp_path):
     write_updates(run, common=[1] * 12)
 
     assert [series.set for series in overlap_columns(condition_of([run]))][1:] == [f"block {i}" for i in range(12)]
+
+
+@pytest.mark.slow
+def test_the_tables_have_every_linear_layer_of_every_setting(tmp_path):
+    page = report_of([*kept(tmp_path / "runs"), setting(tmp_path / "runs", 0, p_max=30.0)], tmp_path / "report")
+
+    rows = table(page, "overlap")
+
+    assert {row["method"] for row in rows} == {"hpa", "random_columns", "magnitude_columns"}
+    (row,) = [r for r in rows if (r["method"], r["block"], r["metric"]) == ("hpa", "1", "column_overlap")]
+    assert (row["set"], row["layer"], row["value"], row["seeds"]) == ("layers.1.q_proj", "q_proj", "25.0", "2")
+    assert {row["value"] for row in rows if row["metric"] == "chance_overlap"} == {"20.0"}
+    bare = report_of([write_run(tmp_path / "bare", "seqft")], tmp_path / "without")
+    assert not (bare.parent / "tables" / "overlap.csv").exists()
 
 
 def test_where_nobody_keeps_columns_there_is_nothing(tmp_path):

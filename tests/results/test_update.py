@@ -9,6 +9,7 @@ from hpa_bench.results.runs import load_runs, read_runs
 from hpa_bench.results.update import (
     Columns,
     StageUpdate,
+    layer_overlaps,
     of_block,
     of_stage,
     read_update,
@@ -56,6 +57,18 @@ def test_overlaps_are_pooled_over_layers_and_stages():
     assert value(found, "column_overlap", place=of_block(0)) == pytest.approx(75)
     assert value(found, "chance_overlap", place=of_block(0)) == pytest.approx(20)
     assert value(found, "chance_overlap") == pytest.approx(100 * (4 / 10 + 16 / 10 + 4 / 10) / 8)
+
+
+def test_overlaps_of_a_layer_are_pooled_over_stages_alone():
+    one = [{"q": Columns(columns=10, kept=2, common=1), "v": Columns(columns=20, kept=4, common=4)}, {}]
+    two = [{"q": Columns(columns=10, kept=4, common=4), "v": Columns(columns=20, kept=0, common=0)}, {}]
+    records = [StageUpdate(kept=1.0, kl=0.0, blocks=blocks) for blocks in (one, two)]
+
+    found = layer_overlaps(records, MANIFEST)
+
+    shares = {place: (overlap.column_overlap.value, overlap.chance_overlap.value) for place, overlap in found.items()}
+    assert shares == {(0, "q"): pytest.approx((100 * 5 / 6, 100 * 2 / 6)), (0, "v"): pytest.approx((100, 20))}
+    assert layer_overlaps(records[:1], MANIFEST) == layer_overlaps([*records[:1], None], MANIFEST) == {}
 
 
 def test_intervals_are_over_seeds_alone_and_not_limited_to_100():

@@ -24,6 +24,7 @@ from hpa_bench.report.conditions import Condition, conditions
 from hpa_bench.report.definitions import PAPER, PAPER_HEADER
 from hpa_bench.report.examples import examples
 from hpa_bench.report.kinds import KINDS, kind_of
+from hpa_bench.report.overlap import layer_rows
 from hpa_bench.report.page import cells
 from hpa_bench.report.page.drawing import TRIALS, beside, figures_of, trials
 from hpa_bench.report.page.parts import part_of
@@ -188,6 +189,7 @@ def _write_tables(
         "stages": tables.stages,
         "differences": tables.differences,
         "plasticity": plasticity_rows,
+        "overlap": layer_rows,
         "costs": tables.costs,
         "runs": tables.runs,
         "calibration": trust.calibration,
