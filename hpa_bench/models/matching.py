@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -118,6 +118,33 @@ def check_adapter(folder: Path, before: Checkpoint) -> None:
         if not_finite(adapter.read(name)):
             raise UserError(f"The adapter {folder} holds NaN or infinite values in {name!r}: train or save it again.")
     adapter.close()
+
+
+def doubt_of_base(folder: Path, bases: Iterable[str | Path]) -> str:
+    """Return a sentence where an adapter says that it was trained on another model than any of these; else "".
+
+    Of two paths the last parts are compared, and the names that links lead to, since models move between machines; of a
+    name on the hub what follows its owner, also where it is the path of the hub's cache.
+
+    Args:
+        folder: as peft's `save_pretrained` writes it; where it names no base, there is nothing to doubt.
+        bases: the models that it may have been trained on, as the user names them or by their folders; --before first.
+    """
+    named = read_object(folder / ADAPTER_CONFIG, REMEDY).get("base_model_name_or_path")
+    given = list(bases)
+    if not named or any(_called(named) & _called(base) for base in given):
+        return ""
+    return (
+        f"The adapter {folder} was trained on {named!r}, it says, and --before is {given[0]}: its shapes fit, so it is"
+        " merged into that; where these are two models, the edit means nothing."
+    )
+
+
+def _called(model: str | Path) -> set[str]:
+    """Return what a model is called, whatever machine or owner it is of."""
+    paths = (Path(model), Path(model).expanduser().resolve())
+    cached = (part.rpartition("--")[2] for path in paths for part in path.parts if part.startswith("models--"))
+    return {name.casefold() for name in (*cached, *(path.name for path in paths)) if name}
 
 
 def _tied(model: nn.Module, name: str) -> list[str]:

@@ -30,6 +30,7 @@ from hpa_bench.machine.processes import processes
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import StoredAdapter
 from hpa_bench.models.config import LoRAConfig
+from hpa_bench.models.matching import doubt_of_base
 from hpa_bench.models.weights import Checkpoint, Merged, Weights, Writer, overlaid, unrounded
 from hpa_bench.results.manifest import EditedLayer, EditManifest
 from hpa_bench.results.run_folder import RunFolder
@@ -95,6 +96,8 @@ def adapt(asked: Adaptation, watch: Watch = Watch()) -> EditManifest:
     shortage = explained_shortage("the edit", "nvidia-smi shows who else is on it; --device cpu needs none")
     with products.chosen(asked.recipe.numerics, device), shortage:
         opened = open_all(asked, device)
+        if doubt := _doubt(asked, opened):
+            watch.say(doubt)
         work = RunFolder(asked.work)
         with refusals_told(asked.work), work.locked():
             record = _record(asked, opened)
@@ -119,6 +122,14 @@ def _put_in_place(asked: Adaptation) -> EditManifest | None:
         return None
     shutil.rmtree(asked.work)
     return record
+
+
+def _doubt(asked: Adaptation, opened: Opened) -> str:
+    """Return what there is to say of an adapter for another model; those of a sequence may name theta_0."""
+    if not asked.has_adapter:
+        return ""
+    bases = asked.before, asked.start, *(opened.folders.get(part) for part in ("before", "start"))
+    return doubt_of_base(opened.folders["after"], filter(None, bases))
 
 
 def _record(asked: Adaptation, opened: Opened) -> EditManifest:

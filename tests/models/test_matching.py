@@ -1,5 +1,6 @@
 """Checkpoints of one model pass, also where tied tensors are stored under other names; what differs is named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hpa_bench.errors import UserError
-from hpa_bench.models.matching import NotGiven, check_adapter, check_complete, check_same
+from hpa_bench.models.matching import NotGiven, check_adapter, check_complete, check_same, doubt_of_base
 from hpa_bench.models.weights import Checkpoint
 from tests.support.adaptations import write_models
 from tests.support.models import random_llava, save_random_llava
@@ -71,6 +72,41 @@ def test_an_adapter_of_wider_layers_is_refused(tmp_path: Path) -> None:
     check_adapter(models / "adapter", Checkpoint(models / "before", random_llava(layers=3)[0]))
     with pytest.raises(UserError, match=r"is not of --before .*: it has a change of '.*' of shape \[\d+, \d+\]"):
         check_adapter(models / "adapter", wider)
+
+
+SAME = [
+    ("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf"),
+    ("llava-hf/llava-1.5-7b-hf", "/data/models/LLaVA-1.5-7B-hf"),
+    ("/home/one/aligned", "/scratch/two/aligned/"),
+    ("llava-hf/llava-1.5-7b-hf", "/cache/hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b"),
+    ("/cache/hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b", "llava-hf/llava-1.5-7b-hf"),
+    (None, "aligned"),
+    ("", "aligned"),
+]
+OTHER = [
+    ("llava-hf/llava-1.5-7b-hf", "/data/aligned"),
+    ("/data/llava-7b", "/data/llava-13b"),
+    ("/cache/hub/models--a--b/snapshots/0a1b", "/cache/hub/models--a--c/snapshots/2c3d"),
+]
+
+
+@pytest.mark.parametrize(("named", "given"), [*SAME, *OTHER])
+def test_an_adapter_of_another_base_is_doubted(named: str | None, given: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+
+    told = doubt_of_base(tmp_path, [given])
+
+    assert bool(told) == ((named, given) in OTHER)
+    assert not told or (repr(named) in told and given in told and "\n" not in told)
+    assert not doubt_of_base(tmp_path, [given, named or given])
+
+
+def test_a_link_is_called_what_it_leads_to_as_well(tmp_path: Path) -> None:
+    (tmp_path / "aligned").mkdir()
+    (tmp_path / "latest").symlink_to(tmp_path / "aligned")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere/aligned"}')
+
+    assert not doubt_of_base(tmp_path, [str(tmp_path / "latest")])
 
 
 def test_weights_that_were_not_given_say_by_which_option_they_are() -> None:

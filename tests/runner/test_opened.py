@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_jsonl
-from hpa_bench.runner.adapt import adapt
+from hpa_bench.runner.adapt import Watch, adapt
 from tests.support.adaptations import adaptation, write_models, write_rows
-from tests.support.models import random_llama, save_random_llava
+from tests.support.models import random_llama, random_llava, save_random_llava
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "answers of others": (lambda at: {"answers": other_answers(at)}, "none of the requests of --safety by its id"),
     "none refused": (lambda at: {"answers": compliant_answers(at)}, "refuses none of the 6 requests"),
     "no images": (lambda at: {"safety": without_images(at)}, "None of the 4 samples of --safety has an image"),
+    "a task without images": (lambda at: {"task": without_images(at)}, "None of the 4 samples of --task has an image"),
     "another vocabulary": (lambda at: {"after": other(at, "embed_tokens", 5)}, r"embed_tokens.weight' is \[52, 32\]"),
     "other shapes": (lambda at: {"after": other(at, "layers.1.mlp.down_proj", 1)}, "layers.1.mlp.down_proj.weight' is"),
     "fewer blocks": (
@@ -60,7 +61,10 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "NaN in an adapter": (lambda at: {"after": with_nan(at, "adapter")}, "holds NaN or infinite values in"),
     "a cut shard": (lambda at: {"after": cut(at, "after/model.safetensors")}, "model.safetensors is not whole"),
     "a cut adapter": (lambda at: {"after": cut(at, "adapter/adapter_model.safetensors")}, "is not whole"),
-    "a missing shard": (lambda at: {"before": cut(at, "before/model.safetensors", 0)}, "No checkpoint in"),
+    "no weights": (lambda at: {"before": cut(at, "before/model.safetensors", 0)}, "No checkpoint in"),
+    "a missing shard of several": (lambda at: {"before": cut_shard(at, "before", 0)}, "00002-of-.* is missing"),
+    "a cut shard of several": (lambda at: {"after": cut_shard(at, "after")}, "00002-of-.* is not whole"),
+    "a cut index": (lambda at: {"before": cut_shard(at, "before", index=True)}, "index.json is not whole"),
 }
 
 
@@ -122,6 +126,15 @@ def cut(at: Path, file: str, left: int = 1000) -> str:
     return str((at / file).parent)
 
 
+def cut_shard(at: Path, part: str, left: int = 1000, index: bool = False) -> str:
+    """Write a model in shards, of which the second is cut, or else their index."""
+    folder = at / part
+    (folder / "model.safetensors").unlink()
+    random_llava(layers=3)[0].save_pretrained(folder, max_shard_size="60KB")
+    (second,) = folder.glob("model-00002-of-*")
+    return cut(at, f"{part}/{'model.safetensors.index.json' if index else second.name}", left)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", BAD)
 def test_bad_input_is_one_sentence(fault: str, models: Path, tmp_path: Path) -> None:
@@ -133,3 +146,15 @@ def test_bad_input_is_one_sentence(fault: str, models: Path, tmp_path: Path) -> 
 
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_adapter_that_names_another_base_is_merged_with_a_word(models: Path, tmp_path: Path) -> None:
+    at = Path(shutil.copytree(models, tmp_path / "models"))
+    told: list[str] = []
+
+    for base in ("/elsewhere/before", "another/model"):
+        changed_adapter(at, base_model_name_or_path=base)
+        adapt(adaptation(at, tmp_path / Path(base).name), Watch(say=told.append))
+
+    assert len(told) == 1 and "was trained on 'another/model'" in told[0] and f"--before is {at / 'before'}" in told[0]
