@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -53,6 +54,7 @@ METHODS = {
     "wise_ft": [],
     "wise_ft, aligned": ["reference=aligned"],
 }
+IN_16_BITS = ["hpa", "safe_delta", "safelora", "ties"]
 SUITE = ["training.keep_weights=true", "calibration.task_samples=6", "calibration.safety_samples=3"]
 
 
@@ -62,6 +64,15 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibration = {"safety_set": "refusals"}
     folder = tmp_path_factory.mktemp("suite")
     return write_suite(folder, aligned=True, training=training, calibration=calibration, unaligned_model="./unaligned")
+
+
+@pytest.fixture(scope="module")
+def suite_in_16_bits(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(suite.parent, tmp_path_factory.mktemp("suite") / "in 16 bits"))
+    for file in folder.glob("*/model.safetensors"):
+        tensors = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
+    return folder / suite.name
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +131,21 @@ def run_keeping_what_is_scored(suite: Path, method: str, settings: list[str], fo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_edit_of_files_equals_a_runs(name: str, suite: Path, tmp_path: Path) -> None:
+    equals_a_runs(name, suite, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_16_BITS)
+def test_an_edit_of_files_in_16_bits_equals_a_runs(name: str, suite_in_16_bits: Path, tmp_path: Path) -> None:
+    equals_a_runs(name, suite_in_16_bits, tmp_path)
+
+    for stage in (1, 2):
+        assert {tensor.dtype for tensor in load_file(tmp_path / f"out{stage}" / "model.safetensors").values()} == {
+            torch.bfloat16
+        }
+
+
+def equals_a_runs(name: str, suite: Path, tmp_path: Path) -> None:
     method, settings = name.partition(",")[0], METHODS[name]
     done = run_keeping_what_is_scored(suite, method, settings, tmp_path)
 
@@ -234,6 +260,42 @@ def test_shards_tied_tensors_and_other_files_are_as_before(after: str, tmp_path:
     for layer in record.layers:
         kept = (edited[layer.name] == before[layer.name]).all(0)
         assert layer.kept == int(kept.sum()) > 0 and layer.columns == len(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stored", ["model.embed_tokens.weight", "lm_head.weight"])
+def test_a_tied_head_is_stored_once_as_it_was_before(stored: str, tmp_path: Path) -> None:
+    """Also where the tuned model is stored under the other name of the two."""
+    model, tokenizer = random_llama()
+    model.config.tie_word_embeddings = True
+    model = LlamaForCausalLM(model.config)
+    model.save_pretrained(tmp_path / "before", max_shard_size="20KB")
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    model.save_pretrained(tmp_path / "after")
+    tuned = load_file(tmp_path / "after" / "model.safetensors")
+    words = tuned.pop("model.embed_tokens.weight")
+    save_file({**tuned, stored: words}, tmp_path / "after" / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(tmp_path / "before")
+    write_rows(tmp_path / "rows.json", "harm", 6, REFUSAL, images=False)
+    write_jsonl(tmp_path / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(6)])
+    rows, after = str(tmp_path / "rows.json"), str(tmp_path / "after")
+
+    record = adapt(adaptation(tmp_path, tmp_path / "out", after=after, safety=rows, task=rows, unaligned=None))
+
+    index = "model.safetensors.index.json"
+    assert (tmp_path / "out" / index).read_bytes() == (tmp_path / "before" / index).read_bytes()
+    places = json.loads((tmp_path / "out" / index).read_text())["weight_map"]
+    assert len(set(places.values())) > 2 and set(places) == {*tuned, "model.embed_tokens.weight"}
+    for file in set(places.values()):
+        assert set(load_file(tmp_path / "out" / file)) == {name for name in places if places[name] == file}
+    edited = LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    assert edited.lm_head.weight is edited.model.embed_tokens.weight and torch.equal(edited.lm_head.weight, words)
+    layers = {layer.name for layer in record.layers}
+    assert len(layers) == 14
+    for name, tensor in tuned.items():
+        assert torch.equal(edited.state_dict()[name], tensor) == (name not in layers)
 
 
 @pytest.mark.slow
