@@ -100,7 +100,6 @@ def test_tests_mirror_the_package() -> None:
         ".".join(module.with_suffix("").parts)
         for module in modules
         if module.name != "__init__.py"
-        and module.parts[0] != "tiny"
         and not (ROOT / "tests" / module.parent / f"test_{module.name}").is_file()
     }
 
