@@ -9,13 +9,15 @@ import ast
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from hpa_bench.errors import UserError, unknown
 
@@ -100,10 +102,22 @@ class Registry(Generic[T]):
             UserError: no such name, or nothing can be read and the class cannot be imported either (see `get`).
         """
         point = self._entry_points.get(name)
-        text = None if point is None or name in self._plugins else _written_docstring(point)
-        if text is None:
-            text = self.get(name).__doc__ or ""
-        return text.strip().partition("\n")[0]
+        written = None if point is None or name in self._plugins else _written_class(point)
+        text = ast.get_docstring(written) if written else self.get(name).__doc__
+        return (text or "").strip().partition("\n")[0]
+
+    def written(self, name: str, attribute: str) -> Any:
+        """Return the literal that the source of an entry point's class gives an attribute, importing nothing.
+
+        None where there is no such name, or its source says nothing of the attribute.
+        """
+        point = self._entry_points.get(name)
+        found = _written_class(point) if point else None
+        for node in found.body if found else ():
+            match node:
+                case ast.Assign(targets=[ast.Name(id=said)], value=ast.Constant(value=value)) if said == attribute:
+                    return value
+        return None
 
     def add(self, loaded: type[T], name: str) -> None:
         """Register a class for this process.
@@ -115,6 +129,15 @@ class Registry(Generic[T]):
         if taken:
             raise UserError(f"The {self.kind} {name!r} exists already (from {self.origin(name)}): choose another name.")
         self._plugins[name] = loaded
+
+    @contextmanager
+    def scratch(self) -> Iterator[Self]:
+        """Forget after the block what was added within it, as a test of a plugin wants."""
+        before = dict(self._plugins)
+        try:
+            yield self
+        finally:
+            self._plugins = before
 
     def add_file(self, path: Path) -> int:
         """Register every class of this kind that a Python file defines; return how many.
@@ -150,8 +173,8 @@ def _name_of(registered: type) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _written_docstring(point: EntryPoint) -> str | None:
-    """Return the docstring of an entry point's class as its module's source has it, or None where it has no such class.
+def _written_class(point: EntryPoint) -> ast.ClassDef | None:
+    """Return an entry point's class as its module's source has it, or None where it has no such class.
 
     Whatever keeps the source from being read (no such module, a syntax error, a compiled module) is the importer's to
     explain.
@@ -165,7 +188,7 @@ def _written_docstring(point: EntryPoint) -> str | None:
         return None
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == point.attr:
-            return ast.get_docstring(node) or ""
+            return node
     return None
 
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from hpa_bench.launchers.warm import starts
+from hpa_bench.plugins import DOORS
 from tests.support import fault_counts
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not {*LONG, "timeout"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.timeout(FAILED))
+
+
+@pytest.fixture(autouse=True)
+def no_plugin_stays() -> Iterator[None]:
+    """Forget after each test what it added to the registries."""
+    with ExitStack() as stack:
+        for door in DOORS:
+            stack.enter_context(door.scratch())
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

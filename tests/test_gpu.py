@@ -81,9 +81,7 @@ def test_a_run_computes_what_it_computes_on_a_cpu(suite: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_gpu_is_found_and_trains_in_bfloat16(
-    suite: str, tmp_path: Path, gpu: SimulatedGPU, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_is_found_and_trains_in_bfloat16(suite: str, tmp_path: Path, gpu: SimulatedGPU) -> None:
     class Watched(HPA):
         """HPA, whose wrapped model is looked at in training."""
 
@@ -93,7 +91,7 @@ def test_a_gpu_is_found_and_trains_in_bfloat16(
         def penalty(self, model: torch.nn.Module, batch: Any, outputs: Any) -> None:
             self.seen.update((one.device.type, one.requires_grad, one.dtype) for one in model.parameters())
 
-    monkeypatch.setattr(methods, "_plugins", {"watched": Watched})
+    methods.add(Watched, "watched")
     done = run(suite, "watched", out=tmp_path / "run")
 
     assert done.manifest.hardware.device == "simulated GPU"

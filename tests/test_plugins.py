@@ -27,12 +27,6 @@ class Strict(Judge):
 """
 
 
-@pytest.fixture(autouse=True)
-def doors_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", dict(door._plugins))
-
-
 def test_every_kind_has_a_door() -> None:
     assert {door.kind for door in DOORS} == {"method", "engine", "judge", "launcher", "observer"}
     assert all(any(door is one for one in DOORS) for door in (methods, engines, judges, launchers, observers))

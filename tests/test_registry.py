@@ -189,6 +189,19 @@ def test_methods_are_listed_as_fast_as_the_command_line_starts() -> None:
     pytest.fail(f"list methods takes {listed:.2f} s, typer and rich {bare:.2f} s")
 
 
+def test_what_is_added_within_a_block_is_gone_after_it(registry: Registry[Method]) -> None:
+    class Before(Method):
+        name = "before"
+
+    registry.add(Before, "before")
+    with pytest.raises(RuntimeError), registry.scratch() as within:
+        within.add_file(HALF_WAY)
+        assert {"before", "half_way", "hpa"} <= set(registry.names())
+        raise RuntimeError
+
+    assert "before" in registry.names() and "half_way" not in registry.names()
+
+
 def test_the_global_registry_is_unchanged_by_another(registry: Registry[Method]) -> None:
     registry.add_file(HALF_WAY)
 

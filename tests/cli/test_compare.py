@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.launchers.base import launchers
 from hpa_bench.method import methods
 from hpa_bench.results.runs import load_runs
 from tests.support.suites import write_suite
@@ -58,11 +57,6 @@ class Killed(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def no_plugin_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_plugins", {})
-
-
 @pytest.mark.slow
 def test_compare_goes_on_past_a_method_that_fails(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
@@ -101,7 +95,8 @@ def test_a_method_that_cannot_start_is_a_row_with_the_reason_until_it_can(tmp_pa
         str(plugin),
     ]
     arguments += ["--runs", str(tmp_path / "runs"), "--set", "calibration.safety_set=null"]
-    result = CliRunner().invoke(app, arguments)
+    with methods.scratch():
+        result = CliRunner().invoke(app, arguments)
 
     why = "no stage finished: Method 'needy' needs safety calibration samples"
     assert result.exit_code == 1
@@ -116,7 +111,6 @@ def test_a_method_that_cannot_start_is_a_row_with_the_reason_until_it_can(tmp_pa
     assert why in html.unescape((tmp_path / "later" / "report.html").read_text())
 
     plugin.write_text(NEEDY.replace('{"safety_calibration"}', "()"))
-    methods._plugins.clear()
     fixed = CliRunner().invoke(app, arguments)
     assert fixed.exit_code == 0, fixed.output
     assert "needy" in set(load_runs(tmp_path / "runs").query("metric == 'ap'")["method"])
@@ -202,10 +196,7 @@ class Noting(Local):
 
 
 @pytest.mark.slow
-def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launchers, "_plugins", {})
+def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "suite")
     plugin, notes = tmp_path / "noting.py", tmp_path / "notes"
     plugin.write_text(LAUNCHER)
@@ -222,7 +213,3 @@ def test_a_strangers_launcher_is_handed_the_specs_of_what_is_missing(
 def test_a_setting_that_is_nobodys_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown key 'p_maxx' in --set\. Did you mean 'p_max'\?"):
         CliRunner().invoke(app, ["compare", "--methods", "hpa,seqft", "--set", "p_maxx=3"], catch_exceptions=False)
-
-
-def test_registries_do_not_share_plugins() -> None:
-    assert methods._plugins == {}

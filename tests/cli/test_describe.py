@@ -130,9 +130,7 @@ def test_others_are_described_by_the_same_code(arguments: list[str], shown: list
     assert result.exit_code == 0 and all(text in result.output for text in shown), result.output
 
 
-def test_so_is_a_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", {})
+def test_so_is_a_strangers(tmp_path: Path) -> None:
     plugin = tmp_path / "share.py"
     plugin.write_text(PLUGIN)
 

@@ -8,7 +8,6 @@ import pytest
 
 from hpa_bench.cli import main
 from hpa_bench.judges.keyword import verdict
-from hpa_bench.plugins import DOORS
 from tests.support.run_folders import BENIGN, SAFETY, write_run
 
 Judge = Callable[..., tuple[int, str, str]]
@@ -29,8 +28,6 @@ class Choosy(Judge):
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Judge:
     """Return the exit status of the command line, what was printed, and what was said of an error."""
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", dict(door._plugins))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hpa-bench", "judge", *map(str, arguments)])

@@ -26,12 +26,6 @@ class Listener(Observer):
 '''
 
 
-@pytest.fixture(autouse=True)
-def no_plugin_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", {})
-
-
 def listed(*arguments: str) -> list[str]:
     result = CliRunner().invoke(app, ["list", *arguments])
     assert result.exit_code == 0, result.output

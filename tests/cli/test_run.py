@@ -38,11 +38,6 @@ class Located(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def no_plugin_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_plugins", {})
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     files = [
         path
@@ -63,11 +58,11 @@ def test_a_spec_makes_the_run_that_the_options_make(tmp_path: Path, monkeypatch:
     settings = ["training.limit=6", "evaluation.limit=3", "note=note.txt"]
     arguments = ["--suite", "suite/small.yaml", "--method", "located", "--seed", "1", "--plugin", "located.py"]
     arguments += [part for setting in settings for part in ("--set", setting)]
-    said = CliRunner().invoke(app, ["run", *arguments, "--out", "said", "--device", "cpu"])
-    options = RunOptions("suite/small.yaml", "located", 1, settings, plugins=[Path("located.py")])
-    load_plugins(options.plugins)
-    text = make_spec(options).to_json()
-    methods._plugins.clear()
+    with methods.scratch():
+        said = CliRunner().invoke(app, ["run", *arguments, "--out", "said", "--device", "cpu"])
+        options = RunOptions("suite/small.yaml", "located", 1, settings, plugins=[Path("located.py")])
+        load_plugins(options.plugins)
+        text = make_spec(options).to_json()
     monkeypatch.chdir(tmp_path / "elsewhere")
     read = CliRunner().invoke(
         app, ["run", "--spec", "-", "--out", "read", "--device", "cpu", "--no-report"], input=text

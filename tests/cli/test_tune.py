@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs
 from hpa_bench.results.tuned import read_tuned
@@ -40,11 +39,6 @@ class Two(Method):
             raise RuntimeError("too much")
         return ()
 '''
-
-
-@pytest.fixture(autouse=True)
-def no_plugin_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_plugins", {})
 
 
 def invoked(*arguments: str) -> tuple[int, str]:

@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -151,15 +152,14 @@ def test_samples_with_and_without_images_share_a_batch(llava):
 
 
 def test_a_row_is_made_once_and_its_batch_is_as_if_made_anew(llava, monkeypatch):
-    processor = llava[1]
-    monkeypatch.setattr(prompts, "_ROWS", WeakKeyDictionary())
+    processor = copy(llava[1])  # Rows are kept by processor: of a copy there are none.
     samples = [sample("red"), sample("a red house .", "<image> what is this there ?"), sample("blue")]
-    anew = [prompts._batch(processor, some) for some in (samples[1:], samples[:1] + samples[2:])]
+    anew = [training_batch(copy(processor), some) for some in (samples[1:], samples[:1] + samples[2:])]
     training_batch(processor, samples)  # makes the rows
     training_batch(processor, samples)  # tries whether each is of one sample alone
 
     made = []
-    monkeypatch.setattr(prompts, "_batch", lambda *call: made.append(call))
+    monkeypatch.setattr(prompts, "encode", lambda *call, **options: made.append(call))
     kept = [training_batch(processor, some) for some in (samples[1:], samples[:1] + samples[2:])]
 
     assert not made
@@ -169,18 +169,16 @@ def test_a_row_is_made_once_and_its_batch_is_as_if_made_anew(llava, monkeypatch)
 
 
 def test_rows_that_depend_on_each_other_are_made_anew(llava, monkeypatch):
-    processor = llava[1]
-    monkeypatch.setattr(prompts, "_ROWS", WeakKeyDictionary())
+    processor = copy(llava[1])
     samples = [sample("red"), sample("a red house .", "<image> what is this there ?")]
-    made = prompts._batch
 
-    def centred(processor, samples):
-        batch = made(processor, samples)
-        return batch | {"pixel_values": batch["pixel_values"] + len(samples)}
+    def centred(processor, texts, images, **options):
+        batch = encode(processor, texts, images, **options)
+        return batch | {"pixel_values": batch["pixel_values"] + len(texts)}
 
-    monkeypatch.setattr(prompts, "_batch", centred)
+    monkeypatch.setattr(prompts, "encode", centred)
     for some in (samples, samples[:1], samples[1:], samples[:1], samples):
-        found, expected = training_batch(processor, some), centred(processor, some)
+        found, expected = training_batch(processor, some), training_batch(copy(processor), some)
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -94,9 +94,7 @@ def test_an_observer_that_raises_is_warned_about_once_and_ends_nothing(
     assert len(said) == 1 and "RuntimeError: no" in said[0]
 
 
-def test_a_registered_observer_hears_every_run_and_why_one_ends(
-    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_registered_observer_hears_every_run_and_why_one_ends(suite: str, tmp_path: Path) -> None:
     heard: list[Event] = []
 
     class Listener(Observer):
@@ -107,7 +105,7 @@ def test_a_registered_observer_hears_every_run_and_why_one_ends(
         def observe(self, event: Event) -> None:
             heard.append(event)
 
-    monkeypatch.setattr(observers, "_plugins", {"listener": Listener})
+    observers.add(Listener, "listener")
     with pytest.raises(UserError, match="loss became"):
         run(suite, "seqft", settings=["training.learning_rate=1e30", "training.max_grad_norm=1e30"], out=tmp_path / "a")
 

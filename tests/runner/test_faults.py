@@ -68,8 +68,9 @@ class Heard(Observer):
 
 
 @pytest.fixture(autouse=True)
-def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_plugins", {each.name: each for each in (Leaves, Spoils, InPlace)})
+def strangers() -> None:
+    for each in (Leaves, Spoils, InPlace, Keeps):
+        methods.add(each, each.name)
 
 
 @pytest.fixture(scope="module")
@@ -170,16 +171,13 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def keeps(aligned: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "_plugins", {"keeps": Keeps})
+    with methods.scratch():
+        methods.add(Keeps, "keeps")
         return run(aligned, "keeps", out=tmp_path_factory.mktemp("runs") / "keeps").path
 
 
 @pytest.mark.parametrize("how", ["absent", "cut", "one bit flipped"])
-def test_a_methods_own_file_is_as_it_was_written(
-    how: str, aligned: str, keeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(methods, "_plugins", {"keeps": Keeps})
+def test_a_methods_own_file_is_as_it_was_written(how: str, aligned: str, keeps: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(keeps, tmp_path / "run"))
     file = again / "method" / "kept.safetensors"
     spoil(file, how)

@@ -111,10 +111,8 @@ def test_what_decides_it_decides_whether_it_is_taken(suite: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_method_that_scores_other_weights_shares_no_responses(
-    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(methods, "_plugins", {"own": Own})
+def test_a_method_that_scores_other_weights_shares_no_responses(suite: Path, tmp_path: Path) -> None:
+    methods.add(Own, "own")
     make(suite, tmp_path, "zero_shot")
 
     assert reused(make(suite, tmp_path, "own")) == set()

@@ -8,7 +8,7 @@ import pytest
 
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
-from hpa_bench.plugins import DOORS, load_plugins
+from hpa_bench.plugins import load_plugins
 from hpa_bench.runner.inputs import RunData
 from hpa_bench.runner.setup import Base, _check_engine, _unknown_words
 from hpa_bench.spec import RunOptions, make_spec
@@ -50,10 +50,8 @@ def test_a_tokenizer_that_knows_every_word_warns_of_nothing() -> None:
 
 
 @pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def alone(tmp_path: Path) -> str:
     """The name of a stranger's engine."""
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", dict(door._plugins))
     path = tmp_path / "alone.py"
     path.write_text(ALONE)
     load_plugins([path])

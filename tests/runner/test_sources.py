@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 from hpa_bench import run
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.method import methods
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from tests.support.suites import write_suite
 
@@ -26,8 +25,7 @@ class Changing(Method):
 
 
 @pytest.fixture
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(methods, "_plugins", {})
+def suite(tmp_path: Path) -> Path:
     return write_suite(tmp_path, tasks=["colours"])
 
 
