@@ -55,6 +55,7 @@ class DERPP(Method):
     """Replay earlier tasks' samples with their answers and with the logits that the model had for them."""
 
     name: ClassVar[str] = "derpp"
+    kind = "data"
     Config: ClassVar[type[MethodConfig]] = DERPPConfig
 
     def __init__(self, config: DERPPConfig | None = None) -> None:

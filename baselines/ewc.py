@@ -60,6 +60,7 @@ class EWC(Method):
     """Hold weights that earlier tasks need, by their Fisher information, near where they were before the task."""
 
     name: ClassVar[str] = "ewc"
+    kind = "loss"
     Config: ClassVar[type[MethodConfig]] = EWCConfig
 
     def __init__(self, config: EWCConfig | None = None) -> None:

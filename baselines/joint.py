@@ -10,6 +10,7 @@ class Joint(Method):
     """Train one stage, on the samples of all tasks together."""
 
     name: ClassVar[str] = "joint"
+    kind = "reference"
 
     def curriculum(self, tasks: Sequence[str]) -> Sequence[Sequence[str]]:
         """Return one stage with every task."""

@@ -22,6 +22,7 @@ class L2(Method):
     """Hold the weights near those of the model before the task, every one alike."""
 
     name: ClassVar[str] = "l2"
+    kind = "loss"
     Config: ClassVar[type[MethodConfig]] = L2Config
 
     def penalty(self, model: nn.Module, batch: Batch, outputs: Any) -> Tensor | None:

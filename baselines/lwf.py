@@ -32,6 +32,7 @@ class LwF(Method):
     """Keep the answers' distributions close to those of the model before the task."""
 
     name: ClassVar[str] = "lwf"
+    kind = "loss"
     Config: ClassVar[type[MethodConfig]] = LwFConfig
 
     _aligned: nn.Module | None = None

@@ -31,6 +31,7 @@ class MagMax(Method):
     """Score, of all the changes that fine-tuning made to a weight so far, the largest."""
 
     name: ClassVar[str] = "magmax"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = MagMaxConfig
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> tuple[()]:

@@ -15,6 +15,7 @@ class MagnitudeColumns(HPA):
     """HPA with the columns that W0 keeps chosen by the norm of their update alone, as many as HPA keeps."""
 
     name: ClassVar[str] = "magnitude_columns"
+    kind = "columns"
     needs: frozenset[Need] = frozenset()
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:

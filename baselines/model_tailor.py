@@ -41,6 +41,7 @@ class ModelTailor(Method):
     """Reset the entries of W with the lowest score to W_pre = theta_{t-1}, and compensate in the entries that stay."""
 
     name: ClassVar[str] = "model_tailor"
+    kind = "columns"
     Config: ClassVar[type[MethodConfig]] = ModelTailorConfig
     needs: frozenset[Need] = frozenset({"task_calibration"})
 

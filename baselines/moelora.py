@@ -26,6 +26,7 @@ class MoELoRA(Method):
     """Carry several small LoRA experts a layer, mixed token by token by a router, on from task to task."""
 
     name: ClassVar[str] = "moelora"
+    kind = "structure"
     Config: ClassVar[type[MethodConfig]] = MoELoRAConfig
     mergeable: ClassVar[bool] = False
 

@@ -31,6 +31,7 @@ class OLoRA(Method):
     """Push each task's adapter to be orthogonal to those of the tasks before."""
 
     name: ClassVar[str] = "olora"
+    kind = "loss"
     Config: ClassVar[type[MethodConfig]] = OLoRAConfig
 
     def __init__(self, config: OLoRAConfig | None = None) -> None:

@@ -25,6 +25,7 @@ class RandomColumns(HPA):
     """HPA with the columns that W0 keeps drawn at random; the keep rate and the orthogonal step are HPA's."""
 
     name: ClassVar[str] = "random_columns"
+    kind = "columns"
     Config: ClassVar[type[MethodConfig]] = RandomColumnsConfig
 
     @property

@@ -16,6 +16,7 @@ class RelativeColumns(HPA):
     """HPA with the columns that W0 keeps chosen by the norm of their update over that of the column itself."""
 
     name: ClassVar[str] = "relative_columns"
+    kind = "columns"
     needs: frozenset[Need] = frozenset()
 
     def choose_columns(self, layer: Layer, ctx: StageContext) -> Tensor:

@@ -34,6 +34,7 @@ class Replay(Method):
     """Train on the stage's samples and a random part of every earlier task's, shuffled together."""
 
     name: ClassVar[str] = "replay"
+    kind = "data"
     Config: ClassVar[type[MethodConfig]] = ReplayConfig
 
     def __init__(self, config: ReplayConfig | None = None) -> None:

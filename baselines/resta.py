@@ -39,6 +39,7 @@ class RESTA(Method):
     """Add to the fine-tuned model again what safety alignment once added to the weights."""
 
     name: ClassVar[str] = "resta"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = RESTAConfig
     needs: frozenset[Need] = frozenset({"unaligned_model"})
 

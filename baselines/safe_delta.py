@@ -52,6 +52,7 @@ class SafeDelta(Method):
     """Take entries of W_ft in the order of their safety cost, as long as the summed loss stays in the budget."""
 
     name: ClassVar[str] = "safe_delta"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = SafeDeltaConfig
     needs: frozenset[Need] = frozenset({"safety_calibration"})
 

@@ -38,6 +38,7 @@ class SafeLoRA(Method):
     """Project adapters that leave the subspace of safety alignment onto it before they are merged."""
 
     name: ClassVar[str] = "safelora"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = SafeLoRAConfig
     needs: frozenset[Need] = frozenset({"unaligned_model"})
 

@@ -16,6 +16,7 @@ class ScaledUpdate(HPA):
     """HPA with every column giving up the share that HPA takes from whole columns."""
 
     name: ClassVar[str] = "scaled_update"
+    kind = "weights"
     needs: frozenset[Need] = frozenset()
     keeps_columns: ClassVar[bool] = False
 

@@ -33,6 +33,7 @@ class SEFE(Method):
     """Keep the next update small where earlier tasks' updates were largest."""
 
     name: ClassVar[str] = "sefe"
+    kind = "loss"
     Config: ClassVar[type[MethodConfig]] = SEFEConfig
 
     def __init__(self, config: SEFEConfig | None = None) -> None:

@@ -12,3 +12,4 @@ class SeqFT(Method):
     """Tune on one task after another and do nothing about forgetting: every hook is the base class's."""
 
     name: ClassVar[str] = "seqft"
+    kind = "reference"

@@ -45,6 +45,7 @@ class SPPFT(Method):
     """Train no adapter on the decoder blocks that carry safety."""
 
     name: ClassVar[str] = "sppft"
+    kind = "structure"
     Config: ClassVar[type[MethodConfig]] = SPPFTConfig
 
     def __init__(self, config: SPPFTConfig | None = None) -> None:

@@ -33,6 +33,7 @@ class TIES(Method):
     """Trim task vectors, let them agree on a sign for each entry, and average those with that sign."""
 
     name: ClassVar[str] = "ties"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = TIESConfig
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:

@@ -23,6 +23,7 @@ class WiSEFT(Method):
     """Interpolate between the model before and after fine-tuning."""
 
     name: ClassVar[str] = "wise_ft"
+    kind = "weights"
     Config: ClassVar[type[MethodConfig]] = WiSEFTConfig
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:

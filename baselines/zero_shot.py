@@ -10,6 +10,7 @@ class ZeroShot(Method):
     """Train no stage: what is scored is stage 0, the aligned model itself."""
 
     name: ClassVar[str] = "zero_shot"
+    kind = "reference"
 
     def curriculum(self, tasks: Sequence[str]) -> Sequence[Sequence[str]]:
         """Return no stage."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hpa_bench.errors import UserError
     from hpa_bench.judges.base import Judge, JudgeConfig
     from hpa_bench.launchers.base import Job, Launcher, LauncherConfig
-    from hpa_bench.method import Method, MethodConfig, Need, StageContext
+    from hpa_bench.method import Method, MethodConfig, MethodKind, Need, StageContext
     from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
     from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
     from hpa_bench.models.config import LoRAConfig
@@ -41,6 +41,7 @@ _HOME = {
     "LoRAConfig": "models.config",
     "Method": "method",
     "MethodConfig": "method",
+    "MethodKind": "method",
     "Need": "method",
     "Observer": "runner.events",
     "Request": "engines.base",
@@ -76,6 +77,7 @@ __all__ = [
     "LoRAConfig",
     "Method",
     "MethodConfig",
+    "MethodKind",
     "Need",
     "Observer",
     "Request",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hpa_bench.models.weights import Weights
 
 Need = Literal["safety_calibration", "task_calibration", "unaligned_model", "safety_data"]
+MethodKind = Literal["reference", "data", "loss", "structure", "columns", "weights", "other"]
+"""What a method changes: the training data, the loss, what is trained, which columns stay, or the weights after the
+merge; a reference changes nothing of that."""
 
 
 class MethodConfig(BaseConfig):
@@ -118,6 +121,8 @@ class Method:
 
     name: ClassVar[str]
     """As on the command line; the entry point has the same name."""
+    kind: ClassVar[MethodKind] = "other"
+    """What it changes, and with it its colour in reports."""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     needs: frozenset[Need] = frozenset()
     """What the suite must offer; refused with one sentence where it does not."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hpa_bench.config import BaseConfig, keys, override, parse, parse_settings, split_settings
 from hpa_bench.data.captions import KINDS as CAPTIONS
@@ -18,7 +18,7 @@ from hpa_bench.engines.base import EngineConfig, engines
 from hpa_bench.errors import UserError, unknown
 from hpa_bench.judges.base import make_judge
 from hpa_bench.machine.numerics import pin
-from hpa_bench.method import Method, MethodConfig, Need, methods
+from hpa_bench.method import Method, MethodConfig, MethodKind, Need, methods
 from hpa_bench.models.config import read_chat_template
 from hpa_bench.names import short_names
 from hpa_bench.suite import BUNDLED, NO_PART_OF_TRAINING, Suite, make_suite, read_suite
@@ -267,6 +267,8 @@ def check_spec(spec: RunSpec, *, needs: bool = True, model: bool = True) -> None
     Raises:
         UserError: something that the run names is unknown or not there, or the suite lacks what the method needs.
     """
+    if spec.method.kind not in get_args(MethodKind):
+        raise unknown("kind", spec.method.kind, get_args(MethodKind), f"of method {spec.method.name!r}")
     if spec.seed < 0:
         raise UserError(f"--seed {spec.seed} is no seed: expected 0 or more.")
     _check_noise(spec)

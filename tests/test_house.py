@@ -99,8 +99,7 @@ def test_tests_mirror_the_package() -> None:
     lacking = {
         ".".join(module.with_suffix("").parts)
         for module in modules
-        if module.name != "__init__.py"
-        and not (ROOT / "tests" / module.parent / f"test_{module.name}").is_file()
+        if module.name != "__init__.py" and not (ROOT / "tests" / module.parent / f"test_{module.name}").is_file()
     }
 
     assert lacking == set(ALONE)

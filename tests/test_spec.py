@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,9 +9,9 @@ import yaml
 
 from hpa_bench.api import read_spec
 from hpa_bench.errors import UserError
-from hpa_bench.method import methods
+from hpa_bench.method import Method, methods
 from hpa_bench.runner.manifest import planned_manifest
-from hpa_bench.spec import RunOptions, RunSpec, make_spec
+from hpa_bench.spec import RunOptions, RunSpec, check_spec, make_spec
 from hpa_bench.suite import bundled_suites
 
 OF_METHODS = {
@@ -314,6 +315,17 @@ def test_processes_cannot_share_standard_input(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(UserError, match="2 processes cannot share standard input"):
         read_spec("-")
+
+
+def test_a_method_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    class Mine(Method):
+        name = "mine"
+        kind = "weigths"  # type: ignore[assignment]
+
+    spec = replace(make_spec(RunOptions("tiny", "seqft")), method=Mine)
+
+    with pytest.raises(UserError, match=r"Unknown kind 'weigths' of method 'mine'\. Did you mean 'weights'\?"):
+        check_spec(spec)
 
 
 def test_a_negative_seed_is_refused() -> None:

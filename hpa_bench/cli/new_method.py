@@ -31,6 +31,7 @@ class $class_name(Method):
     """Keep a share of every update: W0 + share (W1 - W0)."""
 
     name = "$name"
+    kind = "weights"
     Config = ${class_name}Config
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:

@@ -91,6 +91,7 @@ class HPA(Method):
     """
 
     name: ClassVar[str] = "hpa"
+    kind = "columns"
     Config: ClassVar[type[MethodConfig]] = HPAConfig
     needs: frozenset[Need] = frozenset({"safety_calibration", "task_calibration"})
     keeps_columns: ClassVar[bool] = True

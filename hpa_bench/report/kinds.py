@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hpa_bench.report.groups import REFERENCES
+from functools import cache
+from typing import Any
+
+from hpa_bench.registry import Registry
+from hpa_bench.report.groups import Group
 
 KINDS = {
     "reference": "references",
@@ -13,8 +17,9 @@ KINDS = {
     "weights": "weight edits",
     "other": "others",
 }
-"""Each kind in words, in the order in which the page names them; as the chapters of docs/methods, but that the edits
-which keep whole columns, as HPA does, stand apart from those that merge, scale or project."""
+"""Each kind that a method may say (`hpa_bench.method.MethodKind`) in words, in the order in which the page names them;
+as the chapters of docs/methods, but that the edits which keep whole columns, as HPA does, stand apart from those that
+merge, scale or project."""
 
 COLOURS = {
     "reference": ("#66707a", "#9aa6b1"),
@@ -36,17 +41,16 @@ MARKERS = {
     "other": "X",
 }
 
-_METHODS = {
-    "reference": (*REFERENCES, "seqft"),
-    "data": ("replay", "derpp"),
-    "loss": ("ewc", "l2", "lwf", "olora", "sefe"),
-    "structure": ("moelora", "sppft"),
-    "columns": ("hpa", "magnitude_columns", "random_columns", "relative_columns", "model_tailor"),
-    "weights": ("magmax", "resta", "safe_delta", "safelora", "scaled_update", "ties", "wise_ft"),
-}
-_KIND = {method: kind for kind, methods in _METHODS.items() for method in methods}
+_METHODS: Registry[object] = Registry("method", "hpa_bench.methods", object)
 
 
-def kind_of(method: str) -> str:
-    """Return the kind of a method by its name; "other" of one that comes from elsewhere."""
-    return _KIND.get(method, "other")
+def kind_of(group: Group) -> str:
+    """Return the kind of a method, as its run says it; of an older run, as the method of its name is declared."""
+    manifest = group.runs[0].manifest
+    kind = manifest.method_kind or _declared(manifest.method)
+    return kind if kind in KINDS else "other"
+
+
+@cache
+def _declared(method: str) -> Any:
+    return _METHODS.written(method, "kind")

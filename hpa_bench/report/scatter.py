@@ -42,7 +42,7 @@ class Point(NamedTuple):
     @property
     def kind(self) -> str:
         """Of method."""
-        return kind_of(self.group.method)
+        return kind_of(self.group)
 
     @property
     def matters(self) -> bool:

@@ -39,7 +39,7 @@ def agreement_tables(condition: Condition) -> dict[str, dict[str, Any]]:
                 cells.append((shown(kappa, digits=2), shown(agreed)))
                 if isinstance(agreed, Cell):
                     sizes[name] = agreed.n
-            rows.append({"label": group.label, "kind": kind_of(group.method), "seeds": group.seeds, "cells": cells})
+            rows.append({"label": group.label, "kind": kind_of(group), "seeds": group.seeds, "cells": cells})
         head = [
             ("all sets" if name == ALL else short[name], f"n = {sizes[name]}" if name in sizes else "")
             for name in (ALL, *condition.safety_sets)

@@ -157,6 +157,8 @@ class Manifest(Record):
     suite_config: dict[str, Any] = {}
     """Every value of the suite that makes a run, defaults included."""
     method: str
+    method_kind: str | None = None
+    """What kind of method it says that it is; None in a manifest of an older version."""
     config: dict[str, Any]
     """Every hyper-parameter of the method, defaults included."""
     changed: dict[str, Any] | None = None

@@ -28,6 +28,7 @@ def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> Manifest
     return Manifest(
         format=FORMAT,
         **spec.identity(),
+        method_kind=spec.method.kind,
         changed=dict(spec.changed or {}),
         tasks=suite.tasks,
         stages=[list(tasks) for tasks in stages],

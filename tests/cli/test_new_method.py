@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
-from hpa_bench.method import methods
 from hpa_bench.results.run_folder import find_runs
 
 BIN = Path(sys.executable).parent
@@ -60,13 +59,13 @@ def test_the_commands_that_it_prints_run(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert test == f"pytest {tmp_path / 'mine' / 'test_half_of_it.py'}"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(methods, "_plugins", {})
     _, *asked = shlex.split(compare.replace(",hpa", "") + small)
     result = CliRunner().invoke(app, asked)
 
     assert result.exit_code == 0, result.output
     assert "half_of_it" in result.output and "seqft" in result.output
-    assert {run.manifest.method for run in find_runs([tmp_path / "runs"])} == {"half_of_it", "seqft"}
+    found = {run.manifest.method: run.manifest.method_kind for run in find_runs([tmp_path / "runs"])}
+    assert found == {"half_of_it": "weights", "seqft": "reference"}
 
 
 def test_the_method_is_named_after_its_name(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import re
 
 import pytest
 
+from hpa_bench.method import methods
 from hpa_bench.report.figures import safety_against_accuracy, save
-from hpa_bench.report.kinds import _METHODS, COLOURS, KINDS, MARKERS, kind_of
+from hpa_bench.report.kinds import COLOURS, KINDS, MARKERS, kind_of
 from tests.support.reports import condition_of
 from tests.support.run_folders import write_run
 
-METHODS = [name for kind in KINDS if kind != "other" for name in _METHODS[kind]]
+METHODS = sorted(methods.names(), key=lambda name: list(KINDS).index(methods.get(name).kind))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_picture_of_the_readme_has_kinds_a_front_and_light_intervals(crowded
     figure = safety_against_accuracy(crowded)
 
     (axes,), (legend,) = figure.axes, figure.legends
-    there = {kind_of(group.method) for group in crowded.main}
+    there = {kind_of(group) for group in crowded.main}
     assert [text.get_text() for text in legend.texts] == [
         *(KINDS[kind] for kind in KINDS if kind in there),
         "Pareto front",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.method import methods
-from hpa_bench.plugins import DOORS, load_plugins
+from hpa_bench.plugins import load_plugins
 from hpa_bench.runner import manifest
 from hpa_bench.runner.manifest import model_digest, planned_manifest, sources
 from hpa_bench.spec import RunOptions, make_spec
@@ -72,8 +72,6 @@ def test_what_ships_has_no_plugins_and_the_model_may_be_left_out(model: Path) ->
 def test_what_a_run_uses_of_plugins_and_of_strangers_packages_is_digested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for door in DOORS:
-        monkeypatch.setattr(door, "_plugins", dict(door._plugins))
     path, other = tmp_path / "digested_package.py", tmp_path / "other.py"
     path.write_text(METHOD)
     other.write_text(METHOD.replace("digested", "digested_too"))
@@ -96,7 +94,7 @@ def test_what_is_planned_names_the_judges_and_what_they_can_say() -> None:
 
     planned = planned_manifest(spec, spec.stages)
 
-    assert (planned.method, planned.seed) == ("seqft", 3)
+    assert (planned.method, planned.method_kind, planned.seed) == ("seqft", "reference", 3)
     assert planned.judges == ["keyword", "tiny_compliance"]
     assert planned.verdicts["tiny_compliance"]["complied"] is True
     assert planned.verdicts["keyword"]["refused"] is False

@@ -31,7 +31,7 @@ def head(series: Series) -> dict[str, str]:
 
 def row_of(group: Group) -> dict[str, str]:
     """Return what every row of a method begins with."""
-    return {"label": group.label, "kind": kind_of(group.method), "seeds": group.seeds}
+    return {"label": group.label, "kind": kind_of(group), "seeds": group.seeds}
 
 
 def table(condition: Condition, columns: Sequence[Series]) -> dict[str, Any]:

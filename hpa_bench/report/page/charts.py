@@ -60,7 +60,7 @@ def _method(condition: Condition, group: Group) -> dict[str, Any]:
     return {
         "label": group.label,
         "method": group.method,
-        "kind": kind_of(group.method),
+        "kind": kind_of(group),
         "seeds": [run.seed for run in group.runs],
         "last": group.last,
         "trained": [run.trained(stage) for stage in range(group.last + 1)],

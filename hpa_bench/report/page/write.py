@@ -155,7 +155,7 @@ def _asset(name: str) -> str:
 
 
 def _kinds(found: Sequence[Condition]) -> dict[str, str]:
-    there = {kind_of(group.method) for condition in found for group in condition.main}
+    there = {kind_of(group) for condition in found for group in condition.main}
     return {kind: words for kind, words in KINDS.items() if kind in there}
 
 
