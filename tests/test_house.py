@@ -103,3 +103,16 @@ def test_tests_mirror_the_package() -> None:
     }
 
     assert lacking == set(ALONE)
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """What a file imports, by its whole name, wherever in the file that stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_tests_share_what_stands_in_support_alone() -> None:
+    assert {file for file, tree in files("tests") for name in imported(tree) if ".test_" in name} == set()

@@ -10,9 +10,9 @@ from hpa_bench.baselines.l2 import L2
 from hpa_bench.baselines.shared.fisher import fisher_information, mean_entry
 from hpa_bench.machine import products
 from hpa_bench.models.adapters import lora_factors
-from tests.runner.test_training import samples, trained
 from tests.support.adapted import adapted_model
 from tests.support.stages import coloured_samples, random_stage
+from tests.support.training import samples, trained
 
 
 def test_dense_fisher_is_the_mean_of_squared_gradients_of_single_samples(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import torch
 
 from hpa_bench.baselines.l2 import L2, L2Config
 from hpa_bench.models.adapters import lora_factors
-from tests.runner.test_training import samples, trained
 from tests.support.adapted import adapted_model
+from tests.support.training import samples, trained
 
 
 def test_the_penalty_is_the_squared_norm_of_the_merged_update(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hpa_bench.baselines.lwf import LwF, LwFConfig, distillation
-from tests.runner.test_training import samples, trained
 from tests.support.adapted import adapted_model
 from tests.support.stages import coloured_samples, random_stage
+from tests.support.training import samples, trained
 
 
 def test_two_words_by_hand() -> None:

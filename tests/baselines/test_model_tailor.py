@@ -7,7 +7,7 @@ import torch
 from hpa_bench.baselines.model_tailor import ModelTailor, ModelTailorConfig, tailor
 from hpa_bench.baselines.shared.obs import inverse_factor
 from hpa_bench.models.activations import ActivationStream
-from tests.baselines.test_obs import damped_rows, moments
+from tests.support.moments import damped_rows, moments
 from tests.support.stages import random_stage
 
 DRAW = torch.Generator().manual_seed(0)

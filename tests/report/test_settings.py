@@ -8,9 +8,9 @@ from hpa_bench.report.plasticity import sweeps
 from hpa_bench.report.tuned import sides
 from hpa_bench.results.runs import read_runs
 from hpa_bench.results.tuned import TunedMethod
-from tests.results.test_tuned import tuned
 from tests.support.reports import HPA, condition_of, setting
 from tests.support.run_folders import write_run
+from tests.support.tuned import tuned
 
 RATES = ((7.5, 2.5), (15.0, 5.0), (30.0, 10.0), (60.0, 20.0))
 RANDOM = HPA | {"match": "columns"}

@@ -8,10 +8,10 @@ from hpa_bench.report.conditions import conditions
 from hpa_bench.report.tuned import sides
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
-from tests.report.test_noise import noise_run
-from tests.results.test_tuned import method, trial, tuned
+from tests.support.noise import noise_run
 from tests.support.reports import HPA, Visible, condition_of, printed, setting, table
 from tests.support.run_folders import write_run
+from tests.support.tuned import method, trial, tuned
 
 
 def of_hpa(**chosen):

@@ -2,26 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hpa_bench.config import split_settings
 from hpa_bench.errors import UserError
-from hpa_bench.results.tuned import FORMAT, Trial, Tuned, TunedMethod, objective, read_tuned
-
-
-def trial(ap: float, masr: float, **settings: Any) -> Trial:
-    return Trial(settings=settings, seed=7, scores={"ap": ap, "masr": masr}, objective=ap - masr, run="trials/x")
-
-
-def tuned(**methods: TunedMethod) -> Tuned:
-    about = {"suite_settings": {}, "suite_config": {}, "split": "validation", "objective": "o", "design": "d"}
-    return Tuned(format=FORMAT, suite="toy", trials=4, seeds=[7], methods=methods, untuned={}, **about)  # type: ignore[arg-type]
-
-
-def method(*trials: Trial, **chosen: Any) -> TunedMethod:
-    return TunedMethod(config={"s": 1.0}, space={}, trials=trials, chosen=chosen, git_commits=[], numerics=[])
+from hpa_bench.results.tuned import objective, read_tuned
+from tests.support.tuned import method, trial, tuned
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:

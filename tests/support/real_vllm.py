@@ -18,6 +18,7 @@ from hpa_bench.data.tasks import check_task, load_tasks
 from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import cut
 from hpa_bench.models.prompts import encode, render_prompt
+from hpa_bench.results.seals import SEAL
 from hpa_bench.spec import RunOptions, make_spec
 
 needs_vllm = [
@@ -119,3 +120,11 @@ def gone(group: int, seconds: float = 60) -> bool:
     while members(group) and time.monotonic() < until:
         time.sleep(0.1)
     return not members(group)
+
+
+def stored(run):
+    """Return every response, verdict and score of a run."""
+    files = [*run.path.glob("stage*/responses/*"), *run.path.glob("stage*/judgements/*/*")]
+    files = [file for file in files if file.name != SEAL]
+    files += run.path.glob("stage*/scores.json")
+    return {str(file.relative_to(run.path)): file.read_text() for file in files}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpa_bench.judges.base import make_judge
-from tests.judges.test_llama_guard import CASES, PLAIN, expected, row, saved, trained_guard
+from tests.support.guard import CASES, PLAIN, expected, row, saved, trained_guard
 from tests.support.real_vllm import gone, needs_vllm
 
 pytestmark = needs_vllm

@@ -4,19 +4,10 @@ import logging
 
 import hpa_bench
 from hpa_bench.engines.vllm_client import VLLMClient
-from hpa_bench.results.seals import SEAL
-from tests.support.real_vllm import needs_vllm
+from tests.support.real_vllm import needs_vllm, stored
 
 pytestmark = needs_vllm
 SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=64", "training.epochs=1", "evaluation.limit=12"]
-
-
-def stored(run):
-    """Return every response, verdict and score of a run."""
-    files = [*run.path.glob("stage*/responses/*"), *run.path.glob("stage*/judgements/*/*")]
-    files = [file for file in files if file.name != SEAL]
-    files += run.path.glob("stage*/scores.json")
-    return {str(file.relative_to(run.path)): file.read_text() for file in files}
 
 
 def test_a_run_by_vllm_stores_what_a_run_by_hf_stores(tmp_path, monkeypatch):

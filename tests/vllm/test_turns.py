@@ -15,9 +15,8 @@ from hpa_bench.engines import vllm_client
 from hpa_bench.engines.vllm import VLLMEngine
 from hpa_bench.engines.vllm_client import VLLMClient
 from hpa_bench.runner.events import Event, Generating, Observer, StageStarted, TrainStep
-from tests.support.real_vllm import needs_vllm
+from tests.support.real_vllm import needs_vllm, stored
 from tests.support.simulated_gpu import simulated_gpu
-from tests.vllm.test_run import stored
 
 pytestmark = needs_vllm
 CPU = torch.device("cpu")

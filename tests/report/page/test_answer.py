@@ -3,7 +3,7 @@
 import pytest
 
 from hpa_bench.report.page.answer import lead
-from tests.report.test_noise import with_noise
+from tests.support.noise import with_noise
 from tests.support.reports import condition_of
 from tests.support.run_folders import write_run
 
