@@ -3,6 +3,10 @@
 The floor counts what no implementation of HPA avoids, at the rates that this machine reaches in this run: the forward
 of the calibration samples, 2 n c^2 FLOPs for each distinct layer input and c^3 for its inverse, at the speed of a
 float32 matrix product; two reads and one write of every weight, at the speed of a copy.
+
+python -m benchmarks.hpa_floor --hidden 1024 --mlp 2752 --layers 2 --threads 1
+
+On a CPU all times are processor time, so that what else runs counts little; of several threads it is their sum.
 """
 
 from __future__ import annotations
@@ -20,20 +24,22 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hpa_bench.hpa import HPA
+from hpa_bench.machine.numerics import cpu
 from hpa_bench.method import StageContext
 from hpa_bench.models.adapters import LoRAConfig
 from hpa_bench.models.decoder import find_decoder
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
-    """Return the shortest of several runs."""
+    """Return the shortest of several runs: the processor's time on a CPU, the clock's on a GPU."""
+    now = time.perf_counter if device == "cuda" else time.process_time
 
     def once() -> float:
-        begin = time.perf_counter()
+        begin = now()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - begin
+        return now() - begin
 
     work()
     return min(once() for _ in range(repeats))
@@ -147,15 +153,15 @@ def main() -> None:
     parser.add_argument("--task-samples", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = vars(parser.parse_args())
     device, repeats = args.pop("device"), args.pop("repeats")
+    torch.set_num_threads(args.pop("threads"))
     found = measure(Size(**args), device, repeats)
 
-    print(
-        f"{device}, {torch.get_num_threads()} CPU threads; {found['weights'] / 1e6:.1f} M weights,"
-        f" {found['tokens']} tokens"
-    )
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{cpu()[0]}, {torch.get_num_threads()} thread(s)"
+    print(f"{where}; {found['weights'] / 1e6:.1f} M weights, {found['tokens']} tokens")
     print(f"rates: {found['GFLOP/s']:.0f} GFLOP/s, {found['GB/s']:.1f} GB/s")
     print("floor: " + ", ".join(f"{name} {part:.3f} s" for name, part in found["parts"].items()))
     print(f"measured {found['seconds']:.3f} s, floor {found['floor']:.3f} s, ratio {found['ratio']:.2f}")

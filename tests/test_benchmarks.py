@@ -1,11 +1,13 @@
 """The benchmark scripts still run; what they measure here means nothing."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import adapt_memory
 from benchmarks.methods import passes
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +32,21 @@ def test_a_script_runs(name: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert any(character.isdigit() for character in result.stdout)
+
+
+def test_the_edit_of_all_blocks_of_7b_is_refused_where_the_disk_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: there._replace(free=44 * 10**9))
+    monkeypatch.setattr(sys, "argv", ["adapt_memory", "--folder", str(tmp_path)])
+
+    with pytest.raises(SystemExit) as ended:
+        adapt_memory.main()
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{tmp_path} has 44 GB free, and 45 are asked for.\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

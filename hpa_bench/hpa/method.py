@@ -3,7 +3,7 @@
 On one layer that is `adapt_layer`; on a model, as a method of the harness, `HPA`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import ClassVar
@@ -111,17 +111,29 @@ class HPA(Method):
             UserError: names the layer that cannot be edited.
         """
         diagonals = self._diagonals(before, after, ctx)
-        for (index, names), (safety, task) in zip(ctx.blocks, diagonals, strict=True):
+        for (index, names), found in zip(ctx.blocks, diagonals, strict=True):
             keep_percent = keep_percent_at(index, len(ctx.layers), self.config.p_max, self.config.p_min)
-            for name in names:
-                key = f"{name}.weight"
-                w0, w1 = before[key].to(ctx.device), unrounded(after, key).to(ctx.device)
-                layer = Layer(name, w0, w1, keep_percent, safety.get(name), task.get(name))
-                try:
-                    edited = self.edit(layer, ctx)
-                except UserError as error:
-                    raise UserError(f"Layer {name!r}: {error}") from None
-                yield key, edited
+            # A frame of its own: what it names of its last layer is gone while the next block is inverted.
+            yield from self._adapt_block(names, keep_percent, found, (before, after), ctx)
+
+    def _adapt_block(
+        self,
+        names: Sequence[str],
+        keep_percent: float,
+        diagonals: tuple[Diagonals, Diagonals],
+        weights: tuple[Weights, Weights],
+        ctx: StageContext,
+    ) -> Iterator[tuple[str, Tensor]]:
+        (safety, task), (before, after) = diagonals, weights
+        for name in names:
+            key = f"{name}.weight"
+            w0, w1 = before[key].to(ctx.device), unrounded(after, key).to(ctx.device)
+            layer = Layer(name, w0, w1, keep_percent, safety.get(name), task.get(name))
+            try:
+                edited = self.edit(layer, ctx)
+            except UserError as error:
+                raise UserError(f"Layer {name!r}: {error}") from None
+            yield key, edited
 
     def _diagonals(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[Diagonals, Diagonals]]:
         """Yield diag(H_s^-1) and diag(H_t^-1) of every layer, block by block; no entries where nothing is needed."""

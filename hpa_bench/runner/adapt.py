@@ -232,10 +232,7 @@ class _Stage:
             for name, tensor in each_checked(edits, opened.like, self._method.name, hook):
                 if name not in finished:
                     if hook != REST:
-                        columns = self._method.keeps_columns
-                        w0, w1 = opened.before[name], unrounded(after, name)
-                        w0, w1, w = (each.to(self._opened.device) for each in (w0, w1, tensor))
-                        notes[name] = measure_edit(w0, w1, w, columns)
+                        notes[name] = self._measured(name, tensor, after)
                     yield name, tensor
 
         def tell(name: str) -> None:
@@ -245,6 +242,12 @@ class _Stage:
 
         write_edits(journal.writing(hook, notes, tell), new())
         journal.end(hook)
+
+    def _measured(self, name: str, edited: Tensor, after: Weights) -> Mapping[str, Any]:
+        """Return what is noted of a weight; what it is compared with is gone by then."""
+        weights = (self._opened.before[name], unrounded(after, name), edited)
+        w0, w1, w = (each.to(self._opened.device) for each in weights)
+        return measure_edit(w0, w1, w, self._method.keeps_columns)
 
     def _context(self) -> StageContext:
         asked, opened = self._asked, self._opened

@@ -1,5 +1,7 @@
 """HPA on a random LLaVA: what `adapt` yields, against `adapt_layer` and the derivation."""
 
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from hpa_bench.errors import UserError
 from hpa_bench.hpa import HPA, HPAConfig, adapt_layer, keep_percent_at
 from hpa_bench.hpa.adjustment import adjust
+from hpa_bench.hpa.partition import inverse_diagonals
 from hpa_bench.method import Method, StageContext
 from hpa_bench.models.activations import ActivationStream
 from tests.support.stages import merged_stage, random_stage
@@ -136,3 +139,42 @@ def test_nothing_to_edit_is_the_merge_itself_in_bfloat16(tmp_path: Path) -> None
 
     for name, edited in HPA(HPAConfig(p_max=0, p_min=0, orthogonal=False)).adapt(before, after, ctx):
         assert torch.equal(edited, after[name])
+
+
+class Lent(Mapping[str, Tensor]):
+    """Weights as files give them, a copy each time, and which of these are still held."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._lent: list[tuple[str, weakref.ref[Tensor]]] = []
+
+    def __getitem__(self, name: str) -> Tensor:
+        copy = self._weights[name].clone()
+        self._lent.append((name, weakref.ref(copy)))
+        return copy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    @property
+    def held(self) -> list[str]:
+        return [name for name, copy in self._lent if copy() is not None]
+
+
+def test_nothing_of_a_block_is_held_while_the_next_is_inverted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    lent = Lent(before), Lent(after)
+    held: list[list[str]] = []
+
+    def inverting(moments: Weights, damping: float) -> Weights:
+        held.append([*lent[0].held, *lent[1].held])
+        return dict(inverse_diagonals(moments, damping))
+
+    monkeypatch.setattr("hpa_bench.hpa.method.inverse_diagonals", inverting)
+    for _ in HPA().adapt(*lent, ctx):
+        assert lent[0].held and lent[1].held
+
+    assert held == [[]] * 6

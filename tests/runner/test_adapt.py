@@ -319,31 +319,45 @@ def test_a_gpu_holds_a_block_and_gives_the_same(method: str, models: Path, tmp_p
 @pytest.mark.timeout(1800)
 def test_the_peak_of_memory_does_not_grow_with_the_blocks(tmp_path: Path) -> None:
     """At the widths of a 7B model; one layer of a block is edited, since to invert the H of the widest takes long."""
-    tokenizer = random_llama()[1]
-    peaks: dict[int, int] = {}
-    for blocks in (2, 6):
-        at = tmp_path / str(blocks)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=4096,
-            intermediate_size=11008,
-            num_hidden_layers=blocks,
-            num_attention_heads=32,
-        )
-        write_pair(LlamaForCausalLM, config, at, shard=10**9)
-        tokenizer.save_pretrained(at / "before")
-        write_rows(at / "rows.json", "harm", 2, REFUSAL, images=False)
-        write_jsonl(at / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(2)])
-        asked = ["--before", at / "before", "--after", at / "after", "--out", at / "out", "--device", "cpu"]
-        asked += ["--safety", at / "rows.json", "--task", at / "rows.json", "--answers", at / "answers.jsonl"]
-        layers = r"self_attn\.o_proj"
-        command = [sys.executable, "-m", "hpa_bench", "adapt", *map(str, asked), "--set", f"decoder.layers={layers}"]
-        subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
-        peak = EditManifest.read(at / "out" / RECORD).peak_memory_bytes
-        assert peak is not None
-        peaks[blocks] = peak
-        shutil.rmtree(at)
+    peaks = [edited_peak(tmp_path, blocks, 4096, 11008, r"self_attn\.o_proj") for blocks in (2, 6)]
 
     block = 2 * (4 * 4096**2 + 3 * 4096 * 11008)
-    assert 4 * block < peaks[2] < 10 * block, "two blocks of both checkpoints, one in float32, H, and Python"
-    assert peaks[6] == pytest.approx(peaks[2], rel=0.05)
+    assert 4 * block < peaks[0] < 10 * block, "two blocks of both checkpoints, one in float32, H, and Python"
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_nor_where_every_layer_is_edited(tmp_path: Path) -> None:
+    """At narrower widths, at which H of `down_proj`, and its inverse, can be had in seconds."""
+    h, m = 1536, 3072
+    peaks = [edited_peak(tmp_path, blocks, h, m, ".*") for blocks in (2, 6)]
+
+    b = 4 * h**2 + 3 * h * m
+    assert peaks[0] == pytest.approx(8 * b + 4 * (3 * h**2 + m**2) + 12 * m**2 + 6e8, rel=0.2), "as in docs/adapt.md"
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
+
+
+def edited_peak(folder: Path, blocks: int, hidden: int, mlp: int, layers: str) -> int:
+    """Return the peak of a process that edits a Llama of these widths in bfloat16, in bytes."""
+    at = folder / str(blocks)
+    tokenizer = random_llama()[1]
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=blocks,
+        num_attention_heads=hidden // 128,
+    )
+    write_pair(LlamaForCausalLM, config, at, shard=10**9)
+    tokenizer.save_pretrained(at / "before")
+    write_rows(at / "rows.json", "harm", 2, REFUSAL, images=False)
+    write_jsonl(at / "answers.jsonl", [{"id": f"harm{index}", "response": REFUSAL} for index in range(2)])
+    asked = ["--before", at / "before", "--after", at / "after", "--out", at / "out", "--device", "cpu"]
+    asked += ["--safety", at / "rows.json", "--task", at / "rows.json", "--answers", at / "answers.jsonl"]
+    command = [sys.executable, "-m", "hpa_bench", "adapt", *map(str, asked), "--set", f"decoder.layers={layers}"]
+    subprocess.run([*command, "--set", "cpu_threads=1"], check=True, stdout=subprocess.DEVNULL)
+    peak = EditManifest.read(at / "out" / RECORD).peak_memory_bytes
+    assert peak is not None
+    shutil.rmtree(at)
+    return peak
