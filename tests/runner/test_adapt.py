@@ -76,8 +76,7 @@ def suite_in_16_bits(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(autouse=True)
-def two_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_plugins", {})
+def two_hooks() -> None:
     load_plugins([TWO_HOOKS])
 
 
