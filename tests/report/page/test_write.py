@@ -13,7 +13,7 @@ from hpa_bench.results.measures import Cell
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
 from tests.support.reports import KEY, MASR, Visible, condition_of, printed, report_of, setting, table
-from tests.support.run_folders import TASKS, write_run
+from tests.support.run_folders import TASKS, write_forms, write_run
 
 BAD = '<script>alert("x")</script><img src=x onerror=alert(1)> http://example.org \x00'
 
@@ -32,6 +32,30 @@ def test_page_needs_no_network(page):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/") if name == "src" else "#")
     assert "http://" not in page.read_text() and "https://" not in page.read_text()
     assert not re.search(r"url\((?!#)", page.read_text()) and "@import" not in page.read_text()
+
+
+@pytest.mark.slow
+def test_the_matrix_has_the_share_in_form_beside_the_accuracy_of_tasks_that_declare_one(tmp_path):
+    runs = [write_run(tmp_path, "seqft", seed, forget=0.6) for seed in (0, 1)]
+    plain = report_of(runs, tmp_path / "plain").read_text()
+    for run in runs:
+        write_forms(run, TASKS[:2])
+    page = report_of(runs, tmp_path / "report").read_text()
+
+    shares = {}
+    for name in TASKS[:2]:
+        for stage in range(4):
+            rows = [row for run in runs for row in run.stage(stage).responses(name)]
+            shares[name, stage] = 100 * sum(row["in_form"] for row in rows) / len(rows)
+    assert len(set(shares.values())) > 4 and max(shares.values()) == 100
+    told = "Small: the share of responses in the form that the task asks for."
+    assert told in page and told not in plain
+    lines = [line for line in page.splitlines() if line.startswith('<tr data-m="seqft" data-stage="')]
+    assert len(lines) == 4
+    for stage, line in enumerate(lines):
+        small = [re.findall(r"<small>([^<]*)</small>", cell) for cell in line.split("<td")[1:]]
+        assert small == [[f"{shares[name, stage]:.0f}"] for name in TASKS[:2]] + [[]]
+    assert not re.search(r'<tr data-m="seqft" data-stage="\d">.*<small>', plain)
 
 
 @pytest.mark.slow
