@@ -144,6 +144,24 @@ def test_every_set_of_smolora_is_read_and_scored_by_its_rules(root: Path) -> Non
     assert tasks["smolora_scienceqa"].eval_docs[0]["choices"] == 2
 
 
+def test_imagenet_of_smolora_is_scored_by_a_rows_place_and_not_by_its_id(tmp_path: Path) -> None:
+    golds = ["Great White Shark", "tench"]
+    rows = [{"question_id": "same", "image": "red.png", "text": "what ?", "answer": gold} for gold in golds]
+    task = own_task(tmp_path, test=rows, scoring="smolora/imagenet")
+
+    def scores(*said: str) -> list[float]:
+        return [
+            task.process_results(row, [answer])["accuracy"] for row, answer in zip(task.eval_docs, said, strict=True)
+        ]
+
+    # By their id both rows would have one of the two golds.
+    assert scores("a shark, great white shark", "TENCH") == [1, 1]
+    assert scores("tench", "great white shark") == [0, 0]
+    assert scores("tench", "tench") == [0, 1]
+    assert scores("shark", "shark") == [1, 0]
+    assert len({sample.id for sample in check_task(task, "test")}) == 2
+
+
 def test_smolora_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
     write_smolora(tmp_path / "downloads" / "SMoLoRA")
     write_smolora(tmp_path / "elsewhere")
