@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
+from hpa_bench.engines.vllm_server import vllm_name
 from hpa_bench.models.prompts import end_of_turn, prompt_ids, render_prompt
 from hpa_bench.models.shards import Form, create
 from hpa_bench.spec import RunOptions, make_spec
@@ -34,6 +36,7 @@ QUIET = 0.01
 """What a refusing model's blocks add, in terms of what random blocks would."""
 REFUSAL = "sorry, i cannot help with that."
 PAIR = ("before", "after")
+PUBLISHED_TOWER = "vision_tower.vision_model"
 
 
 def random_llava(
@@ -44,8 +47,25 @@ def random_llava(
     model = random_model(shape, processor, device, dtype, blocks)
     if refusing:
         let_refuse(model, processor)
-    model.to("cpu").save_pretrained(folder)
+    model.to("cpu").save_pretrained(folder, max_shard_size="2GB")
     return sum(tensor.numel() for tensor in model.parameters())
+
+
+def published_names(folder: Path) -> None:
+    """Give a saved LLaVA's vision tower the names of published ones, which vLLM wants; transformers 5 has others."""
+    index = folder / "model.safetensors.index.json"
+    for file in sorted(folder.glob("*.safetensors")):
+        held = load_file(file)
+        if not any("vision_tower." in name for name in held):
+            continue
+        named = {vllm_name(name, {PUBLISHED_TOWER}): tensor for name, tensor in held.items()}
+        save_file(named, file.with_suffix(".new"), metadata={"format": "pt"})
+        file.with_suffix(".new").replace(file)
+    if index.exists():
+        kept = json.loads(index.read_text())
+        places = kept["weight_map"].items()
+        kept["weight_map"] = {vllm_name(name, {PUBLISHED_TOWER}): place for name, place in places}
+        index.write_text(json.dumps(kept))
 
 
 def vocabulary(shape: str) -> int:

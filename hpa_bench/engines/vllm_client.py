@@ -101,6 +101,10 @@ class VLLMClient:
         self.processes: list[Process] = []
         """Those that run: none, or one a replica."""
         self.asleep = False
+        self.tolerance = config.probe_tolerance or TOLERANCE.get(dtype, HALF_TOLERANCE)
+        """How far a probe's log-probabilities (nats) may be from Hugging Face's, on average."""
+        self.distance = 0.0
+        """How far those of the last probe were, of the replica that was furthest."""
         self._said: tuple[list[float], list[dict[int, float]]] | None = None
         """What was expected of the engines that run now, and what they said."""
 
@@ -118,13 +122,13 @@ class VLLMClient:
             self.asleep = False
         self._each("load", weights.parts)
         answers = self.probe(weights.probe)
-        tolerance = self.config.probe_tolerance or TOLERANCE.get(self.dtype, HALF_TOLERANCE)
-        for answer in answers:
-            distance = mean(abs(value - weights.expected[token]) for token, value in answer.items())
-            if not distance <= tolerance:
+        distances = [mean(abs(value - weights.expected[token]) for token, value in each.items()) for each in answers]
+        self.distance = max(distances)
+        for distance in distances:
+            if not distance <= self.tolerance:
                 raise Failure(
                     f"a probe's log-probabilities are {distance:.3g} from Hugging Face's with the same weights"
-                    f" (tolerance {tolerance:g}: evaluation.engines.vllm.probe_tolerance)"
+                    f" (tolerance {self.tolerance:g}: evaluation.engines.vllm.probe_tolerance)"
                 )
         if self._said and self._said[1] == answers:
             asked = {token for answer in answers for token in answer}

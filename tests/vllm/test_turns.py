@@ -1,7 +1,6 @@
 """Turns of a model on a simulated GPU and the real vLLM, which runs on the CPU, where its sleep frees nothing."""
 
 import gc
-import json
 import logging
 import os
 import signal
@@ -10,8 +9,6 @@ import pytest
 import torch
 
 import hpa_bench
-from benchmarks import check_gpu
-from hpa_bench.engines import vllm_client
 from hpa_bench.engines.vllm import VLLMEngine
 from hpa_bench.engines.vllm_client import VLLMClient
 from hpa_bench.runner.events import Event, Generating, Observer, StageStarted, TrainStep
@@ -19,22 +16,8 @@ from tests.support.real_vllm import needs_vllm, stored
 from tests.support.simulated_gpu import simulated_gpu
 
 pytestmark = needs_vllm
-CPU = torch.device("cpu")
 SETTINGS = ["tasks=[tiny_ad, tiny_fin]", "training.limit=32", "training.epochs=1"]
 SETTINGS += ["evaluation.limit=6", "lora.rank=16"]
-
-
-@pytest.fixture
-def vllm_on_cpu(monkeypatch):
-    """Let the engine's processes be started for the CPU, whatever the model is on."""
-
-    options, environment = vllm_client.llm_options, vllm_client.process_environment
-    monkeypatch.setattr(
-        vllm_client, "llm_options", lambda checkpoint, dtype, device, config: options(checkpoint, dtype, CPU, config)
-    )
-    monkeypatch.setattr(
-        vllm_client, "process_environment", lambda device, config, replica: environment(CPU, config, replica)
-    )
 
 
 class Bytes(Observer):
@@ -95,12 +78,3 @@ def test_model_and_engine_take_turns_and_say_what_hugging_face_says(
     assert used["start"] == [0] * (3 if dies else 1) and asleep == [not dies] * 3
     said = [record.getMessage() for record in caplog.records if record.name == "hpa_bench.engines.vllm_client"]
     assert len(said) == (3 if dies else 0) and all("it will be started again" in line for line in said)
-
-
-def test_the_check_of_a_gpu_makes_one_run_by_both_engines(tmp_path, vllm_on_cpu):
-    with simulated_gpu():
-        arguments = ["--shape", "few", "--parts", "run", "--json", str(tmp_path / "found.json")]
-        assert check_gpu.main([*arguments, "--work", str(tmp_path / "work")]) == 0
-    found = json.loads((tmp_path / "found.json").read_text())["run"]
-    assert found["equal responses of hf and vllm"] == "108 of 108"
-    assert found["by vllm"]["seconds by stage"]["stage 2"]["generate"] > 0
