@@ -66,7 +66,10 @@ def beside_vllm(check: Check) -> dict[str, Any]:
 def turns(
     engine: VLLMEngine, folder: Path, requests: Sequence[Request], rounds: int, expected: Sequence[str]
 ) -> dict[str, Any]:
-    """Start the engine, give it its weights anew before each of some rounds, and compare what it says in the last."""
+    """Start the engine, take turns with it in some rounds, each with new weights, and compare what it says in the last.
+
+    The engine has the card when this returns.
+    """
 
     def given_weights() -> float:
         started = time.perf_counter()
@@ -77,6 +80,7 @@ def turns(
     engine.generate(requests[:4])
     weights, seconds = [], []
     for _ in range(rounds):
+        engine.release()
         weights.append(given_weights())
         started = time.perf_counter()
         responses = engine.generate(requests)

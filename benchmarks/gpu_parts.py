@@ -29,6 +29,7 @@ from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model, load_processor
 from hpa_bench.models.prompts import training_batch
 from hpa_bench.results.run_folder import RunFolder
+from hpa_bench.results.runs import stage_scores
 from hpa_bench.runner.evaluation import Evaluator
 from hpa_bench.runner.events import (
     Adapted,
@@ -369,7 +370,11 @@ def embedded_suite(check: Check) -> dict[str, Any]:
         run(settings=[*NATIVE, *short], out=broken, device="cuda")
     return {
         "seconds of the main job": round(seconds, 1),
-        "scores of the last stage": main.stage(last_of(main)).scores,
+        "scores of the last stage": {
+            f"{row['metric']} of {row['set']}": row["value"]
+            for row in stage_scores(main.stage(last_of(main)), main.manifest, last_of(main))
+            if row["kind"] == "task"
+        },
         "largest difference of a weight": {
             "made again": difference(once, again, 2),
             "stopped and gone on with": difference(once, broken, 2),

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from benchmarks import adapt_memory
 from benchmarks.methods import passes
+from benchmarks.shapes import published_names, random_llava
+from hpa_bench.models.loading import load_model
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -55,3 +59,16 @@ def test_passes_are_counted() -> None:
 
     assert alone["with gradient"] > 0 == alone["without"]
     assert with_replay["with gradient"] > alone["with gradient"]
+
+
+@pytest.mark.slow
+def test_a_model_with_published_names_is_the_same(tmp_path: Path) -> None:
+    random_llava("few", tmp_path, "cpu", torch.float32)
+    before = load_model(tmp_path)[0].state_dict()
+    published_names(tmp_path)
+
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        towers = [name for name in file.keys() if "vision_tower." in name]  # noqa: SIM118
+    assert towers and all(name.startswith("vision_tower.vision_model.") for name in towers)
+    after = load_model(tmp_path)[0].state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
