@@ -84,9 +84,10 @@ def left_out(part: str, minutes: Minutes, options: argparse.Namespace) -> dict[s
     if not why:
         return {}
     needed = max(options.minutes, ceil(1.5 * expected_seconds(part, has_vllm) / 60))
-    size = [f"--{name}={value}" for name in ("shape", "blocks") if (value := getattr(options, name))]
+    given = ("shape", "blocks", "work", "rows", "methods")
+    same = [f"--{name}={value}" for name in given if (value := getattr(options, name))]
     file = options.json.with_name(f"{options.json.stem}-{part}.json")
-    command = ["python", "-m", "benchmarks.check_gpu", *size, f"--parts={part}", f"--minutes={needed:g}"]
+    command = ["python", "-m", "benchmarks.check_gpu", *same, f"--parts={part}", f"--minutes={needed:g}"]
     return {"left out": why, "command": install + shlex.join([*command, f"--json={file}"])}
 
 
