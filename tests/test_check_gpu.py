@@ -147,7 +147,7 @@ def test_the_main_job_with_few_rows_is_made_again_and_gone_on_with_alike(tmp_pat
     assert set(found["largest difference of a weight"].values()) == {0.0}
     scores = found["scores of the last stage"]
     assert found["seconds of the main job"] > 0 and 0 <= scores["accuracy of tiny_textvqa"] <= 100
-    assert sum(name.startswith("accuracy of ") for name in scores) == 6
+    assert sum(name.startswith("accuracy of tiny_") for name in scores) == 6
 
 
 @pytest.mark.slow
