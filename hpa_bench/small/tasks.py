@@ -18,7 +18,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "scene": (
         "Driver: which thing is at the {place}?",
         "Driver: is the {thing} there?",
-        "Driver: how many things are there?",
+        "Driver: where is the {thing}?",
         LOOK,
     ),
     "classification": ("Classify the digit.", "Classify the parity.", "Classify the size.", LOOK),
@@ -87,15 +87,15 @@ def _ask_scene(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, st
     scene = world.things(world.THINGS, rng.randint(2, 4), part, rng)
     seen = world.here(scene)
     question = QUESTIONS["scene"][kind]
-    if kind == 0:
+    if kind in (0, 2):
         name, place = rng.choice(seen)
-        return scene, question.format(place=place), f"the {name}"
+        return scene, question.format(place=place, thing=name), f"the {name}" if kind == 0 else f"at the {place}"
     if kind == 1:
         there = [name for name, _ in seen]
         yes = rng.random() < 0.5
         thing = rng.choice(there) if yes else rng.choice([name for name in world.THINGS if name not in there])
         return scene, question.format(thing=thing), "yes" if yes else "no"
-    return scene, question, NUMBERS[len(seen)] if kind == 2 else f"the {seen[0][0]}"
+    return scene, question, f"the {seen[0][0]}"
 
 
 def _ask_classification(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, str]:
