@@ -7,12 +7,13 @@ worktree: `git worktree add ../frozen; make -C ../frozen results OUT=$PWD/report
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from hpa_bench.config import BaseConfig, parse, read_yaml
 from hpa_bench.errors import UserError
@@ -32,15 +33,23 @@ class Step(BaseConfig):
 
     name: str
     methods: list[str]
-    seeds: str = "0"
+    seeds: str = ""
     trials: int = 0
-    """Of each method, its budget."""
+    """Of each method, its budget; their seeds are `tune`'s own."""
     tuned: bool = False
     """Whether each method is followed by its tuned form, of the trials of an earlier step."""
     order: list[str] = []
     harmful_ratio: list[float] = []
     noise: int = 0
     set: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if not self.trials and not self.seeds:
+            raise ValueError("expected seeds, or trials")
+        if self.trials and self.model_fields_set - {"name", "methods", "trials"}:
+            raise ValueError("trials go with a name and methods alone")
+        return self
 
 
 class Series(BaseConfig):
@@ -93,20 +102,18 @@ def tune(suite: str, step: Step, published: Path, runs: Path, how: Sequence[str]
         how: options of `tune` and `compare` alike.
     """
     file = ROOT / runs / "tuned" / f"{read_suite(suite)[0]['name']}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     failed = False
     for names in step.methods:
         if published.exists():
             known = read_tuned(published)
             if {*names.split(",")} <= {*known.methods, *known.untuned}:
                 continue
-            shutil.copyfile(published, file)
+            known.write(file)
         wanted = ["--suite", suite, "--methods", names, "--trials", str(step.trials), "--out", str(file.parent)]
         if call("tune", *wanted, *how):
             failed = True
         else:
-            published.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, published)
+            read_tuned(file).write(published)
     return failed
 
 

@@ -85,6 +85,23 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         make_results.read_series(path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("", "expected seeds, or trials"),
+        (", seeds: 0-1, trials: 8", "trials go with a name and methods alone"),
+        (", trials: 8, set: [tasks=null]", "trials go with a name and methods alone"),
+    ],
+)
+def test_a_step_that_is_neither_of_compare_nor_of_tune_is_refused(keys: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "series.yaml"
+    path.write_text(f"suite: tiny\nsteps:\n- {{name: a, methods: [hpa]{keys}}}\n")
+
+    with pytest.raises(UserError, match=sentence) as caught:
+        make_results.read_series(path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def frozen(tmp_path: Path) -> Path:
     """A clone of this checkout with all its code in a commit, whatever is being changed here."""
