@@ -58,10 +58,11 @@ class Planned(NamedTuple):
 
 
 def series() -> list[Planned]:
-    """The runs of the series, each once, in its order."""
+    """The runs of the series, each once, in its order; trials and the settings that they choose are none of them."""
     known = sorted(found.name for found in entry_points(group="hpa_bench.methods"))
     runs: dict[Planned, None] = {}
-    for step in yaml.safe_load(SERIES.read_text(encoding="utf-8"))["steps"]:
+    steps = yaml.safe_load(SERIES.read_text(encoding="utf-8"))["steps"]
+    for step in (step for step in steps if not step.get("trials") and not step.get("tuned")):
         named = [name for each in step["methods"] for name in (known if each == "all" else [each])]
         orders = [tuple(int(place) for place in order.split(",")) for order in step.get("order", [])] or [()]
         suite = tuple(tuple(each.split("=", 1)) for each in step.get("set", []))
