@@ -20,7 +20,8 @@ from torch import Tensor
 BLOCK = 1024
 """Terms of one block of a sum."""
 _linear: Any = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
-"""oneDNN's `a @ b.T`; it copies an `a` that is not stored row by row, and reads `b` in either order."""
+"""oneDNN's `a @ b.T`; it copies an `a` that is not stored row by row, and reads `b` in either order, if without gaps:
+of a part of a wider matrix it takes a thousand times as long (see `_dense`)."""
 
 
 def served() -> bool:
@@ -68,8 +69,13 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return _linear(rows, columns, None, "none", [], "")[:m, :n].contiguous()
     if a.stride(1) != 1 and (b.stride(0) == 1 or n < m):
         # The transposed product copies less, as that of a wide gradient with a narrow input.
-        return _linear(b.t(), a, None, "none", [], "").t()
-    return _linear(a, b.t(), None, "none", [], "")
+        return _linear(b.t(), _dense(a), None, "none", [], "").t()
+    return _linear(a, _dense(b.t()), None, "none", [], "")
+
+
+def _dense(b: Tensor) -> Tensor:
+    """Return a matrix stored without gaps, row by row or column by column: a copy where it is a part of a wider one."""
+    return b if b.is_contiguous() or b.t().is_contiguous() else b.contiguous()
 
 
 _in_force = False
