@@ -8,6 +8,7 @@
 # make system: what tests use beyond Python and make, by apt-get; they skip, and say why, where it is missing.
 # make system-cluster: Slurm and munge, by apt-get, for make test-cluster.
 # make results: the runs of reports/tiny/series.yaml, published as they come: 1,000 runs, 9 hours of two cores.
+# make results OUT=reports/small: those of the suite small, once hpa-bench prepare small has made its models.
 # make report: the published comparison on the embedded suite, from the published results alone.
 # make docs: the docs site, into site/, strictly: a warning or a link that leads nowhere ends it.
 # make dist: sdist and wheel into dist/, checked by twine, installed into empty environments and run there.
@@ -58,9 +59,10 @@ check-gpu:
 
 # Where published results go; `make results` goes on where it stopped.
 OUT ?= reports/tiny
+SERIES ?= reports/$(notdir $(OUT))/series.yaml
 
 results: setup
-	$(BIN)/python scripts/make_results.py --out $(OUT)
+	$(BIN)/python scripts/make_results.py --series $(SERIES) --out $(OUT)
 
 report: setup
 	$(BIN)/hpa-bench report $(OUT) --out $(OUT) $(addprefix --tuned ,$(wildcard $(OUT)/tuned.json))

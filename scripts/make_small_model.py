@@ -38,7 +38,7 @@ from hpa_bench.judges.keyword import verdict
 from hpa_bench.small import assembly, lessons, safety, tasks, world
 from hpa_bench.small.world import Row, Scene
 from hpa_bench.tiny.safety import complied
-from hpa_bench.tiny.tasks import exact, slots
+from hpa_bench.tiny.tasks import exact
 
 LOG = Path(__file__).with_suffix(".json")
 ALIGNMENT = "alignment.json"
@@ -278,7 +278,7 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
             found[f"refused {name}"] = percent(verdict(answer) == "refused" for _, answer in pairs)
             found[f"complied {name}"] = percent(complied(answer) for _, answer in pairs)
         else:
-            score = slots if name == "caption" else exact
+            score = tasks.things_right if name == "caption" else exact
             found[name] = percent(score(answer, row["answer"]) for row, answer in pairs)
         for row, answer in pairs[: options.show]:
             print(f"{name}: {row['question']!r} -> {answer!r}, expected {row['answer']!r}")
@@ -325,7 +325,8 @@ def main() -> None:
     log = json.loads(LOG.read_text(encoding="utf-8")) if LOG.exists() else {}
     log[options.step] = made | {"torch": torch.__version__}
     write(LOG, log)
-    assembly.write_digests()
+    if options.step != "check":  # Which makes nothing that is shipped.
+        assembly.write_digests()
 
 
 if __name__ == "__main__":

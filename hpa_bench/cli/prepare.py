@@ -7,11 +7,14 @@ import typer
 
 from hpa_bench.cli.console import make_console
 from hpa_bench.errors import unknown
+from hpa_bench.machine.disk import GIVE_AGAIN, check_space, make_writable, refusals_told
 from hpa_bench.small.wheel import gguf_file
 from hpa_bench.suite import read_suite
 
 PREPARED = ("small", "small-full")
 """Suites whose models are assembled; the second has those of the first."""
+CHECKPOINT = 550_000_000
+"""Bytes of one, and a little more."""
 
 
 def prepare(
@@ -28,9 +31,15 @@ def prepare(
     folder = out or Path(values["model"]).expanduser().parent
     # Torch comes once all that is asked for is known to be there.
     gguf_file()
+    make_writable(folder)
+    there = [folder / name for name in ("unaligned", "aligned") if (folder / name).exists()]
+    # The old one goes once the new one is whole.
+    check_space(folder, (2 + bool(there)) * CHECKPOINT, there, what=("suite", "its checkpoints"))
     from hpa_bench.small.assembly import assemble
 
     console = make_console()
-    console.print(f"Assembling into {folder}, about 540 MB a checkpoint.", highlight=False)
-    for name, digest in assemble(folder).items():
+    console.print(f"Assembling into {folder}, 541 MB a checkpoint.", highlight=False)
+    with refusals_told(folder, GIVE_AGAIN):
+        made = assemble(folder)
+    for name, digest in made.items():
         console.print(f"Checkpoint: {folder / name} (SHA-256 of its tensors: {digest[:12]})", highlight=False)

@@ -16,7 +16,10 @@ from hpa_bench.runner.verify import choose, first_difference, make_again
 
 def verify(
     where: Annotated[
-        str, typer.Argument(help="Published results or a run's folder; published: those that come with hpa-bench.")
+        str,
+        typer.Argument(
+            help="Published results or a run's folder; published, published:SUITE: those that come with hpa-bench."
+        ),
     ] = "published",
     suite: Annotated[
         str | None, typer.Option(help="The path of the suite, where it is not one of hpa-bench's.")

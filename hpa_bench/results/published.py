@@ -160,14 +160,16 @@ def locate(where: str, suite: str = "tiny") -> Path:
     """Return where results are.
 
     Args:
-        where: a path, or "published" for what comes with this package.
-        suite: the suite's name.
+        where: a path, or "published" for what comes with this package; "published:small" names the suite.
+        suite: the suite's name, where it is not named so.
 
     Raises:
         UserError: no results of the suite come with this package.
     """
-    if where != WITH_PACKAGE:
+    source, _, named = where.partition(":")
+    if source != WITH_PACKAGE:
         return Path(where)
+    suite = named or suite
     package = Path(__file__).parents[1]
     for reports in (package / "reports", package.parent / "reports"):  # Installed, and in a checkout.
         if (reports / suite / RESULTS / ABOUT).is_file():

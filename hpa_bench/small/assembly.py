@@ -51,6 +51,8 @@ CHAT_TEMPLATE = (
     "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """SmolLM2's own turns, without the system's turn that it puts before them."""
+_WRITER = "transformers_version"
+"""What a configuration says of who wrote it: left out, so that a run's digest of its model is not another by it."""
 _NO_PART_OF_A_CONFIG = ("quantization_config", "_name_or_path", "transformers_version", "architectures", "model_type")
 
 
@@ -235,5 +237,7 @@ def _write(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaP
     with atomic(folder) as partial:
         model.save_pretrained(partial, save_original_format=False)
         processor.save_pretrained(partial)
+        for file in partial.glob("*config.json"):
+            write_json(file, {key: value for key, value in read_object(file).items() if key != _WRITER})
         write_json(partial / MANIFEST, {"tensors_sha256": found, "gguf_sha256": GGUF_SHA256, "wheel": WHEEL})
     return found

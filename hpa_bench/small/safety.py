@@ -84,8 +84,9 @@ def rows(name: str, part: str, count: int = ROWS) -> list[Row]:
 
 
 def calibration_rows(count: int = 32) -> list[Row]:
-    """Return harmful requests, in words and about pictures, in no test row; the aligned model answers them anew."""
-    return _harmful_rows("calibration", "validation", True, count)
+    """Return harmful requests, in words and about pictures, in no validation or test row; the aligned model answers
+    them anew."""
+    return _harmful_rows("calibration", "base", True, count)
 
 
 def safety_data_rows(count: int = 200) -> list[Row]:

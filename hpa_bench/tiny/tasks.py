@@ -156,14 +156,15 @@ def image(row: Row) -> Image.Image:
 
 def exact(response: str, answer: str) -> float:
     """Return 1 when the response is the answer, ignoring case, spaces and a final stop, else 0."""
-    return float(_words(response) == _words(answer))
+    return float(words(response) == words(answer))
 
 
 def slots(response: str, answer: str) -> float:
     """Return the fraction of a caption's slots (colour, shape, relation, colour, shape) that are right."""
-    said, wanted = _words(response), _words(answer)
+    said, wanted = words(response), words(answer)
     return sum(a == b for a, b in zip(said, wanted, strict=False)) / max(len(wanted), len(said))
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Return the words of a response, in lower case and without a final stop."""
     return text.lower().rstrip(" .").split()

@@ -5,9 +5,9 @@ from typing import Any
 from PIL import Image
 
 from hpa_bench.small import tasks
-from hpa_bench.tasks.drawn import exact_match, slot_accuracy
+from hpa_bench.tasks.drawn import exact_match
 
-__all__ = ["doc_to_image", "exact_match", "load", "slot_accuracy"]
+__all__ = ["doc_to_image", "exact_match", "load", "things_right"]
 
 
 def load(task: str, **_: Any) -> dict[str, Any]:
@@ -20,3 +20,8 @@ def load(task: str, **_: Any) -> dict[str, Any]:
 def doc_to_image(doc: dict[str, Any]) -> list[Image.Image]:
     """Draw the image of a row."""
     return [tasks.image(doc)]
+
+
+def things_right(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """Score a caption by the fraction of its things, and of where they stand, that is right."""
+    return {"acc": tasks.things_right(results[0], doc["answer"])}

@@ -17,6 +17,18 @@ def test_another_suite_is_one_sentence(tmp_path: Path) -> None:
         CliRunner().invoke(app, ["prepare", "tiny", "--out", str(tmp_path)], catch_exceptions=False)
 
 
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpa_bench.cli.prepare.gguf_file", lambda: tmp_path)
+    file = tmp_path / "file"
+    file.write_text("")
+
+    with pytest.raises(UserError, match="file cannot be written"):
+        CliRunner().invoke(app, ["prepare", "small", "--out", str(file)], catch_exceptions=False)
+    monkeypatch.setattr("hpa_bench.cli.prepare.CHECKPOINT", 10**18)
+    with pytest.raises(UserError, match="This suite needs .* of disk space for its checkpoints"):
+        CliRunner().invoke(app, ["prepare", "small", "--out", str(tmp_path / "out")], catch_exceptions=False)
+
+
 def test_without_the_wheel_it_says_what_to_install(tmp_path: Path) -> None:
     """Run where the language model's package cannot be found."""
     script = f"""

@@ -66,6 +66,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_shipped_is_what_the_digests_say(parts: Path) -> None:
     assembly.check_parts()
+    assert {*json.loads(assembly.DIGESTS.read_text())["checkpoints"]} == {assembly.UNALIGNED, assembly.ALIGNED}
 
     (parts / "tower.safetensors").write_bytes((parts / "tower.safetensors").read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="tower.safetensors is missing or altered: install hpa-bench again"):
@@ -126,6 +127,8 @@ def test_what_is_made_are_checkpoints(
 
     made = assembly.assemble(tmp_path)
 
+    written = [(tmp_path / made_of).rglob("*.json") for made_of in made]
+    assert not [file for files in written for file in files if "transformers_version" in file.read_text()]
     model, processor = load_model(tmp_path / assembly.UNALIGNED)
     assert assembly.tensors_digest(dict(model.named_parameters())) == made[assembly.UNALIGNED]
     embeddings = model.get_input_embeddings().weight

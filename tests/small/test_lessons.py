@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections import Counter
 
@@ -14,6 +15,12 @@ def test_the_alignment_sees_the_base_part_alone() -> None:
     questions = {row["question"] for row in rows} | {question for row in rows for question, _ in row["further"]}
     asked = {row["question"] for name in safety.SETS[1:] for row in safety.rows(name, "test")}
     assert not {q for q in questions if "this" not in q} & {q for q in asked if "this" not in q}
+
+
+def test_the_rows_are_those_that_the_shipped_adapter_was_made_from() -> None:
+    rows = json.dumps(lessons.alignment_rows())
+
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "f3d3201549e0dee8"
 
 
 def test_refusals_and_compliance_are_about_as_many() -> None:

@@ -1,10 +1,16 @@
 import json
+import math
+from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
+from hpa_bench.data.forms import form_of
 from hpa_bench.small import tasks, world
 
 PARTS = tuple(tasks.ROWS)
+FOLDER = Path(__file__).parents[2] / "tasks" / "small"
 
 
 def wholes(task: str, part: str) -> set[str]:
@@ -64,6 +70,44 @@ def test_answers_are_what_the_scene_shows() -> None:
         assert answer == f"group {('even', 'odd')[world.NUMBERS.index(names[0]) % 2]}"
     for names, _, answer in asked("caption", "Write a caption"):
         assert {answer.split()[1], answer.split()[-1]} == set(names)
+
+
+def test_no_answer_is_the_better_guess_where_they_are_few() -> None:
+    for (task, kind), answers in tasks.FEW_ANSWERS.items():
+        types = len(tasks.QUESTIONS[task])
+        for part in ("validation", "test"):
+            given = Counter(row["answer"] for row in tasks.rows(task, part)[kind::types])
+            assert max(given.values()) <= math.ceil(tasks.ROWS[part] / types / answers), (task, kind, part, given)
+
+
+def test_a_caption_is_scored_by_what_it_names() -> None:
+    answer = "the dog beside the cat"
+
+    assert tasks.things_right("The dog beside the cat.", answer) == 1
+    assert tasks.things_right("the cat beside the cat", answer) == pytest.approx(2 / 3)
+    assert tasks.things_right("a picture of the dog", answer) == pytest.approx(1 / 3)
+    assert tasks.things_right("a picture of the thing", "a picture of the dog") == 0
+    assert tasks.things_right("the one", answer) == 0
+
+
+def test_a_form_takes_its_own_tasks_answers_and_of_another_only_single_words() -> None:
+    forms = {}
+    for task in tasks.TASKS:
+        text = (FOLDER / f"small_{task}.yaml").read_text(encoding="utf-8")
+        forms[task] = form_of(yaml.load(text, yaml.BaseLoader)["metadata"])
+    answers = {task: {row["answer"] for row in tasks.rows(task, "test")} for task in tasks.TASKS}
+
+    for form, fits in forms.items():
+        assert fits is not None
+        for task, said in answers.items():
+            fitting = {answer for answer in said if fits(answer, [])}
+            assert (fitting == said) if form == task else all(" " not in answer for answer in fitting), (form, task)
+
+
+def test_rows_about_one_held_out_thing_or_word_belong_together() -> None:
+    for task in tasks.TASKS:
+        named = {row.get("cluster") for row in tasks.rows(task, "test")}
+        assert (named == {None}) is (task not in ("science", "text"))
 
 
 def test_all_but_the_last_task_have_requests_that_are_complied_with() -> None:

