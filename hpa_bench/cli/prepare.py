@@ -35,11 +35,12 @@ def prepare(
     there = [folder / name for name in ("unaligned", "aligned") if (folder / name).exists()]
     # The old one goes once the new one is whole.
     check_space(folder, (2 + bool(there)) * CHECKPOINT, there, what=("suite", "its checkpoints"))
+    from hpa_bench.models.loading import quiet
     from hpa_bench.small.assembly import assemble
 
     console = make_console()
     console.print(f"Assembling into {folder}, 541 MB a checkpoint.", highlight=False)
-    with refusals_told(folder, GIVE_AGAIN):
+    with refusals_told(folder, GIVE_AGAIN), quiet():
         made = assemble(folder)
     for name, digest in made.items():
         console.print(f"Checkpoint: {folder / name} (SHA-256 of its tensors: {digest[:12]})", highlight=False)
