@@ -73,6 +73,7 @@ def test_every_element_is_one_sum_in_one_order() -> None:
     pinned(CHECK)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_AVX2, reason="portable numerics are of x86-64 with AVX2")
 def test_a_part_of_a_wider_matrix_takes_no_longer() -> None:
     """As oneDNN's own kernel of AVX2 does with it: 700 times as long."""

