@@ -290,11 +290,10 @@ def percent(values: Iterable[float]) -> float:
     return round(100 * float(np.mean([*values])), 1)
 
 
-def made_checkpoints(folder: Path) -> dict[str, str]:
-    """Return the digests of the tensors of the checkpoints in a folder that `prepare` has made, not `align`."""
+def made_checkpoints(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifests of the checkpoints in a folder that `prepare` has made, not `align`."""
     paths = [path for path in folder.glob(f"*/{assembly.MANIFEST}") if not (path.parent / ALIGNMENT).exists()]
-    manifests = {path.parent.name: json.loads(path.read_text()) for path in paths}
-    return {name: manifest["tensors_sha256"] for name, manifest in sorted(manifests.items())}
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(paths)}
 
 
 def write(path: Path, value: Any) -> None:

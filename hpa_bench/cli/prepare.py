@@ -36,7 +36,7 @@ def prepare(
     # The old one goes once the new one is whole.
     check_space(folder, (2 + bool(there)) * CHECKPOINT, there, what=("suite", "its checkpoints"))
     from hpa_bench.models.loading import quiet
-    from hpa_bench.small.assembly import assemble
+    from hpa_bench.small.assembly import assemble, written_otherwise
 
     console = make_console()
     console.print(f"Assembling into {folder}, 541 MB a checkpoint.", highlight=False)
@@ -44,3 +44,9 @@ def prepare(
         made = assemble(folder)
     for name, digest in made.items():
         console.print(f"Checkpoint: {folder / name} (SHA-256 of its tensors: {digest[:12]})", highlight=False)
+    if others := {name for made_of in made for name in written_otherwise(folder / made_of)}:
+        console.print(
+            f"Note: {', '.join(sorted(others))} came out otherwise than the published runs had it, by this version of"
+            " transformers or tokenizers: runs with these checkpoints do not stand beside published ones.",
+            highlight=False,
+        )

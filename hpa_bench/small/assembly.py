@@ -17,16 +17,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     CLIPVisionConfig,
     GenerationConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -36,14 +37,16 @@ from hpa_bench.small import world
 from hpa_bench.small.wheel import GGUF_SHA256, WHEEL, file_digest, gguf_file
 
 DIGESTS = world.PARTS_FOLDER / "digests.json"
-"""SHA-256 of each shipped part, and of the tensors of each checkpoint that is made of them."""
+"""SHA-256 of each shipped part, of the tensors of each checkpoint that is made of them, and of its other files."""
 MANIFEST = "assembly.json"
-"""Beside an assembled checkpoint's weights: what it was made from."""
+"""Beside an assembled checkpoint's weights: what it was made from, and the SHA-256 of what else lies there."""
 TOWER, ADAPTER = "tower.safetensors", "adapter.safetensors"
 UNALIGNED, ALIGNED = "unaligned", "aligned"
 IMAGE = "<image>"
 UNUSED = "<gh_stars>"
 """A token of SmolLM2 that no answer holds; `<image>` gets its embedding, so that it is never the likeliest either."""
+CONTROL = 3
+"""The type that GGUF gives a token which stands for no text."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -75,10 +78,34 @@ def language_model() -> LanguageModel:
     """
     file = gguf_file()
     with redirect_stderr(StringIO()):  # Its progress bar cannot be switched off.
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     config = {key: value for key, value in model.config.to_dict().items() if key not in _NO_PART_OF_A_CONFIG}
-    return LanguageModel(config, model.state_dict(), tokenizer)
+    return LanguageModel(config, model.state_dict(), read_tokenizer(file))
+
+
+def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that a GGUF file describes, as SmolLM2's own files build it.
+
+    Versions of transformers read it from there each in its own way: 5.17 gives it no token to pad with, and another one
+    that ends a turn.
+    """
+    from gguf import GGUFReader
+
+    described = {
+        key.removeprefix("tokenizer.ggml."): field.contents() for key, field in GGUFReader(file).fields.items()
+    }
+    pieces: list[str] = described["tokens"]
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in described["merges"])]
+    backend = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    kinds = zip(pieces, described["token_type"], strict=True)
+    backend.add_special_tokens([AddedToken(piece, special=True) for piece, kind in kinds if kind == CONTROL])
+    roles = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+    special = {f"{role}_token": pieces[described[f"{name}_token_id"]] for role, name in roles.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 def check_parts() -> None:
@@ -93,11 +120,22 @@ def check_parts() -> None:
             raise UserError(f"{file} is missing or altered: install hpa-bench again.")
 
 
-def write_digests(checkpoints: Mapping[str, str] | None = None) -> None:
-    """Write the digests of the shipped parts, and those of the assembled checkpoints where they are known."""
-    parts = (path for path in sorted(world.PARTS_FOLDER.iterdir()) if path != DIGESTS and path.name != "NOTICE.md")
-    text = {"parts": {path.name: file_digest(path) for path in parts}, "checkpoints": dict(checkpoints or {})}
+def write_digests(manifests: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Write the digests of the shipped parts, and of the assembled checkpoints, where their manifests are given."""
+    known = dict(manifests or {})
+    shipped = (path for path in sorted(world.PARTS_FOLDER.iterdir()) if path != DIGESTS and path.name != "NOTICE.md")
+    text = {
+        "parts": {path.name: file_digest(path) for path in shipped},
+        "checkpoints": {name: manifest["tensors_sha256"] for name, manifest in known.items()},
+        "files": next((manifest["files"] for manifest in known.values()), {}),
+    }
     write_json(DIGESTS, text)
+
+
+def written_otherwise(folder: Path) -> list[str]:
+    """Return the files beside an assembled checkpoint's weights that are not as the published runs had them."""
+    made, published = read_object(folder / MANIFEST)["files"], read_object(DIGESTS)["files"]
+    return sorted(name for name in made.keys() | published.keys() if made.get(name) != published.get(name))
 
 
 def tensors_digest(weights: Mapping[str, Tensor]) -> str:
@@ -239,5 +277,7 @@ def _write(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaP
         processor.save_pretrained(partial)
         for file in partial.glob("*config.json"):
             write_json(file, {key: value for key, value in read_object(file).items() if key != _WRITER})
-        write_json(partial / MANIFEST, {"tensors_sha256": found, "gguf_sha256": GGUF_SHA256, "wheel": WHEEL})
+        files = {path.name: file_digest(path) for path in sorted(partial.iterdir()) if path.suffix != ".safetensors"}
+        made_from = {"gguf_sha256": GGUF_SHA256, "wheel": WHEEL}
+        write_json(partial / MANIFEST, {"tensors_sha256": found, **made_from, "files": files})
     return found

