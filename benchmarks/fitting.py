@@ -44,7 +44,7 @@ MEASURED = {
     "embedded": 121,
     "methods": 118,
 }
-"""Seconds of parts with 32 blocks on an NVIDIA H200; `run` by hf alone, and the last two beside other runs."""
+"""Seconds of parts with 32 blocks on an NVIDIA H200; `run` by hf alone, until it failed; the last two beside others."""
 ESTIMATED = {"vllm": 240}
 """Seconds of those that no card has made to their ends."""
 RUN_BY_VLLM = 180
