@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.commands import hpa_bench
 from tests.support.language_model import needs_language_model
 
 ROOT = Path(__file__).parents[1]
@@ -30,25 +31,17 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where the oldest transformers is imported, with what it asks for itself, and all else is as it is installed."""
     folder = tmp_path_factory.mktemp("oldest")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"transformers=={oldest()}.*"]
-    ended = subprocess.run(pip, capture_output=True, text=True)
-    if ended.returncode:
-        pytest.skip(f"transformers {oldest()} cannot be installed here: {ended.stderr.strip().splitlines()[-1]}")
+    installed = subprocess.run(pip, capture_output=True, text=True)
+    if installed.returncode:
+        pytest.skip(f"transformers {oldest()} cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
     return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def ended(environment: dict[str, str], *arguments: str | Path) -> str:
-    """What a command that succeeds says; kernels are chosen before torch is there, so in a process of its own."""
-    command = [sys.executable, "-m", "hpa_bench", *map(str, arguments)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
-def ran(environment: dict[str, str], out: Path, *settings: str) -> list[dict[str, object]]:
+def scores_of(environment: dict[str, str], out: Path, suite: str, *settings: str) -> list[dict[str, object]]:
     """The scores of the first trained stage of a run of HPA, which has used the oldest transformers."""
     asked = [part for setting in (*FEWER, *settings) for part in ("--set", setting)]
-    suite = "small" if any("small" in setting for setting in settings) else "tiny"
-    ended(environment, "run", "--suite", suite, "--method", "hpa", "--out", out, *asked)
+    made = hpa_bench("run", "--suite", suite, "--method", "hpa", "--out", out, *asked, environment=environment)
+    assert made.returncode == 0, made.stdout
     version = json.loads((out / "manifest.json").read_text())["numerics"]["transformers"]
     assert version.startswith(oldest() + ".")
     scores: list[dict[str, object]] = json.loads((out / "stage1" / "scores.json").read_text())
@@ -56,16 +49,16 @@ def ran(environment: dict[str, str], out: Path, *settings: str) -> list[dict[str
 
 
 def test_the_main_job_runs(environment: dict[str, str], tmp_path: Path) -> None:
-    scores = ran(environment, tmp_path / "run", "tasks=[tiny_ad]")
+    scores = scores_of(environment, tmp_path / "run", "tiny", "tasks=[tiny_ad]")
 
     assert {row["metric"] for row in scores} >= {"accuracy", "asr", "over_refusal"}
 
 
 @needs_language_model
 def test_suite_small_is_the_same_and_runs(environment: dict[str, str], tmp_path: Path) -> None:
-    said = ended(environment, "prepare", "small", "--out", tmp_path / "models")
+    prepared = hpa_bench("prepare", "small", "--out", tmp_path / "models", environment=environment)
 
-    assert "came out otherwise" not in said
+    assert prepared.returncode == 0 and "came out otherwise" not in prepared.stdout, prepared.stdout
     models = [f"model={tmp_path}/models/aligned", f"unaligned_model={tmp_path}/models/unaligned"]
-    scores = ran(environment, tmp_path / "run", "tasks=[small_scene]", *models)
+    scores = scores_of(environment, tmp_path / "run", "small", "tasks=[small_scene]", *models)
     assert [row["value"] for row in scores if row["metric"] == "asr" and row["judge"] == "keyword"] == [0.0] * 3
