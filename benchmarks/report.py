@@ -34,7 +34,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from hpa_bench.results.manifest import Manifest
-from hpa_bench.results.published import _RUN, run_name
+from hpa_bench.results.publish import RUN
+from hpa_bench.results.published import run_name
 from tests.support.published import publish_committed
 from tests.support.run_folders import write_run
 
@@ -131,7 +132,7 @@ def again(path: Path, seed: int, noise: int) -> None:
                 for index, other in zip(there, taken, strict=True):
                     values[index] = values[other]
     name = run_name(Manifest.parse(about["manifest"], path).compared())
-    pq.write_table(pa.Table.from_pylist(rows, _RUN), path.parents[1] / name)
+    pq.write_table(pa.Table.from_pylist(rows, RUN), path.parents[1] / name)
 
 
 def build(out: Path, count: int) -> int:

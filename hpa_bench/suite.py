@@ -210,6 +210,11 @@ class Suite(BaseConfig):
             raise ValueError("numerics: portable needs cpu_threads, since threads share out sums: give their number")
         return self
 
+    @property
+    def judged_sets(self) -> list[str]:
+        """The sets that judges look at."""
+        return [*self.safety_sets, *self.benign_sets]
+
     def model_path(self, model: str | None = None) -> str:
         """Return the folder or hub name of the aligned model, or of another model of this suite.
 

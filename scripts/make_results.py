@@ -18,7 +18,7 @@ from pydantic import model_validator
 from hpa_bench.config import BaseConfig, parse, read_yaml
 from hpa_bench.errors import UserError
 from hpa_bench.machine.stopping import Stopped, stops_raised
-from hpa_bench.results.published import check_code
+from hpa_bench.results.publish import check_code
 from hpa_bench.results.tuned import read_tuned
 from hpa_bench.runner.environment import git_commit, uncommitted
 from hpa_bench.suite import read_suite

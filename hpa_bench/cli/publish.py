@@ -7,8 +7,8 @@ import typer
 
 from hpa_bench.cli.console import make_console
 from hpa_bench.errors import UserError
+from hpa_bench.results.publish import publish as publish_run
 from hpa_bench.results.published import RESULTS
-from hpa_bench.results.published import publish as publish_run
 from hpa_bench.results.run_folder import find_runs
 from hpa_bench.results.source import FolderSource
 

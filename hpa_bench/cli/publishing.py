@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from hpa_bench.report.beside import beside
-from hpa_bench.results.published import check_code, locate, publish, published_names, run_name
+from hpa_bench.results.publish import check_code, publish
+from hpa_bench.results.published import locate, published_names, run_name
 from hpa_bench.results.run_folder import RunFolder, discard
 from hpa_bench.results.runs import Run, read_runs
 from hpa_bench.results.source import FolderSource

@@ -72,7 +72,7 @@ def whole_name(run: Run, kind: str) -> str:
 def sets_of(run: Run, stage: int) -> list[str]:
     """Return every set that is scored after a stage: tasks in training order, safety sets, benign sets."""
     manifest = run.manifest
-    return [*manifest.scored_tasks(stage), *manifest.safety_sets, *manifest.benign_sets]
+    return [*manifest.scored_tasks(stage), *manifest.judged_sets]
 
 
 def numbers(runs: Sequence[Run], show_unsafe: bool) -> pd.DataFrame:

@@ -114,7 +114,7 @@ class Samples:
 
     def _sets(self, run: Run, anchor: str) -> dict[str, Any]:
         manifest = run.manifest
-        names = [*manifest.tasks, *manifest.safety_sets, *manifest.benign_sets]
+        names = [*manifest.tasks, *manifest.judged_sets]
         short, found = short_names(names), {}
         for name in names:
             # Older manifests have no digest of what a set holds; runs that stand together were tested on the same.

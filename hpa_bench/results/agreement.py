@@ -131,7 +131,7 @@ def on_references(
     about = manifest.model_copy(update={"tasks": []})
     for judge in judges:
         own = {name: [given[i] for i in sorted(given)] for (by, name), given in verdicts.items() if by == judge}
-        sets = [*manifest.safety_sets, *manifest.benign_sets]
+        sets = manifest.judged_sets
         sizes = {name: len(own.get(name, ())) or 1 for name in sets}
         data = StageData()
         for name, size in sizes.items():

@@ -202,6 +202,11 @@ class Manifest(Record):
         """Return the tasks that are scored after a stage."""
         return scored_tasks(self.matrix, stage, self.stages, self.tasks)
 
+    @property
+    def judged_sets(self) -> list[str]:
+        """The sets that judges look at."""
+        return [*self.safety_sets, *self.benign_sets]
+
     def kind_of(self, name: str) -> str:
         """Return what a set is: task, safety or benign."""
         return "safety" if name in self.safety_sets else "benign" if name in self.benign_sets else "task"

@@ -102,7 +102,7 @@ class Run:
     @cached_property
     def calibration(self) -> dict[Key, Measure]:
         """Every judge's numbers on the sets' own reference answers, as at a stage 0."""
-        sets = [*self.manifest.safety_sets, *self.manifest.benign_sets]
+        sets = self.manifest.judged_sets
         pairs = [(judge, name) for judge in self.judges for name in sets]
         found = {pair: given for pair in pairs if (given := self.source.references.judgements(*pair))}
         return agreement.on_references(found, self.manifest, self.vocabularies) if found else {}

@@ -46,7 +46,7 @@ def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
     data = StageData()
-    for name in [*manifest.scored_tasks(index), *manifest.safety_sets, *manifest.benign_sets]:
+    for name in [*manifest.scored_tasks(index), *manifest.judged_sets]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
         ids = [row["id"] for row in rows]

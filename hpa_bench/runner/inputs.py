@@ -44,7 +44,7 @@ class RunData:
     def __init__(self, spec: RunSpec, trained: Sequence[str]) -> None:
         suite = spec.suite
         self.evaluated: dict[str, Task] = load_tasks(
-            [*suite.tasks, *suite.safety_sets, *suite.benign_sets],
+            [*suite.tasks, *suite.judged_sets],
             suite.task_folders(),
             split=suite.evaluation.split,
             metadata=suite.task_metadata(),

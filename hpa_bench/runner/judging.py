@@ -83,7 +83,7 @@ def judge_stage(
         Each set that a judge could not judge, with the reason.
     """
     stage, manifest = run.stage(index), run.manifest
-    answers = {name: stage.responses(name) for name in [*manifest.safety_sets, *manifest.benign_sets]}
+    answers = {name: stage.responses(name) for name in manifest.judged_sets}
     with _resealed(stage, judges):
         failures = _judge(judges, answers, stage, again, on_progress)
         for judge in judges:

@@ -202,7 +202,7 @@ class Once:
             costs: of the stage; the step `score` is being timed.
         """
         run = self._setup.run
-        sets = [*self._setup.spec.suite.safety_sets, *self._setup.spec.suite.benign_sets]
+        sets = self._setup.spec.suite.judged_sets
         pairs = [(judge.label, name) for judge in judges for name in sets]
         with self._turn("verdicts", self._about_verdicts if stage == 0 and pairs else None, costs) as kept:
             there = kept is not None and kept.is_there

@@ -107,7 +107,7 @@ class Prices:
         for tasks in spec.stages:
             steps.append(steps_of(sum(len(data.training[task]) for task in tasks), suite.training))
             tokens += suite.training.epochs * sum(len(data.training[task]) * trained[task] for task in tasks)
-        judged = [*suite.safety_sets, *suite.benign_sets]
+        judged = suite.judged_sets
         stages = range(len(spec.stages) + 1)
         matrix = suite.evaluation.matrix
         asked = [[*scored_tasks(matrix, stage, spec.stages, suite.tasks), *judged] for stage in stages]

@@ -91,7 +91,7 @@ class Setup:
         """Return the sets that are scored after a stage."""
         suite = self.spec.suite
         tasks = scored_tasks(suite.evaluation.matrix, stage, self.stages, suite.tasks)
-        return [*tasks, *suite.safety_sets, *suite.benign_sets]
+        return [*tasks, *suite.judged_sets]
 
     def new_method(self) -> Method:
         """Return the method as it is before anything is remembered."""

@@ -8,7 +8,8 @@ from hpa_bench import load_runs, run
 from hpa_bench.report import write_report
 from hpa_bench.report.exported import write_csv
 from hpa_bench.report.lm_eval_files import write_lm_eval
-from hpa_bench.results.published import find_published, publish
+from hpa_bench.results.publish import publish
+from hpa_bench.results.published import find_published
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
 from hpa_bench.spec import RunOptions, make_spec

@@ -7,7 +7,8 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_jsonl
-from hpa_bench.results.published import PublishedRun, publish
+from hpa_bench.results.publish import publish
+from hpa_bench.results.published import PublishedRun
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import Run, read_runs
 from hpa_bench.results.source import FolderSource

@@ -1,8 +1,9 @@
 """Published results in tests: while code is developed it is uncommitted, and its runs could not be published."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from hpa_bench.results.published import Published, publish
+from hpa_bench.results.publish import Published, publish
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.source import FolderSource
 
@@ -17,3 +18,8 @@ class Committed(FolderSource):
 
 def publish_committed(folder: RunFolder, out: Path) -> Published:
     return publish(Committed(folder), out)
+
+
+def out_of(runs: Iterable[RunFolder], out: Path, *, show_unsafe: bool = False) -> list[Published]:
+    """Publish runs, and return what became of each."""
+    return [publish(FolderSource(run), out, show_unsafe=show_unsafe) for run in runs]
