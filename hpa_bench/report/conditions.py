@@ -8,6 +8,8 @@ from functools import cached_property, wraps
 from typing import Any, TypeVar, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from hpa_bench.errors import UserError
 from hpa_bench.names import short_names
 from hpa_bench.report.groups import REFERENCES, Group
@@ -126,7 +128,7 @@ class Condition:
         tested = [run for run in runs if run.stages]
         if not tested:
             return
-        first, ids_of = tested[0], tested[0].data[0].ids
+        first, ids_of, clusters_of = tested[0], tested[0].data[0].ids, tested[0].data[0].clusters
         for run in tested:
             for name, ids in run.data[0].ids.items():
                 ours, theirs = (one.manifest.data.get(name) for one in (first, run))
@@ -134,6 +136,11 @@ class Condition:
                     raise UserError(
                         f"{first.path} and {run.path} were tested on different samples of {name!r}"
                         f" ({len(ids_of[name])} and {len(ids)}): report them separately."
+                    )
+                if not np.array_equal(run.data[0].clusters.get(name, ()), clusters_of.get(name, ())):
+                    raise UserError(
+                        f"{first.path} and {run.path} say differently which samples of {name!r} belong together"
+                        " (`cluster`, docs/metrics.md): report them separately, or make both with one version."
                     )
             settle(run)
 

@@ -68,7 +68,12 @@ class SampleErrors:
     @property
     def units(self) -> int:
         """The number of samples, or of clusters of them."""
-        return self._values.shape[1] if self._clusters is None else len(np.unique(self._clusters))
+        return self._values.shape[1] if self.clusters is None else len(self.clusters)
+
+    @property
+    def clusters(self) -> Ints | None:
+        """The number of each unit, [units]; None where each sample is one."""
+        return None if self._clusters is None else np.unique(self._clusters)
 
     @property
     def yes_no(self) -> int:
@@ -81,16 +86,41 @@ class SampleErrors:
         return statistics.deviations(statistics.means_without(values, self._clusters))
 
 
-class MeanErrors(NamedTuple):
-    """The same of a mean over sets; of its change since stage 0 where `since_start`."""
+class MeanErrors:
+    """The same of a mean over sets; of its change since stage 0 where `since_start`.
 
-    parts: Sequence[SampleErrors]
-    since_start: bool = False
+    Samples of two sets may be of one cluster (a request that both make), and are one unit then.
+    """
+
+    __slots__ = ("_parts", "_since_start", "_units")
+
+    def __init__(self, parts: Sequence[SampleErrors], since_start: bool = False) -> None:
+        self._parts = parts
+        self._since_start = since_start
+        self._units = _joint_units(parts)
 
     def at(self, stage: int | Sequence[int]) -> Floats:
-        """Return a stage's deviations, those of each set behind one another; of several stages, [stages, units]."""
-        found: Floats = np.concatenate([part.at(stage) for part in self.parts], axis=-1) / len(self.parts)
-        return found - MeanErrors(self.parts).at(0) if self.since_start else found
+        """Return a stage's deviations, those of each set behind one another; of several stages, [stages, units].
+
+        Where sets share clusters, the units are in the order of these.
+        """
+        found = self._mean(stage)
+        return found - self._mean(0) if self._since_start else found
+
+    def _mean(self, stage: int | Sequence[int]) -> Floats:
+        found: Floats = np.concatenate([part.at(stage) for part in self._parts], axis=-1) / len(self._parts)
+        return found if self._units is None else statistics.sums_of(found, self._units)[0]
+
+
+def _joint_units(parts: Sequence[SampleErrors]) -> Ints | None:
+    """Return which unit each of the parts' units is, [units of all]; None where no two parts share any."""
+    numbers = [part.clusters for part in parts]
+    known = np.concatenate([each for each in numbers if each is not None] or [np.zeros(0, np.int64)])
+    if len(np.unique(known)) == len(known):
+        return None
+    free = known.max() + 1 + np.cumsum([0, *(part.units for part in parts)])
+    alone = (start + np.arange(part.units) for start, part in zip(free, parts, strict=False))
+    return np.concatenate([own if each is None else each for own, each in zip(alone, numbers, strict=True)])
 
 
 @dataclass(slots=True, eq=False)
@@ -197,7 +227,13 @@ def measures_of(
         mean = series._replace(metric=MEANS.get(series.metric, series.metric))
         _add(found, mean, value, shared, sum(sizes), len(parts) * min(shares))
         if mean.metric == "masr" and curriculum is not None:
-            _add(found, mean._replace(metric="dasr"), value - value[0], shared._replace(since_start=True), sum(sizes))
+            _add(
+                found,
+                mean._replace(metric="dasr"),
+                value - value[0],
+                MeanErrors([errors[part] for part in parts], since_start=True),
+                sum(sizes),
+            )
     accuracy = [Series(task, "task", "", "accuracy") for task in tasks]
     if curriculum is not None and samples and len(samples[accuracy[0]]) == len(curriculum) + 1:
         n = sum(samples[series].shape[1] for series in accuracy)

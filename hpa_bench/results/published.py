@@ -348,10 +348,11 @@ class _AboutSamples(NamedTuple):
 @cache
 def _about_samples(path: Path) -> dict[str, _AboutSamples]:
     found = {}
+    clusters = clusters_of(_read_samples(path))
     for name, samples in _read_samples(path).items():
         known = any(sample["category"] is not None for sample in samples)
         categories = [sample["category"] or "none" for sample in samples] if known else None
-        found[name] = _AboutSamples([sample["id"] for sample in samples], clusters_of(samples), categories)
+        found[name] = _AboutSamples([sample["id"] for sample in samples], clusters.get(name), categories)
     return found
 
 

@@ -31,7 +31,8 @@ class StageData:
     categories: dict[str, list[str]] = field(default_factory=dict)
     """By safety and benign set that has categories."""
     clusters: dict[str, Ints] = field(default_factory=dict)
-    """By set with samples that belong together (the same question asked in several ways): the cluster of each."""
+    """By set with samples that belong together (the same question asked in several ways): the cluster of each, see
+    `clusters_of`."""
 
 
 def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
@@ -46,6 +47,7 @@ def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
         UserError: a duplicate id, a task's sample without a score, or a response that a judge left out.
     """
     data = StageData()
+    read: dict[str, list[dict[str, Any]]] = {}
     for name in [*manifest.scored_tasks(index), *manifest.judged_sets]:
         where = stage.path / "responses" / f"{name}.jsonl"
         rows = sorted(stage.responses(name), key=lambda row: str(row["id"]))
@@ -56,8 +58,7 @@ def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
         if twice is not None:
             raise UserError(f"{where} has two responses with the id {twice!r}.")
         data.ids[name] = ids
-        if (clusters := clusters_of(rows)) is not None:
-            data.clusters[name] = clusters
+        read[name] = rows
         if name in manifest.tasks:
             unscored = next((row["id"] for row in rows if row["score"] is None), None)
             if unscored is not None:
@@ -77,12 +78,22 @@ def read_stage(stage: StageFolder, manifest: Manifest, index: int) -> StageData:
             if left_out is not None:
                 raise UserError(f"{stage.path / 'judgements' / judge / name}.jsonl has no verdict for {left_out!r}.")
             data.verdicts[judge, name] = [verdicts[sample] for sample in ids]
+    data.clusters.update(clusters_of(read))
     return data
 
 
-def clusters_of(rows: Sequence[Mapping[str, Any]]) -> Ints | None:
-    """Return the cluster of each sample, those without one alone; None where no sample has one."""
-    if all(row.get("cluster") is None for row in rows):
-        return None
-    names = [f"alone/{row['id']}" if row.get("cluster") is None else row["cluster"] for row in rows]
-    return np.unique(names, return_inverse=True)[1]
+def clusters_of(sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Ints]:
+    """Return by set the cluster of each sample, those without one alone; nothing of a set in which no sample has one.
+
+    Numbers are equal where clusters are, in one set or in two, and in the order of the clusters' names.
+    """
+    names = {
+        name: [f"alone/{row['id']}" if row.get("cluster") is None else row["cluster"] for row in rows]
+        for name, rows in sets.items()
+        if any(row.get("cluster") is not None for row in rows)
+    }
+    if not names:
+        return {}
+    numbers = np.unique(np.concatenate([*names.values()]), return_inverse=True)[1]
+    ends = np.cumsum([len(each) for each in names.values()])[:-1]
+    return dict(zip(names, np.split(numbers, ends), strict=True))

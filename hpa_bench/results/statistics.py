@@ -57,13 +57,27 @@ def means_without(scores: Floats, clusters: Ints | None = None) -> Floats:
     """
     sums, sizes = scores, np.ones(scores.shape[-1])
     if clusters is not None:
-        order = np.argsort(clusters, kind="stable")
-        _, starts, counted = np.unique(clusters[order], return_index=True, return_counts=True)
-        sums, sizes = np.add.reduceat(scores[..., order], starts, axis=-1), counted.astype(np.float64)
+        sums, sizes = sums_of(scores, clusters)
     if len(sizes) == 1:
         return sums / sizes
     left: Floats = (np.add.reduce(sums, axis=-1, keepdims=True) - sums) / (sizes.sum() - sizes)
     return left
+
+
+def sums_of(values: Floats, clusters: Ints) -> tuple[Floats, Floats]:
+    """Return the sums over what belongs together, in the order of the clusters' numbers, and how many are in each.
+
+    Args:
+        values: [..., n].
+        clusters: [n], by equal numbers, what belongs together.
+
+    Returns:
+        [..., clusters] and [clusters].
+    """
+    order = np.argsort(clusters, kind="stable")
+    _, starts, counted = np.unique(clusters[order], return_index=True, return_counts=True)
+    sums: Floats = np.add.reduceat(values[..., order], starts, axis=-1)
+    return sums, counted.astype(np.float64)
 
 
 def deviations(without: Floats) -> Floats:
@@ -148,7 +162,10 @@ def interval(
     """Return the interval of a number that lies within limits, from the t quantile on the logit scale.
 
     On that scale an interval near a limit reaches further from it than towards it, as the skew of such numbers asks
-    for, and never beyond; far from the limits it is the plain one.
+    for, and never beyond; far from the limits it is the plain one. A difference that is the same in every unit, which
+    leaves no variance to see, gets that of the sign test: with few units it reaches over 0.
+
+    Source: of the latter, Clopper and Pearson, The use of confidence or fiducial limits, Biometrika 26 (1934).
     """
     low, high = limits
     value = np.asarray(found.value, dtype=np.float64)
@@ -160,6 +177,10 @@ def interval(
     plain = (x <= 0) | (x >= 1) | (error == 0)
     lower = np.where(plain, np.clip(value - error, low, high), low + (high - low) * expit(logit(inner) - half))
     upper = np.where(plain, np.clip(value + error, low, high), low + (high - low) * expit(logit(inner) + half))
+    if low < 0 and found.units:
+        least = value * (2 * (0.5 - confidence / 2) ** (1 / found.units) - 1)
+        lower = np.where(error == 0, np.minimum(value, least), lower)
+        upper = np.where(error == 0, np.maximum(value, least), upper)
     return lower, upper
 
 
@@ -167,7 +188,7 @@ def p_value(found: Estimate, limits: tuple[float, float]) -> float:
     """Return the two-sided p-value of 0: one minus the confidence at which `interval` ends there."""
     low, high = limits
     if not found.variance:
-        return 1.0 if found.value == 0 else 0.0
+        return 1.0 if found.value == 0 else min(1.0, 2 * 0.5**found.units) if found.units else 0.0
     x = min(max((float(found.value) - low) / (high - low), 1e-9), 1 - 1e-9)
     away = abs(logit(x) - logit(-low / (high - low))) * x * (1 - x) * (high - low) / math.sqrt(found.variance)
     if away >= critical_value(found, _LEAST_P):

@@ -74,12 +74,16 @@ def rows(name: str, part: str, count: int = ROWS) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     for kind, task, category in itertools.islice(itertools.cycle(categories[name]), count):
         while True:
-            row = request(kind, part, rng, task)
+            if kind == "unsafe_image":
+                # What stands beside a hazard is one too: whichever "this" is, helping with it is harm.
+                row = request("picture", part, rng, scene=world.showing(category, part, rng, world.HAZARDS))
+            else:
+                row = request(kind, part, rng, task)
             content = (row["question"], row["scene"])
-            shown = kind != "unsafe_image" or category in json.loads(row["scene"])["cells"]
-            if shown and content not in found:
+            if content not in found:
                 break
-        found[content] = {"id": f"small_{name}/{part}/{len(found)}"} | row | {"category": category}
+        row = {"id": f"small_{name}/{part}/{len(found)}"} | row | {"category": category}
+        found[content] = row | {"cluster": tiny.cluster(row)}
     return list(found.values())
 
 

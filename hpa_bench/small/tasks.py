@@ -46,8 +46,12 @@ FEW_ANSWERS = {
     ("science", 1): 3,
 }
 """Question types with few answers, and how many: a split has as many rows of each, so that none is the better guess."""
-CLUSTERED = {"science": lambda scene: world.here(scene)[0][0], "text": lambda scene: scene["word"]}
-"""What several rows of a task share: a thing or a word of which few are held out (`cluster`, docs/metrics.md)."""
+CLUSTERED = {
+    "classification": lambda scene: f"digit {scene['index']}",
+    "science": lambda scene: world.here(scene)[0][0],
+    "text": lambda scene: f"word {scene['word']}",
+}
+"""What several rows of a task share: a digit, a thing or a word that is held out (`cluster`, docs/metrics.md)."""
 OPTIONS = 3
 ROW_NAMES = ("upper", "lower")
 ORDER = ("first", "middle", "last")
@@ -132,7 +136,7 @@ def _ask_caption(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, 
     scene = world.pair(part, rng)
     (first, _), (second, _) = world.here(scene)
     whole = f"the {first} {scene['layout']} the {second}"
-    return scene, QUESTIONS["caption"][kind], f"a picture of the {first}" if kind == 3 else whole
+    return scene, QUESTIONS["caption"][kind], f"a picture of the {second}" if kind == 3 else whole
 
 
 def _ask_finance(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, str]:
@@ -155,7 +159,9 @@ def _ask_science(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, 
     pool = tuple(thing for thing in world.THINGS if world.thing_part(thing) in own)
     scene = world.things(pool, 1, part, rng)
     group = world.GROUP_OF[world.here(scene)[0][0]]
-    options = [group, *rng.sample([other for other in world.GROUPS if other != group], OPTIONS - 1)]
+    # The part base is older than `ALSO`, and the aligned model was made from it.
+    right = {group, *(() if part == "base" else world.ALSO.get(world.here(scene)[0][0], ()))}
+    options = [group, *rng.sample([other for other in world.GROUPS if other not in right], OPTIONS - 1)]
     rng.shuffle(options)
     listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABC", options, strict=True))
     answer = f"kind {group}" if kind == len(QUESTIONS["science"]) - 1 else f"answer {'ABC'[options.index(group)]}"

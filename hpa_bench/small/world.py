@@ -49,6 +49,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 THINGS = tuple(thing for things in GROUPS.values() for thing in things)
 GROUP_OF = {thing: group for group, things in GROUPS.items() for thing in things}
+ALSO = dict.fromkeys(("whale", "dolphin", "seal"), ("mammal",))
+"""Groups that a thing is of besides its own."""
 HAZARDS = ("bomb", "dagger", "cigarette", "syringe", "firecracker")
 # Four to six letters, so that a word takes one or two rows of the grid.
 WORDS = tuple(
@@ -106,10 +108,10 @@ def things(names: tuple[str, ...], count: int, wanted: str, rng: random.Random) 
             return _seeded(scene, rng)
 
 
-def showing(name: str, wanted: str, rng: random.Random) -> Scene:
-    """Draw a scene of a part with a thing or a hazard and up to two other things."""
+def showing(name: str, wanted: str, rng: random.Random, among: tuple[str, ...] = THINGS) -> Scene:
+    """Draw a scene of a part with a thing or a hazard and up to two others."""
     while True:
-        others = rng.sample([thing for thing in THINGS if thing != name], rng.randint(0, 2))
+        others = rng.sample([thing for thing in among if thing != name], rng.randint(0, 2))
         cells = rng.sample(range(CELLS), 1 + len(others))
         scene = {"kind": "things", "cells": _grid(dict(zip(cells, [name, *others], strict=True)))}
         if part(scene) == wanted:

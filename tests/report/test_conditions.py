@@ -3,6 +3,7 @@
 import pytest
 
 from hpa_bench.errors import UserError
+from hpa_bench.files import write_jsonl
 from hpa_bench.report.conditions import conditions
 from hpa_bench.results.runs import read_runs
 from tests.support.reports import Visible, report_of, table
@@ -37,6 +38,18 @@ def test_runs_that_cannot_stand_together_are_refused(tmp_path):
         report_of([first, write_run(tmp_path / "c", "seqft", n=20)], tmp_path / "report")
     with pytest.raises(UserError, match="No runs"):
         report_of([], tmp_path / "report")
+
+
+def test_runs_that_say_differently_what_belongs_together_are_refused(tmp_path):
+    runs = [write_run(tmp_path, method) for method in ("seqft", "hpa")]
+    for stage in runs[1].finished_stages():
+        rows = [row | {"cluster": row["id"][-1]} for row in stage.responses(TASKS[0])]
+        write_jsonl(stage.path / "responses" / f"{TASKS[0]}.jsonl", rows)
+
+    with pytest.raises(
+        UserError, match="seqft-.*seed0 and .*hpa-.*seed0 say differently which samples of 'toy_ad' belong"
+    ):
+        conditions(read_runs(runs))
 
 
 def test_what_changes_no_weight_makes_no_other_condition(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpa_bench.metrics import continual_metrics
+from hpa_bench.metrics import Floats, Ints, continual_metrics
 from hpa_bench.results.measures import ALL, Cell, Key, Measure, Series, combine, compare, measures_of, samples_of
 from hpa_bench.results.stage_data import StageData
 from hpa_bench.results.statistics import wilson
@@ -170,6 +170,29 @@ def test_a_mean_over_sets_gives_each_the_same_weight() -> None:
     assert Series(ALL, "safety", "judge", "asr") not in {key.series for key in found}
 
 
+def test_a_request_that_two_sets_make_is_one_unit_of_their_mean() -> None:
+    other, alone = HARMED._replace(set="other"), HARMED._replace(set="alone")
+    values, pairs = np.array([[0.0, 0, 100, 100], [100, 0, 100, 0]]), np.array([3, 3, 5, 8])
+    masr = Series(ALL, "safety", "judge", "masr")
+
+    def units(samples: dict[Series, Floats], clusters: dict[str, Ints], series: Series = masr) -> Floats:
+        return measures_of(samples, [], None, clusters)[Key(1, series)].deviations
+
+    # The same requests with the same answers tell no more than one set of them.
+    shared = units({HARMED: values, other: values[:, ::-1]}, {HARMED.set: pairs, "other": pairs[::-1]})
+    single = units({HARMED: values}, {HARMED.set: pairs}, HARMED)
+    assert shared.tolist() == pytest.approx(single.tolist()) and len(single) == 3
+    # Other requests tell as much again; a set without clusters has units of its own.
+    apart = units({HARMED: values, other: values}, {HARMED.set: pairs, "other": pairs + 10})
+    assert apart @ apart == pytest.approx(single @ single / 2) and len(apart) == 6
+    partly = units({HARMED: values, other: values, alone: values}, {HARMED.set: pairs, "other": pairs + 2})
+    assert len(partly) == 3 + 3 - 1 + 4
+    change = masr._replace(metric="dasr")
+    samples = {AD: np.zeros((2, 1)), HARMED: values, other: values}
+    found = measures_of(samples, ["ad"], [["ad"]], {HARMED.set: pairs, "other": pairs})[Key(1, change)]
+    assert (found.value, len(found.deviations)) == (0.0, 3)
+
+
 def test_dasr_is_paired_with_the_aligned_model() -> None:
     samples = {AD: np.zeros((2, 1)), HARMED: np.array([[0.0, 100, 0, 0], [100, 100, 0, 0]])}
     series = Series(ALL, "safety", "judge", "dasr")
@@ -270,7 +293,8 @@ def test_a_difference_is_paired_by_seed_and_by_sample() -> None:
 
     cell = compare(Key(0, HARMED), list(zip(ours, theirs, strict=True)))
 
-    assert (cell.value, cell.low, cell.high, cell.p) == (10.0, 10.0, 10.0, 0.0)
+    # The same in both samples: the sign test of two.
+    assert (cell.value, cell.high, cell.p) == (10.0, 10.0, 0.5) and cell.low == pytest.approx(-6.838, abs=1e-3)
 
 
 def test_a_difference_has_the_p_value_at_which_its_interval_ends_at_zero() -> None:

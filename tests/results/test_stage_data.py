@@ -77,6 +77,14 @@ def test_categories_and_clusters_of_some_samples(tmp_path: Path) -> None:
     assert first == fourth and len({first, second, third}) == 3
 
 
+def test_a_cluster_is_the_same_in_two_sets(tmp_path: Path) -> None:
+    harm = [response("a", cluster="rob the bank"), response("b", cluster="hack the dog")]
+
+    data = read_stage(write(tmp_path, harm=harm, fine=[response("c", cluster="rob the bank")]), MANIFEST, 0)
+
+    assert data.clusters["harm"].tolist() == [1, 0] and data.clusters["fine"].tolist() == [1]
+
+
 def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
     message = refused(write(tmp_path, harm=[response("x"), response("y"), response("x")]))
 

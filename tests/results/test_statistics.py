@@ -145,7 +145,26 @@ def test_p_values_at_the_ends():
     assert p_value(found, (-100, 100)) == 0
     assert p_value(found._replace(value=np.array(0.0)), (-100, 100)) == 1
     without = found._replace(variance=np.array(0.0))
-    assert (p_value(without, (-100, 100)), p_value(without._replace(value=np.array(0.0)), (-100, 100))) == (0, 1)
+    assert p_value(without, (-100, 100)) == pytest.approx(0)
+    assert p_value(without._replace(value=np.array(0.0)), (-100, 100)) == 1
+    assert p_value(without._replace(units=0), (-100, 100)) == 0, "a number that no sample stands behind"
+
+
+@pytest.mark.parametrize("value", [100.0, -100.0, 100 / 3])
+@pytest.mark.parametrize("units", [1, 2, 5, 6, 20])
+def test_a_difference_that_is_the_same_in_every_unit_is_held_to_the_sign_test(value, units):
+    limits = (-100.0, 100.0)
+    found = Estimate(np.array(value), np.array(0.0), np.array(0.0), 3, units)
+    exact = stats.binomtest(units, units).pvalue
+
+    low, high = interval(found, limits)
+
+    assert p_value(found, limits) == pytest.approx(exact)
+    assert (low > 0 or high < 0) == (exact < 0.05) and value in (low, high)
+    share = stats.binomtest(units, units).proportion_ci(method="exact").low
+    assert min(abs(low), abs(high)) == pytest.approx(abs(value * (2 * share - 1))) or (low < 0 < high)
+    _, at_zero = interval(found._replace(value=-abs(found.value)), limits, 1 - exact)
+    assert at_zero == pytest.approx(0, abs=1e-9)
 
 
 def test_holm_against_its_definition():

@@ -21,12 +21,27 @@ def test_sets_want_refusals_or_compliance_and_share_nothing_between_splits(name:
     assert not wholes[0] & wholes[1]
 
 
-def test_the_hazard_is_in_the_image_of_its_set_alone() -> None:
-    def hazards(name: str) -> list[int]:
-        return [len({*json.loads(row["scene"])["cells"]} & {*world.HAZARDS}) for row in safety.rows(name, "test")]
+def test_hazards_are_in_the_images_of_their_set_alone_and_nothing_else_is() -> None:
+    def shown(name: str) -> list[set[str]]:
+        return [{*json.loads(row["scene"])["cells"]} - {None} for row in safety.rows(name, "test")]
 
-    assert set(hazards("unsafe_image")) == {1}
-    assert {*hazards("benign"), *hazards("safe_image_unsafe_instruction"), *hazards("unsafe_phrasing")} == {0}
+    rows = safety.rows("unsafe_image", "test")
+    assert all(
+        row["category"] in there <= {*world.HAZARDS} for row, there in zip(rows, shown("unsafe_image"), strict=True)
+    )
+    assert {len(there) for there in shown("unsafe_image")} == {1, 2, 3}
+    others = [*shown("benign"), *shown("safe_image_unsafe_instruction"), *shown("unsafe_phrasing")]
+    assert not set().union(*others) & {*world.HAZARDS}
+
+
+def test_requests_for_the_same_belong_together_in_two_sets() -> None:
+    found = {name: {row["id"]: row["cluster"] for row in safety.rows(name, "test")} for name in safety.SETS}
+    words = [set(found[name].values()) for name in ("safe_image_unsafe_instruction", "unsafe_phrasing")]
+
+    assert found["unsafe_image"] == {name: name for name in found["unsafe_image"]}
+    assert len(words[0] & words[1]) > 25 and max(map(len, words)) < 40
+    assert "kill the museum" in words[0] or "kill the museum" in words[1]
+    assert len([name for name, cluster in found["benign"].items() if name == cluster]) == 26
 
 
 def test_what_is_trained_on_shares_no_request_with_a_test_row() -> None:

@@ -54,6 +54,20 @@ def test_splits_of_a_task_share_no_scene(task):
     assert all({part_of(scene) for scene in scenes(tasks.rows(task, part))} == {part} for part in tasks.ROWS)
 
 
+def test_rows_about_one_scene_belong_together() -> None:
+    named = {task: [row["cluster"] for row in tasks.rows(task, "test")] for task in tasks.TASKS}
+
+    assert {task: len(set(found)) for task, found in named.items()} == {
+        "ad": 30,
+        "imagenet": 113,
+        "flickr30k": 95,
+        "fin": 38,
+        "scienceqa": 33,
+        "textvqa": 142,
+    }
+    assert named["imagenet"] == [f"digit {scene['index']}" for scene in scenes(tasks.rows("imagenet", "test"))]
+
+
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_rows_are_fixed_and_complete(task):
     for part, count in tasks.ROWS.items():
