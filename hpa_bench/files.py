@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,18 @@ def check_vacant(out: Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there, file or folder, becomes `path` on a clean exit.
 
-    It has reached the disk by then: what has its final name is whole, also after a power cut.
+    It has reached the disk by then: what has its final name is whole, also after a power cut. What ends in an error,
+    such as that of a full disk, is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
     remove(partial)
-    yield partial
+    try:
+        yield partial
+    except Exception:
+        with suppress(OSError):
+            remove(partial)
+        raise
     move_whole(partial, path)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
@@ -18,12 +19,15 @@ from hpa_bench.engines.base import Request
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.files import read_jsonl
 from hpa_bench.hpa import keep_percent_at
+from hpa_bench.method import Method
 from hpa_bench.models.activations import ActivationStream
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.loading import load_model
 from hpa_bench.models.prompts import end_of_turn, render_prompt, training_batch
 from hpa_bench.models.weights import Checkpoint
 from hpa_bench.results.run_folder import RunFolder, StageFolder
+from hpa_bench.runner.training import Training, train
+from hpa_bench.suite import TrainingConfig
 from tests.support.architectures import ARCHITECTURES, LAYERS, Architecture, save
 from tests.support.simulated_gpu import simulated_gpu
 from tests.support.suites import REFUSAL, teach, write_suite
@@ -179,6 +183,20 @@ def test_a_mixed_batch_has_the_loss_of_its_rows(finished: Finished) -> None:
         together = loss_sum(training_batch(processor, mixed()))
         apart = sum(loss_sum(training_batch(processor, [sample])) for sample in mixed())
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_weighs_its_tokens_alike_however_it_is_split(finished: Finished, tmp_path: Path) -> None:
+    def loss(size: int) -> float:
+        model, processor = load_model(finished.model)
+        wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=find_decoder(model).linear_layers))
+        config = TrainingConfig(batch_size=size, gradient_accumulation=4 // size, epochs=1)
+        found: list[float] = []
+        training = Training(Method(), processor, config, seed=0, folder=tmp_path / str(size), where="stage 1")
+        train(wrapped, mixed(), training, lambda step: found.append(step.loss))
+        return found[0]
+
+    assert len({len(sample.target.split()) for sample in mixed()}) > 1
+    assert loss(1) == pytest.approx(loss(4), rel=1e-4) == pytest.approx(loss(2), rel=1e-4)
 
 
 @torch.no_grad()

@@ -141,11 +141,11 @@ def _train(
         where=f"the alignment on {', '.join(asked.tasks)}",
         further=_tenth(recipe.training, len(samples)),
     )
-    steps = train(wrapped, samples, training, lambda step: events.emit(TrainStep(stage=1, **step._asdict())))
+    steps, earlier = train(wrapped, samples, training, lambda step: events.emit(TrainStep(stage=1, **step._asdict())))
     if is_main():
+        stage.add_cost(steps=steps, seconds={"train": earlier + time.perf_counter() - started})
         with atomic(stage.adapter) as partial:
             wrapped.save_pretrained(partial)
-        stage.add_cost(steps=steps, seconds={"train": time.perf_counter() - started})
         events.emit(Saved(stage=1, what="adapter", path=str(stage.adapter)))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hpa_bench.data.samples import content_hash
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from hpa_bench.runner.evaluation import Response
     from hpa_bench.runner.record import Costs
     from hpa_bench.runner.setup import Setup
+    from hpa_bench.runner.training import Done
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Kept:
                 write_json(partial / FACTS, facts)
                 fill(partial)
                 seal(partial)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             log.warning("%s is not kept for other runs: %s", self.path, error)
 
 
@@ -118,7 +120,7 @@ class Once:
         samples: Sequence[Sample],
         wrapped: nn.Module,
         costs: Costs,
-        make: Callable[[], int],
+        make: Callable[[], Done],
     ) -> int:
         """Train a stage's adapter, or give it the values that another run has trained.
 
@@ -127,20 +129,21 @@ class Once:
             samples: what it trains on.
             wrapped: what the method's `wrap` returned, not trained yet.
             costs: of the stage; the step `train` is being timed.
-            make: trains it and returns the number of optimiser steps.
+            make: trains it.
 
         Returns:
-            That number.
+            The number of optimiser steps.
         """
         shared = context.stage == 1 and trains_alike(self._setup.spec.method)
         about = (lambda: self._about_training(context, samples)) if shared else None
         with self._turn("training", about, costs) as kept:
             if not from_main(kept is not None and kept.is_there):
                 began = time.perf_counter()
-                steps = make()
+                steps, earlier = make()
+                costs.add(seconds={"train": earlier})
                 if kept is not None:
                     found = {name: p.detach().cpu().contiguous() for name, p in _trained(wrapped)}
-                    spent = {"train": time.perf_counter() - began}
+                    spent = {"train": earlier + time.perf_counter() - began}
                     kept.keep(
                         lambda folder: save_file(found, folder / VALUES),
                         seconds=spent,

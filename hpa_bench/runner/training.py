@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.loss.loss_utils import ForCausalLMLoss
 
 from hpa_bench.errors import UserError
-from hpa_bench.files import write_json
+from hpa_bench.files import read_object, write_json
 from hpa_bench.machine.device import explained_shortage
 from hpa_bench.machine.group import barrier, from_main
 from hpa_bench.machine.processes import is_main, processes
@@ -41,7 +45,7 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 # Its new name came after the oldest transformers that this package takes.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing_(en|dis)able", category=FutureWarning)
 
-_WHOLE = "WHOLE"
+_WHOLE, _SPENT = "WHOLE", "spent.json"
 SAVING_SHARE = 0.1
 """Of a training's time that its further checkpoints may take, where one takes more than `SAVING_SECONDS`."""
 SAVING_SECONDS = 1.0
@@ -57,6 +61,15 @@ class Step(NamedTuple):
     learning_rate: float
     seconds: float
     samples_per_second: float
+
+
+class Done(NamedTuple):
+    """A training that is over."""
+
+    steps: int
+    """Of the optimiser."""
+    earlier: float
+    """The seconds that earlier attempts took until the checkpoint that this one went on from."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Training:
 
 def train(
     model: nn.Module, samples: Sequence[Sample], training: Training, on_step: Callable[[Step], None] = lambda step: None
-) -> int:
+) -> Done:
     """Train a wrapped model in place, going on from the last checkpoint of this training if there is one.
 
     Args:
@@ -89,12 +102,17 @@ def train(
         training: how.
         on_step: called after every optimiser step.
 
-    Returns:
-        The number of optimiser steps of the whole stage.
-
     Raises:
         UserError: the loss became NaN or infinite; the message says at which step. Or a GPU's memory is full.
     """
+    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
+    marks = training.folder.glob(f"checkpoint-*/{_WHOLE}")
+    whole = sorted((mark.parent for mark in marks), key=lambda folder: int(folder.name.split("-")[1]))
+    last, earlier = (whole[-1] if whole else None), 0.0
+    if last:
+        check(last, last / _WHOLE, f"delete {last}, and the same command trains this stage from its beginning")
+        earlier = read_object(last / _SPENT)["train"] if (last / _SPENT).exists() else 0.0
+        logger.info("%s: training goes on from %s", training.where, last.name)
     window = _Window()
     trainer = _StageTrainer(
         training,
@@ -104,23 +122,15 @@ def train(
         train_dataset=samples,
         data_collator=partial(training_batch, training.processor),
     )
-    trainer.add_callback(_Report(window, on_step))
+    trainer.add_callback(_Report(window, on_step, earlier))
     if training.further is not None:
         trainer.add_callback(_Further(training.further))
     trainer.remove_callback(PrinterCallback)
-    # A process killed while it saves leaves half a checkpoint; only a marked one is whole.
-    marks = training.folder.glob(f"checkpoint-*/{_WHOLE}")
-    whole = sorted(marks, key=lambda mark: int(mark.parent.name.split("-")[1]))
-    checkpoint = str(whole[-1].parent) if whole else None
-    if checkpoint:
-        remedy = f"delete {checkpoint}, and the same command trains this stage from its beginning"
-        check(whole[-1].parent, whole[-1], remedy)
-        logger.info("%s: training goes on from %s", training.where, Path(checkpoint).name)
     with (
         _recomputing(model, training.config.gradient_checkpointing),
         explained_shortage(f"the training of {training.where}", _less(training.config)),
     ):
-        return trainer.train(resume_from_checkpoint=checkpoint).global_step
+        return Done(trainer.train(resume_from_checkpoint=str(last) if last else None).global_step, earlier)
 
 
 def _arguments(training: Training, on_gpu: bool) -> TrainingArguments:
@@ -138,7 +148,6 @@ def _arguments(training: Training, on_gpu: bool) -> TrainingArguments:
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         save_steps=config.save_steps,
-        save_total_limit=1,
         seed=derive_seed(training.seed, "data order") % 2**31,
         use_cpu=not on_gpu,
         bf16=config.precision("cuda" if on_gpu else "cpu") == "bfloat16",
@@ -214,9 +223,20 @@ class _Window:
     """The sum of what its micro-batches have contributed."""
 
 
+def _counts_tokens(model: Any) -> bool:
+    """Whether the loss of a model divides by the number of tokens that it is given (`num_items_in_batch`)."""
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
+    takes = inspect.signature(model.forward).parameters.values()
+    hands_on = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in takes)
+    return hands_on and getattr(model, "loss_function", None) is ForCausalLMLoss
+
+
 class _StageTrainer(Trainer):
     def __init__(self, training: Training, window: _Window, **arguments: Any) -> None:
         super().__init__(**arguments)
+        # Some models ask to be left to weigh each batch alike (`accepts_loss_kwargs = False`), whose loss can count the
+        # tokens of the whole step as that of the others does: a step would depend on how it is split.
+        self.model_accepts_loss_kwargs |= _counts_tokens(self.model)
         self._method = training.method
         self._also = training.config.also
         self._answers_alone = training.config.answer_logits
@@ -286,17 +306,23 @@ class _StageTrainer(Trainer):
 
 
 class _Report(TrainerCallback):
-    def __init__(self, window: _Window, on_step: Callable[[Step], None]) -> None:
+    def __init__(self, window: _Window, on_step: Callable[[Step], None], earlier: float) -> None:
         self._window = window
         self._on_step = on_step
         self._began = time.perf_counter()
+        self._start = self._began - earlier
         self._rate = 0.0
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         barrier()  # Every process saves its random state.
         if is_main():
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / _SPENT, {"train": time.perf_counter() - self._start})
             write_json(folder / _WHOLE, seal_of(folder))
+            # Not Trainer's `save_total_limit`, which removes the one before while this one is not marked yet.
+            for other in folder.parent.glob("checkpoint-*"):
+                if other != folder:
+                    shutil.rmtree(other)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._began = time.perf_counter()

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from hpa_bench.api import run
 from hpa_bench.data.tasks import load_tasks, training_samples
 from hpa_bench.errors import UserError
+from hpa_bench.files import atomic
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.models.adapters import LoRAConfig, attach_lora
 from hpa_bench.models.decoder import find_decoder
@@ -124,6 +127,32 @@ def test_a_killed_alignment_goes_on_and_ends_the_same(folder: Path, tmp_path: Pa
     taken = killed_and_finished(folder, tmp_path / "again")
 
     assert taken[0] == 8, "it has kept a checkpoint after every tenth of its steps, whatever save_steps says"
+    ours, theirs = tmp_path / "again" / "model.safetensors", folder / "aligned" / "model.safetensors"
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_one_that_is_killed_as_its_adapter_appears_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        with atomic(path) as partial:
+            yield partial
+        raise KeyboardInterrupt
+
+    asked = Alignment(
+        model=str(folder / "model"),
+        data=["refusals"],
+        out=tmp_path / "again",
+        settings=list(RECIPE),
+        seed=3,
+        include_paths=[folder / "tasks"],
+    )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(alignment, "atomic", killed)
+        align(asked)
+
+    assert align(asked).steps == 15
     ours, theirs = tmp_path / "again" / "model.safetensors", folder / "aligned" / "model.safetensors"
     assert ours.read_bytes() == theirs.read_bytes()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from hpa_bench.api import run_spec
@@ -181,3 +182,15 @@ def test_what_is_kept_is_whole_or_not_there(tmp_path: Path) -> None:
     assert json.loads((kept.path / once.ABOUT).read_text()) == {"seed": 1}
     (kept.path / "values").write_text("2")
     assert not kept.is_there and not kept.path.exists()
+
+
+@pytest.mark.parametrize("refusal", [OSError("No space left on device"), SafetensorError("I/O error: no space left")])
+def test_what_the_disk_does_not_take_is_not_kept_and_hurts_nobody(refusal: Exception, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept", {"seed": 1})
+
+    def fill(folder: Path) -> None:
+        raise refusal
+
+    kept.keep(fill, seconds={"train": 2.0})
+
+    assert not kept.is_there and not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hpa_bench.baselines.lwf import LwF
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method
-from hpa_bench.runner.training import Step, Training, _Further, train
+from hpa_bench.results.seals import seal_of
+from hpa_bench.runner.training import Done, Step, Training, _Further, train
 from hpa_bench.suite import TrainingConfig
 from tests.support.models import random_llava
 from tests.support.training import samples, trained, wrapped
@@ -195,6 +196,16 @@ class Stopped(Exception):
     """Stands for the process being stopped."""
 
 
+def resumable(model: nn.Module, folder: Path, on_step: Callable[[Step], None], **options: Any) -> Done:
+    config = TrainingConfig(learning_rate=1e-3, **options)
+    return train(
+        model,
+        samples(8),
+        Training(Method(), random_llava()[1], config, seed=0, folder=folder, where="stage 1"),
+        on_step,
+    )
+
+
 @pytest.mark.slow
 def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
     options: dict[str, Any] = {"batch_size": 2, "epochs": 2, "save_steps": 3}
@@ -206,30 +217,40 @@ def test_training_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Pa
         if step.done == 5 and len(steps) == 5:
             raise Stopped
 
-    def resumable(model: nn.Module) -> nn.Module:
-        train(
-            model,
-            samples(8),
-            Training(
-                method=Method(),
-                processor=random_llava()[1],
-                config=TrainingConfig(learning_rate=1e-3, **options),
-                seed=0,
-                folder=tmp_path / "broken",
-                where="stage 1",
-            ),
-            stop_at_five,
-        )
-        return model
-
     with pytest.raises(Stopped):
-        resumable(wrapped())
-    finished = resumable(wrapped())
+        resumable(wrapped(), tmp_path / "broken", stop_at_five, **options)
+    finished = wrapped()
+    done = resumable(finished, tmp_path / "broken", stop_at_five, **options)
 
     assert steps == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
+    assert done.steps == 8 and 0 < done.earlier < 60
     for name, tensor in finished.named_parameters():
         if tensor.requires_grad:
             assert torch.equal(tensor, unbroken[name])
+
+
+@pytest.mark.slow
+def test_the_checkpoint_before_is_kept_until_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def stopped(folder: Path) -> dict[str, Any]:
+        if folder.name == "checkpoint-6":
+            raise Stopped
+        return seal_of(folder)
+
+    def attempt() -> None:
+        resumable(wrapped(), tmp_path, lambda step: steps.append(step.done), batch_size=1, save_steps=3)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("hpa_bench.runner.training.seal_of", stopped)
+        attempt()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    attempt()
+
+    assert steps[6:] == [4, 5, 6, 7, 8]
+    assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-8"]
 
 
 def test_a_nan_loss_stops_and_says_where(tmp_path: Path) -> None:
