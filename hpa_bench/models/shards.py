@@ -56,13 +56,14 @@ class Form(NamedTuple):
 class Shard:
     """One safetensors file: which tensors it holds, each read or written by itself, by several threads at once."""
 
-    def __init__(self, path: Path, flags: int = os.O_RDONLY) -> None:
+    def __init__(self, path: Path, flags: int = os.O_RDONLY, is_new: bool = False) -> None:
         """Open a file, whose header must be whole (see `hpa_bench.models.folder.stored_files`).
 
         Raises:
             UserError: it holds numbers that torch does not have.
         """
         self.path = path
+        self.is_new = is_new
         self._file = os.open(path, flags)
         length = int.from_bytes(os.pread(self._file, 8, 0), "little")
         header = json.loads(os.pread(self._file, length, 8))
@@ -107,7 +108,9 @@ class Shard:
 
 
 def create(path: Path, forms: Mapping[str, Form]) -> Shard:
-    """Return a new file of tensors that are still to be written; one that is there with this header is taken as it is.
+    """Return a file of tensors that are still to be written.
+
+    One that is there with this header, and as long, is taken as it is.
 
     Args:
         path: of the file.
@@ -115,11 +118,12 @@ def create(path: Path, forms: Mapping[str, Form]) -> Shard:
     """
     header = _header(forms)
     size = len(header) + sum(form.nbytes for form in forms.values())
-    if not (path.exists() and path.stat().st_size == size and _begins(path, header)):
+    is_new = not (path.exists() and path.stat().st_size == size and _begins(path, header))
+    if is_new:
         with path.open("wb") as file:
             file.write(header)
             file.truncate(size)
-    return Shard(path, os.O_RDWR)
+    return Shard(path, os.O_RDWR, is_new)
 
 
 def _begins(path: Path, header: bytes) -> bool:

@@ -265,6 +265,11 @@ class Writer:
             self._shards[file] = shard = create(folder / file, held)
             self._closing.callback(shard.close)
 
+    @property
+    def new(self) -> list[Path]:
+        """The files that were not there, or were others."""
+        return [shard.path for shard in self._shards.values() if shard.is_new]
+
     def write(self, name: str, tensor: Tensor) -> None:
         """Write a parameter, in the place of what was written of it before.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hpa_bench.errors import UserError
 from hpa_bench.files import write_jsonl
 from hpa_bench.models.weights import Writer
 
@@ -33,6 +34,9 @@ class Journal:
             path: of the notes, one JSON object a line.
             writers: of the checkpoint that the edits of a hook go to, by hook.
             blocks: the linear layers of each decoder block.
+
+        Raises:
+            UserError: a file that weights were written to is gone, or is another.
         """
         self.writers = writers
         self._path = path
@@ -41,6 +45,12 @@ class Journal:
         self._pending: list[dict[str, Any]] = []
         self._bytes = 0
         self._rows = _read(path)
+        lost = next((file for writer in writers.values() for file in writer.new), None)
+        if self._rows and lost:
+            raise UserError(
+                f"{lost} was gone or cut, to which {path} says that weights were written: delete {path.parent}, and the"
+                " same command edits from the beginning."
+            )
         write_jsonl(path, self._rows)
 
     def ended(self, hook: str) -> bool:

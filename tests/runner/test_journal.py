@@ -1,10 +1,13 @@
 """What is noted is on the disk, a block at a time; what a killed process left half is made again."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from hpa_bench.errors import UserError
 from hpa_bench.models.decoder import find_decoder
 from hpa_bench.models.weights import Checkpoint, Writer
 from hpa_bench.runner.journal import ADAPT, EVALUATED, HOOKS, REST, Journal
@@ -50,6 +53,18 @@ def test_an_end_is_noted_with_all_that_is_left(checkpoint: Checkpoint, tmp_path:
     again = journal(checkpoint, tmp_path)
 
     assert again.ended(REST) and again.finished(REST, ADAPT) == {"lm_head.weight"} and not again.ended(ADAPT)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: os.truncate(file, 1000)], ids=["gone", "cut"])
+def test_a_file_that_was_lost_is_told(harm: Callable[[Path], None], checkpoint: Checkpoint, tmp_path: Path) -> None:
+    first = journal(checkpoint, tmp_path)
+    journal(checkpoint, tmp_path)  # Nothing is noted yet.
+    for name in block(0):
+        first.writing(ADAPT, {}, lambda name: None)(name, checkpoint[name])
+    harm(tmp_path / "handed_on" / "model.safetensors")
+
+    with pytest.raises(UserError, match=r"handed_on/model.safetensors was gone or cut, to which .*: delete "):
+        journal(checkpoint, tmp_path)
 
 
 def test_a_torn_last_line_is_none(checkpoint: Checkpoint, tmp_path: Path) -> None:
