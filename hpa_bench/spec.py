@@ -21,7 +21,8 @@ from hpa_bench.machine.numerics import pin
 from hpa_bench.method import Method, MethodConfig, MethodKind, Need, methods
 from hpa_bench.models.config import read_chat_template
 from hpa_bench.names import short_names
-from hpa_bench.suite import BUNDLED, NO_PART_OF_TRAINING, Suite, make_suite, read_suite
+from hpa_bench.results.manifest import NO_PART_OF_TRAINING
+from hpa_bench.suite import BUNDLED, Suite, make_suite, read_suite
 
 NO_PART: Any = {
     **dict.fromkeys(("description", "model_note", "data_root", "data_folders", "gpu"), True),

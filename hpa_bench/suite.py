@@ -83,10 +83,6 @@ class TrainingConfig(BaseConfig):
         return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-NO_PART_OF_TRAINING = {"gradient_checkpointing", "keep_weights", "save_steps", "workers"}
-"""Keys of `TrainingConfig` that change no weight: the same steps taken with less memory, or more often kept."""
-
-
 class DecoderConfig(BaseConfig):
     """Where the language model's blocks and linear layers are, for a model in which they are not found rightly."""
 

@@ -16,7 +16,7 @@ from hpa_bench.report.groups import REFERENCES, Group
 from hpa_bench.report.noise import floors
 from hpa_bench.report.settings import arrange
 from hpa_bench.results.absence import uncalibrated
-from hpa_bench.results.manifest import Manifest
+from hpa_bench.results.manifest import NO_PART_OF_TRAINING, Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
 from hpa_bench.results.runs import Run, alike, flat, settle
 from hpa_bench.results.tuned import Tuned
@@ -32,11 +32,7 @@ _IRRELEVANT = {
     "suite_config.evaluation.engine",
     "suite_config.evaluation.batch_size",
     # A manifest has the recipe twice: of the suite, which older ones wrote whole, and by itself.
-    *(
-        f"{part}.{key}"
-        for part in ("suite_config.training", "training")
-        for key in ("gradient_checkpointing", "save_steps", "workers")
-    ),
+    *(f"{part}.{key}" for part in ("suite_config.training", "training") for key in NO_PART_OF_TRAINING),
 }
 
 

@@ -19,6 +19,8 @@ READABLE = (1, 2)
 """Formats that are read: 1 has no `verdicts`, `numerics`, `model_digest` and `plugins`, and less of the hardware."""
 SOURCES = ("model_digest", "plugins")
 """What decides a run beside its settings and its data: a manifest of an older version does not have it."""
+NO_PART_OF_TRAINING = {"gradient_checkpointing", "keep_weights", "save_steps", "workers"}
+"""Keys of a training recipe that change no weight: the same steps taken with less memory, or more often kept."""
 UNKNOWN = "unknown"
 """Shown in the place of what a manifest does not say."""
 

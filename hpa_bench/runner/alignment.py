@@ -23,14 +23,14 @@ from hpa_bench.method import Method
 from hpa_bench.models.adapters import attach_lora, check_modules
 from hpa_bench.models.prompts import check_template
 from hpa_bench.models.weights import Merged, write_checkpoint
-from hpa_bench.results.manifest import AlignmentManifest
+from hpa_bench.results.manifest import NO_PART_OF_TRAINING, AlignmentManifest
 from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.runner.environment import environment
 from hpa_bench.runner.events import AlignmentStarted, Events, Finished, Observer, Saved, TrainStep, told
 from hpa_bench.runner.setup import Base, limit_threads, load_base
 from hpa_bench.runner.training import Training, share_of_step, train
 from hpa_bench.seeds import derive_seed
-from hpa_bench.suite import NO_PART_OF_TRAINING, TrainingConfig
+from hpa_bench.suite import TrainingConfig
 
 if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample

@@ -29,12 +29,12 @@ from hpa_bench.machine.processes import is_main, processes
 from hpa_bench.machine.versions import versions
 from hpa_bench.method import Method
 from hpa_bench.models.config import read_chat_template
+from hpa_bench.results.manifest import NO_PART_OF_TRAINING
 from hpa_bench.results.run_folder import Judged, RunFolder
 from hpa_bench.results.seals import check_folder, seal
 from hpa_bench.runner.environment import code_digest, files_digest, hardware, numerics
 from hpa_bench.runner.events import Events, Reused
 from hpa_bench.spec import engine_config
-from hpa_bench.suite import NO_PART_OF_TRAINING
 
 if TYPE_CHECKING:
     from torch import nn

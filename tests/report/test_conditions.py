@@ -54,14 +54,15 @@ def test_runs_that_say_differently_what_belongs_together_are_refused(tmp_path):
 
 def test_what_changes_no_weight_makes_no_other_condition(tmp_path):
     recipe = {"learning_rate": 0.001, "save_steps": 500, "workers": None, "gradient_checkpointing": False}
-    changes = [{}, {"save_steps": 5}, {"workers": 2}, {"gradient_checkpointing": True}]
+    recipe |= {"keep_weights": False}
+    changes = [{}, {"save_steps": 5}, {"workers": 2}, {"gradient_checkpointing": True}, {"keep_weights": True}]
     runs = [
         write_run(tmp_path, "hpa", seed, manifest={"training": recipe | changed, "suite_config": {"training": {}}})
         for seed, changed in enumerate(changes)
     ]
     (found,) = conditions(read_runs(runs))
 
-    assert [group.seeds for group in found.groups] == ["4"]
+    assert [group.seeds for group in found.groups] == ["5"]
 
 
 def test_conditions_are_never_of_one_title(tmp_path):
