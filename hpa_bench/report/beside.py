@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from hpa_bench.errors import UserError
-from hpa_bench.report.conditions import condition_key
+from hpa_bench.report.conditions import CHECKPOINT, condition_key, known_key
 from hpa_bench.results.manifest import Manifest
 from hpa_bench.results.runs import Run, alike
 
-NUMERICS = "numerics."
-CHECKPOINT = "model_digest"
 FIRST = ("suite", "suite_config.version", "numerics")
 """Where two conditions differ in several ways, what is said of them, and in which order."""
 
@@ -31,8 +28,8 @@ def beside(own: Sequence[Manifest], published: Sequence[Run]) -> list[Run]:
         raise UserError("There is no published run to stand beside: give the folder of some.")
     chosen: dict[int, Run] = {}
     for manifest in own:
-        key = _known(manifest, manifest)
-        peers = [peer for peer in published if _known(peer.manifest, manifest) == key]
+        key = known_key(manifest, manifest)
+        peers = [peer for peer in published if known_key(peer.manifest, manifest) == key]
         near = peers[0] if peers else _nearest(manifest, published)
         if difference := _difference(manifest, near.manifest):
             raise UserError(
@@ -44,8 +41,7 @@ def beside(own: Sequence[Manifest], published: Sequence[Run]) -> list[Run]:
 
 def others(published: Sequence[Run], own: Sequence[Manifest]) -> list[Run]:
     """Return the published runs that one has not made oneself."""
-    mine = [_identity(manifest) for manifest in own]
-    return [run for run in published if _identity(run.manifest) not in mine]
+    return [run for run in published if not any(_is_same(run.manifest, manifest) for manifest in own)]
 
 
 def main_condition(published: Sequence[Run]) -> list[Run]:
@@ -54,19 +50,12 @@ def main_condition(published: Sequence[Run]) -> list[Run]:
     return max(parts, key=lambda part: (-part[0].manifest.harmful_ratio, len(part)))
 
 
-def _known(manifest: Manifest, by: Manifest) -> dict[str, Any]:
-    """Return a run's condition, without what another run, which is planned only, does not know yet."""
-    unknown = ("" if by.numerics.said() else NUMERICS, "" if by.model_digest else CHECKPOINT)
-    key = condition_key(manifest)
-    return {name: value for name, value in key.items() if not name.startswith(tuple(filter(None, unknown)))}
-
-
 def _nearest(manifest: Manifest, published: Sequence[Run]) -> Run:
     """Return the published run whose condition differs least from a run's."""
-    key = _known(manifest, manifest)
+    key = known_key(manifest, manifest)
 
     def distance(peer: Run) -> tuple[bool, int]:
-        other = _known(peer.manifest, manifest)
+        other = known_key(peer.manifest, manifest)
         differing = sum(key.get(name) != other.get(name) for name in {*key, *other})
         return peer.manifest.suite != manifest.suite, differing
 
@@ -75,7 +64,7 @@ def _nearest(manifest: Manifest, published: Sequence[Run]) -> Run:
 
 def _difference(here: Manifest, there: Manifest) -> str:
     """Return in what a run differs from a published one, in words; empty where it may stand beside it."""
-    mine, theirs = _known(here, here), _known(there, here)
+    mine, theirs = known_key(here, here), known_key(there, here)
     names = [name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)]
     first = next((name for start in FIRST for name in names if name == start or name.startswith(f"{start}.")), "")
     odd = next((name for name, digest in here.data.items() if there.data.get(name, digest) != digest), "")
@@ -88,5 +77,8 @@ def _difference(here: Manifest, there: Manifest) -> str:
     return f"{shown} is {theirs.get(name)!r} there and {mine.get(name)!r} here" if name else ""
 
 
-def _identity(manifest: Manifest) -> tuple[object, ...]:
-    return condition_key(manifest), manifest.method, manifest.config, manifest.seed, manifest.noise
+def _is_same(there: Manifest, here: Manifest) -> bool:
+    """Whether two runs are the same one, as far as the second knows."""
+    names = ("method", "config", "seed", "noise")
+    same = all(getattr(there, name) == getattr(here, name) for name in names)
+    return same and known_key(there, here) == known_key(here, here)

@@ -37,6 +37,8 @@ _IRRELEVANT = {
 
 
 _MODEL = "suite_config.model"
+CHECKPOINT = "model_digest"
+_NUMERICS = "numerics."
 
 Given = TypeVarTuple("Given")
 Found = TypeVar("Found")
@@ -72,7 +74,7 @@ class Condition:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What its runs have in common, and what sets it apart from others, under dotted names."""
-        return condition_key(self.groups[0].runs[0].manifest)
+        return condition_key(self.begun[0].manifest)
 
     @property
     def runs(self) -> list[Run]:
@@ -83,6 +85,11 @@ class Condition:
     def all_runs(self) -> list[Run]:
         """Every run, noise runs last."""
         return [*self.runs, *(run for floor in self.noise for run in floor.runs)]
+
+    @property
+    def begun(self) -> list[Run]:
+        """Every run that came so far as to say what it is made by; where none did, all."""
+        return [run for run in self.all_runs if not run.manifest.planned] or self.all_runs
 
     @property
     def reference(self) -> Group:
@@ -189,15 +196,15 @@ def sorted_runs(runs: Sequence[Run]) -> list[tuple[str, str, list[Run]]]:
     """Sort runs into those of each condition, with its title, long and short, by their manifests alone."""
     if not runs:
         return []
-    parts = [(condition_key(same[0].manifest), same) for same in alike(runs, lambda run: condition_key(run.manifest))]
+    parts = [(condition_key(same[0].manifest), same) for same in _comparable(runs)]
     # The condition of the main results first: clean data, and the most runs. Then harmful data, then other orders.
     first, _ = max(parts, key=lambda part: (-part[0]["harmful_ratio"], sum(not run.noise for run in part[1])))
     parts.sort(key=lambda part: (part[0] != first, part[0]["tasks"] != first["tasks"], part[0]["harmful_ratio"]))
     names = dict.fromkeys(name for key, _ in parts for name in key)
     varying = [name for name in names if any(key.get(name) != first.get(name) for key, _ in parts)]
-    digests = {(key.get(_MODEL), key.get("model_digest")) for key, _ in parts}
+    digests = {(key.get(_MODEL), key.get(CHECKPOINT)) for key, _ in parts}
     if len({model for model, _ in digests}) == len(digests):
-        varying = [name for name in varying if name != "model_digest"]  # The folder's name says it, in words.
+        varying = [name for name in varying if name != CHECKPOINT]  # The folder's name says it, in words.
     usual = _parts(first, varying)
     found = []
     for key, members in parts:
@@ -205,6 +212,19 @@ def sorted_runs(runs: Sequence[Run]) -> list[tuple[str, str, list[Run]]]:
         # A condition in few words: what sets it apart from the first, and the first by its data.
         short = [word for word in words if word not in usual] or [w for w in words[1:] if not w.startswith("order ")]
         found.append(("; ".join(words), "; ".join(short or words), members))
+    return found
+
+
+def _comparable(runs: Sequence[Run]) -> list[list[Run]]:
+    """Sort runs into those of one key; one that is planned only stands in the first part that it may belong to."""
+    found = alike((run for run in runs if not run.manifest.planned), lambda run: condition_key(run.manifest))
+    for run in (run for run in runs if run.manifest.planned):
+        key = known_key(run.manifest, run.manifest)
+        part = next((part for part in found if known_key(part[0].manifest, run.manifest) == key), None)
+        if part is None:
+            found.append([run])
+        else:
+            part.append(run)
     return found
 
 
@@ -218,8 +238,15 @@ def condition_key(manifest: Manifest) -> dict[str, Any]:
         | flat({"numerics": manifest.numerics.said()})
     )
     if manifest.model_digest:
-        found["model_digest"] = manifest.model_digest
+        found[CHECKPOINT] = manifest.model_digest
     return {name: value for name, value in found.items() if name not in _IRRELEVANT}
+
+
+def known_key(manifest: Manifest, by: Manifest) -> dict[str, Any]:
+    """Return a run's `condition_key` without what another run, which is planned only, does not know yet."""
+    unknown = ("" if by.numerics.said() else _NUMERICS, "" if by.model_digest else CHECKPOINT)
+    key = condition_key(manifest)
+    return {name: value for name, value in key.items() if not name.startswith(tuple(filter(None, unknown)))}
 
 
 def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
@@ -229,7 +256,7 @@ def _parts(key: dict[str, Any], varying: Sequence[str]) -> list[str]:
             parts.append(f"{100 * key[name]:g}% harmful data" if key[name] else "original data")
         elif name == "tasks":
             parts.append("order " + ", ".join(short[task] for task in key[name]))
-        elif name == "model_digest":
+        elif name == CHECKPOINT:
             parts.append(f"checkpoint {str(key.get(name))[:8]}")
         elif name not in ("suite", "suite_config.version"):
             plain = name.removeprefix("suite_config.").removeprefix("numerics.").removeprefix("variables.")

@@ -169,7 +169,7 @@ def intervals(condition: Condition) -> str:
 
 def code(condition: Condition) -> str:
     """Return which commits the runs of a condition were made from, for captions."""
-    commits = dict.fromkeys(run.manifest.code for run in condition.runs)
+    commits = dict.fromkeys(run.manifest.code for run in condition.begun)
     return f"Made from commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
 
 

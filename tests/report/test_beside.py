@@ -63,10 +63,13 @@ def test_of_a_planned_run_only_what_is_known_is_compared(tmp_path):
     about = own(tmp_path).said()
     planned = toy_manifest(**{key: about[key] for key in about.keys() - {"numerics", "data", "model_digest"}})
 
-    assert len(beside([planned], published_runs(tmp_path))) == 4
+    published = published_runs(tmp_path)
+    assert len(beside([planned], published)) == 4
+    same = planned.model_copy(update={"method": "hpa", "config": {}})
+    assert len(others(published, [same])) == len(published) - 1
     other = planned.model_copy(update={"suite_config": {"version": 1, "model": "./aligned"}})
     with pytest.raises(UserError, match="version is 2 there and 1 here"):
-        beside([other], published_runs(tmp_path))
+        beside([other], published)
 
 
 def test_nothing_published_is_said(tmp_path):

@@ -5,6 +5,9 @@ import pytest
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_jsonl
 from hpa_bench.report.conditions import conditions
+from hpa_bench.report.tables import code
+from hpa_bench.results.manifest import Manifest
+from hpa_bench.results.run_folder import RunFolder
 from hpa_bench.results.runs import read_runs
 from tests.support.reports import Visible, report_of, table
 from tests.support.run_folders import TASKS, write_run
@@ -63,6 +66,24 @@ def test_what_changes_no_weight_makes_no_other_condition(tmp_path):
     (found,) = conditions(read_runs(runs))
 
     assert [group.seeds for group in found.groups] == ["5"]
+
+
+def test_a_run_that_failed_before_it_began_is_a_missing_seed_of_its_method(tmp_path):
+    machine = {"numerics": {"device": "cpu", "threads": 1}, "model_digest": "1" * 64}
+    runs = []
+    for model in ("./aligned", "./other"):
+        about = machine | {"suite_config": {"model": model}}
+        runs += [write_run(tmp_path / model, "hpa", seed, manifest=about, finished=0) for seed in (0, 1)]
+    known = {key: value for key, value in runs[-1].manifest.said().items() if key not in machine}
+    failed = RunFolder(tmp_path / "failed")
+    failed.record_failure(Manifest(**known | {"method": "hpa", "seed": 2, "git_commit": None}), "no such model.")
+
+    other, aligned = conditions(read_runs([failed, *runs]))
+
+    assert (other.title, aligned.title) == ("toy version 1; model ./other", "toy version 1; model ./aligned")
+    assert [group.seeds for group in (*other.groups, *aligned.groups)] == ["0 of 3", "0 of 2"]
+    assert other.runs[-1].missing == "no stage finished: no such model."
+    assert other.about["model_digest"] == "1" * 64 and "unknown" not in code(other)
 
 
 def test_conditions_are_never_of_one_title(tmp_path):

@@ -205,7 +205,7 @@ def _matrix(condition: Condition, group: Group) -> dict[str, Any]:
 
 def _setting(condition: Condition) -> list[tuple[str, str]]:
     """Return what the runs of a part have in common, and where they differ in versions or hardware, each value."""
-    manifests = [run.manifest for run in condition.all_runs]
+    manifests = [run.manifest for run in condition.begun]
     first = manifests[0]
     lines = [
         ("Suite", first.suite_title),
