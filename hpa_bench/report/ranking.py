@@ -31,14 +31,13 @@ def ranked(series: Series, among: Sequence[Group]) -> list[Group]:
 def best_and_second(series: Series, among: Sequence[Group]) -> dict[str, str]:
     """Return which methods are marked "best" and "second" in a column, by label.
 
-    The best is marked where its paired differences to all that rank below it are told from 0, corrected over these;
-    the second where the best is marked and the same holds for the second. So neither stands on a difference that the
-    data do not show.
+    The best is marked where it is told to be better than all that rank below it (`told_better`); the second where the
+    best is marked and the same holds for the second. So neither stands on a difference that the data do not show.
     """
     marks: dict[str, str] = {}
     listed = ranked(series, among)
     for mark, group, below in zip(("best", "second"), listed, (listed[1:], listed[2:]), strict=False):
-        if not below or not all(told_from_zero([group.difference(other, series) for other in below])):
+        if not below or not all(told_better(group, below, series)):
             break
         marks[group.label] = mark
     return marks
@@ -54,6 +53,14 @@ def corrected(family: Sequence[Cell | str]) -> list[float | None]:
 def told_from_zero(family: Sequence[Cell | str]) -> list[bool]:
     """Return which differences of one family are told from 0 at `LEVEL`, the chance of one false among them."""
     return [p is not None and p < LEVEL for p in corrected(family)]
+
+
+def told_better(group: Group, others: Sequence[Group], series: Series) -> list[bool]:
+    """Return from which others a method is told, as better: a rank is by all seeds, a difference by shared ones."""
+    sign = 1 if METRICS[series.metric].better == "higher" else -1
+    family = [group.difference(other, series) for other in others]
+    better = [isinstance(cell, Cell) and sign * cell.value > 0 for cell in family]
+    return [told and ahead for told, ahead in zip(told_from_zero(family), better, strict=True)]
 
 
 @once

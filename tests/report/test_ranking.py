@@ -14,11 +14,12 @@ from hpa_bench.report.ranking import (
     leading,
     ranked,
     shown_groups,
+    told_better,
     told_from_zero,
 )
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
-from tests.support.reports import AP, MASR, Visible, condition_of, report_of
+from tests.support.reports import AP, MASR, Visible, condition_of, report_of, unlike_seeds
 from tests.support.run_folders import TASKS, rewrite_manifest, write_run
 
 
@@ -73,6 +74,17 @@ def test_best_must_differ_from_all_below_not_from_the_next_alone(tmp_path):
     assert told_from_zero([first.difference(second, AP)]) == [True]
     assert told_from_zero([first.difference(third, AP)]) == [False]
     assert best_and_second(AP, condition.main) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("series", [AP, MASR])
+def test_better_by_seeds_that_the_other_has_not_is_no_better(series, tmp_path):
+    condition = condition_of(unlike_seeds(tmp_path))
+    first, second = ranked(series, condition.main)
+
+    assert first.label == "many" and told_from_zero([first.difference(second, series)]) == [True]
+    assert told_better(first, [second], series) == [False]
+    assert best_and_second(series, condition.main) == {}
 
 
 def test_differences_are_corrected_over_their_family_alone():

@@ -77,5 +77,12 @@ def condition_of(runs):
     return condition
 
 
+def unlike_seeds(root):
+    """Write the runs of a method that is worse than another where both have the seed, and better over all its own."""
+    shares = (0.9, 0.9, 0.9, 0.0, 0.0)
+    many = [write_run(root, "many", seed, forget=share, unsafe=share, n=300) for seed, share in enumerate(shares)]
+    return [*many, *(write_run(root, "few", seed, forget=0.65, unsafe=0.65, n=300) for seed in range(3))]
+
+
 def setting(root, seed=0, forget=0.25, unsafe=0.2, **changed):
     return write_run(root, "hpa", seed, config=HPA | changed, changed=changed, forget=forget, unsafe=unsafe, n=40)

@@ -12,7 +12,7 @@ from hpa_bench.report.conditions import Condition
 from hpa_bench.report.groups import REFERENCES
 from hpa_bench.report.noise import Spread
 from hpa_bench.report.page import cells
-from hpa_bench.report.ranking import leading, ranked, told_from_zero
+from hpa_bench.report.ranking import leading, ranked, told_better, told_from_zero
 from hpa_bench.results.measures import ALL, Cell, Series
 
 NAMED = 3
@@ -102,7 +102,7 @@ def _best(condition: Condition) -> list[Words]:
             continue
         best, *below = listed
         value = best.final(series)
-        told = told_from_zero([best.difference(other, series) for other in below])
+        told = told_better(best, below, series)
         tied = [group.label for group, apart in zip(below, told, strict=True) if not apart]
         title = METRICS[series.metric].title
         number = tables.number(value.value) if isinstance(value, Cell) else ""

@@ -4,7 +4,7 @@ import pytest
 
 from hpa_bench.report.page.answer import lead
 from tests.support.noise import with_noise
-from tests.support.reports import condition_of
+from tests.support.reports import condition_of, unlike_seeds
 from tests.support.run_folders import write_run
 
 
@@ -32,6 +32,13 @@ def test_methods_that_are_not_told_apart_are_said_so(tmp_path):
 
     assert "told from no other." in said(condition_of(runs))
     assert "None of the 2 others is told from seqft in AP or MASR" in said(condition_of(runs))
+
+
+@pytest.mark.slow
+def test_who_is_worse_on_shared_seeds_is_told_from_no_other(tmp_path):
+    words = said(condition_of(unlike_seeds(tmp_path)))
+
+    assert "Most accurate: many (AP " in words and words.count("told from no other.") == 2
 
 
 @pytest.mark.slow
