@@ -17,6 +17,7 @@ from hpa_bench.results.runs import Run, flat
 
 REFERENCES = ("zero_shot", "joint")
 """Methods that no other competes with: the aligned model as it is, and one training on all tasks at once."""
+NO_SEED = "missing: no seed in common"
 
 
 class Group:
@@ -96,7 +97,7 @@ class Group:
             (ones, errors), (others, less) = (zip(*(of[seed] for seed in shared), strict=True) for of in (ours, theirs))
             return compare_seeds(Key(self.last, series), ones, others, np.stack(errors) - np.stack(less))
         absent = [cell for cell in (self.final(series), other.final(series)) if isinstance(cell, str)]
-        return absent[0] if absent else "missing: no seed in common"
+        return absent[0] if absent else NO_SEED
 
 
 def _seeds_of(group: Group, series: Series) -> dict[int, tuple[Measure, Floats]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from hpa_bench.report import tables
 from hpa_bench.report.columns import plane
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.groups import REFERENCES, Group
+from hpa_bench.report.groups import NO_SEED, REFERENCES, Group
 from hpa_bench.report.ranking import LEVEL, corrected
 from hpa_bench.results.measures import ALL, Cell, Series
 
@@ -107,13 +107,21 @@ def _conclusions(first: Condition, second: Condition) -> list[Conclusion]:
 
 def _shared(condition: Condition, other: Condition) -> dict[str, Group]:
     """Return the methods that both conditions have, with the seeds that both have of them."""
-    theirs = {group.label: {run.seed for run in group.runs if not run.missing} for group in other.designed}
+    theirs = {group.label: _finished(group) for group in other.designed}
     found = {}
     for group in condition.designed:
-        runs = [run for run in group.runs if not run.missing and run.seed in theirs.get(group.label, ())]
-        if runs and group.method not in REFERENCES:
-            found[group.label] = Group(group.label, runs)
+        seeds = _finished(group) & theirs.get(group.label, set())
+        if seeds and group.method not in REFERENCES:
+            found[group.label] = _over(group, seeds)
     return found
+
+
+def _finished(group: Group) -> set[int]:
+    return {run.seed for run in group.runs if not run.missing}
+
+
+def _over(group: Group, seeds: Set[int]) -> Group:
+    return Group(group.label, [run for run in group.runs if run.seed in seeds])
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class Checkpoints:
     names: list[str]
     columns: list[Series]
     rows: list[tuple[str, list[list[Cell | str]]]]
-    """By method, for each checkpoint its number in each column."""
+    """By method, for each checkpoint its number in each column, over the seeds that all of these have finished."""
     agreement: list[tuple[float, int] | None]
     """By column: Kendall's tau between the rankings of two checkpoints, the mean over all pairs, and how many methods
     are ranked; None where there are fewer than two."""
@@ -137,10 +145,7 @@ def checkpoints(listed: Sequence[Condition]) -> list[Checkpoints]:
         labels = list(dict.fromkeys(label for groups in by_label for label in groups))
         labels = [label for label in labels if sum(label in groups for groups in by_label) > 1]
         columns = _columns(members[0])
-        rows = [
-            (label, [[groups[label].final(s) if label in groups else "-" for s in columns] for groups in by_label])
-            for label in labels
-        ]
+        rows = [(label, _side_by_side([groups.get(label) for groups in by_label], columns)) for label in labels]
         ranked = [cells for label, cells in rows if label.partition(" ")[0] not in REFERENCES]
         agreement = [
             _agreement([[cells[index][column] for cells in ranked] for index in range(len(members))])
@@ -148,6 +153,23 @@ def checkpoints(listed: Sequence[Condition]) -> list[Checkpoints]:
         ]
         if rows:
             found.append(Checkpoints(_names(members), columns, rows, agreement))
+    return found
+
+
+def _side_by_side(groups: Sequence[Group | None], columns: Sequence[Series]) -> list[list[Cell | str]]:
+    """Return a method's numbers under several conditions, over the seeds that all have which have finished any."""
+    finished = [seeds for group in groups if group and (seeds := _finished(group))]
+    shared = set.intersection(*finished) if finished else set()
+    found: list[list[Cell | str]] = []
+    for group in groups:
+        if group is None:
+            found.append(["-"] * len(columns))
+        elif not _finished(group):
+            found.append([group.final(series) for series in columns])
+        elif shared:
+            found.append([_over(group, shared).final(series) for series in columns])
+        else:
+            found.append([NO_SEED] * len(columns))
     return found
 
 

@@ -79,6 +79,23 @@ def test_methods_stand_side_by_side_over_checkpoints(tmp_path):
     assert found.agreement[2] == (1.0, 2)
 
 
+def test_checkpoints_are_compared_over_the_seeds_that_all_have(tmp_path):
+    first, second = ({"model_digest": digit * 64, "suite_config": {"model": f"./{digit}"}} for digit in "12")
+    runs = made(tmp_path / "1", first, {"hpa": 0.1, "ewc": 0.5}, range(3))
+    runs += made(tmp_path / "2", second, {"hpa": 0.1}, range(2))
+    runs += made(tmp_path / "2", second, {"ewc": 0.5}, [0], finished=1)
+    runs += made(tmp_path / "1", first, {"l2": 0.4}, [0]) + made(tmp_path / "2", second, {"l2": 0.4}, [1])
+
+    (found,) = checkpoints(conditions(read_runs(runs)))
+
+    rows = dict(found.rows)
+    assert [[cell.seeds for cell in cells] for cells in rows["hpa"]] == [[2, 2, 2]] * 2
+    assert [cell.seeds for cell in rows["ewc"][0]] == [3, 3, 3]
+    assert {*rows["ewc"][1]} == {"missing: stopped after stage 1 of 3"}
+    assert rows["l2"] == [["missing: no seed in common"] * 3] * 2
+    assert found.agreement == [None, None, None]
+
+
 def test_checkpoints_of_one_name_are_told_apart(tmp_path):
     runs = on_checkpoint(tmp_path, "aligned", "a", {"hpa": 0.1, "seqft": 0.9})
     runs += on_checkpoint(tmp_path, "aligned", "b", {"hpa": 0.1, "seqft": 0.9})
