@@ -96,7 +96,7 @@ def compare(
     wanted = unpublished(wanted, published)
     publisher = Publisher(publish, show_unsafe) if publish is not None else None
     if publisher is not None:
-        wanted = publisher.begin(wanted)
+        wanted = publisher.begin(wanted, again)
     take, made = (publisher.take, publisher.has) if publisher else (None, None)
     failed = make_missing(wanted, starter, device, again, console, take, made, track)
 

@@ -69,12 +69,17 @@ class Publisher:
         """What the runs are called where they are published, by their folders."""
         check_code(out, git_commit(), uncommitted())
 
-    def begin(self, wanted: Wanted) -> dict[Path, RunSpec]:
-        """Publish those of the wanted runs that are finished, and return those that are still to be made."""
+    def begin(self, wanted: Wanted, again: bool) -> dict[Path, RunSpec]:
+        """Publish those of the wanted runs that are finished, and return those that are still to be made.
+
+        Args:
+            wanted: the runs.
+            again: as of `missing`.
+        """
         self._names = {folder: run_name(spec.identity()) for folder, spec in wanted.items()}
         known = published_names(self._out)
         left = {folder: spec for folder, spec in wanted.items() if self._names[folder] not in known}
-        todo = missing(left)
+        todo = missing(left, again)
         for folder in left.keys() - todo.keys():
             share = Share(folder)
             if share.take():  # Otherwise another comparison is about to publish it.

@@ -10,8 +10,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.launchers.local import Local
 from hpa_bench.results.published import find_published, published_names
 from hpa_bench.results.runs import load_runs
-from hpa_bench.runner import verify
-from hpa_bench.spec import RunSpec
+from hpa_bench.runner import launch, verify
+from hpa_bench.spec import RunOptions, RunSpec, make_spec
 from tests.support.published import Committed
 from tests.support.suites import write_suite
 
@@ -79,8 +79,8 @@ def test_a_run_that_another_comparison_publishes_meanwhile_is_not_made_again(
     monkeypatch.setattr(Local, "submit", lambda self, job: started.append(job.folder) or submit(self, job))
     begin = publishing.Publisher.begin
 
-    def overtaken(self: publishing.Publisher, wanted: publishing.Wanted) -> dict[Path, RunSpec]:
-        left = begin(self, wanted)
+    def overtaken(self: publishing.Publisher, wanted: publishing.Wanted, again: bool) -> dict[Path, RunSpec]:
+        left = begin(self, wanted, again)
         monkeypatch.setattr(publishing.Publisher, "begin", begin)
         assert compare(*arguments)[0] == 0, "the other comparison, between the plan of this one and its first run"
         return left
@@ -91,6 +91,22 @@ def test_a_run_that_another_comparison_publishes_meanwhile_is_not_made_again(
     assert code == 0 and "[1/1]" in said, said
     assert len(started) == 1 and len(find_published(out)) == 1
     assert not [*runs.rglob("seed0*")], "nothing is left of the run"
+
+
+@pytest.mark.usefixtures("committed")
+def test_what_other_files_made_is_made_again_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_changed", lambda folder, spec: "the files of its model have changed since")
+    folder = tmp_path / "runs" / "seed0"
+    folder.mkdir(parents=True)
+    wanted = {folder: make_spec(RunOptions(method="zero_shot"))}
+    publisher = publishing.Publisher(tmp_path / "out", show_unsafe=False)
+
+    with pytest.raises(UserError, match="was made before, and the files of its model have changed since"):
+        publisher.begin(wanted, again=False)
+    assert publisher.begin(wanted, again=True) == wanted
+    assert not folder.exists() and len([*folder.parent.iterdir()]) == 1, "what there was is kept aside"
 
 
 @pytest.mark.slow
