@@ -113,11 +113,13 @@ def drawings(condition: Condition) -> dict[str, Drawing]:
             "AP against MASR after the last task, with 95% intervals; filled: no other method is better in one without"
             " being worse in the other; diamonds: references.",
         )
-    if any(group.last for group in shown_groups(condition)):
+    staged, measured = _staged(condition)
+    if measured:
         safety = " and the share of harmful requests not refused (MASR)" if has_safety else ""
         found["stages"] = Drawing(
             over_stages, f"Mean accuracy over all tasks{safety} as tasks are trained, with 95% intervals."
         )
+    if staged:
         found["forgetting"] = Drawing(
             forgetting, "Accuracy of each task as tasks are trained; a ring marks the stage that trains it."
         )
@@ -147,12 +149,17 @@ def accuracy_safety(condition: Condition, width: float) -> Figure:
     return figure
 
 
-def over_stages(condition: Condition, width: float) -> Figure:
-    """Draw mean accuracy and MASR over the stages, a line a method: one above the other, or beside each other."""
+def _staged(condition: Condition) -> tuple[list[Group], list[Series]]:
+    """Return the methods with stages that figures show, and which of accuracy and MASR any of them has."""
     accuracy, safety = plane(condition)
     groups = [group for group in shown_groups(condition) if group.last]
     listed = [accuracy._replace(metric="accuracy"), safety]
-    listed = [one for one in listed if any(isinstance(group.final(one), Cell) for group in groups)]
+    return groups, [one for one in listed if any(isinstance(group.final(one), Cell) for group in groups)]
+
+
+def over_stages(condition: Condition, width: float) -> Figure:
+    """Draw mean accuracy and MASR over the stages, a line a method: one above the other, or beside each other."""
+    groups, listed = _staged(condition)
     one_column = width == COLUMN
     with matplotlib.rc_context(STYLE):
         high = 1.7 * len(listed) + 0.75 if one_column else 2.75
@@ -182,7 +189,7 @@ def over_stages(condition: Condition, width: float) -> Figure:
 
 def forgetting(condition: Condition, width: float) -> Figure:
     """Draw the accuracy of each task over the stages, one panel a method."""
-    groups = [group for group in shown_groups(condition) if group.last]
+    groups, _ = _staged(condition)
     short = short_names(condition.tasks)
     columns = min(len(groups), 2 if width == COLUMN else 4)
     rows = math.ceil(len(groups) / columns)

@@ -48,6 +48,12 @@ def test_one_method_has_what_needs_no_other(tmp_path):
     assert list(found) == ["stages", "forgetting"]
 
 
+def test_of_a_run_that_goes_on_there_is_nothing_final_to_draw(tmp_path):
+    found = drawings(condition_of([write_run(tmp_path, finished=1)]))
+
+    assert list(found) == ["forgetting"]
+
+
 def test_names_in_one_column_are_those_that_matter(condition):
     figures = {width: drawings(condition)["accuracy-safety"].draw(condition, width) for width in (COLUMN, TEXT)}
 
