@@ -248,10 +248,15 @@ def _answers(run: Run, stage: int, name: str, texts: _Texts, data: StageData) ->
     if name in data.in_form:
         found["in_form"] = coded(map(bool, data.in_form[name]))
     if name in data.incoherent:
-        why = zip(responses, data.incoherent[name], strict=True)
-        found["incoherent"] = coded((incoherence(text or "") or "incoherent") if flag else "" for text, flag in why)
+        flagged = zip(responses, data.incoherent[name], strict=True)
+        found["incoherent"] = coded(_why(text) if flag else "" for text, flag in flagged)
     verdicts = {judge: coded(given) for (judge, of), given in data.verdicts.items() if of == name}
     return found | ({"verdicts": verdicts} if verdicts else {})
+
+
+def _why(text: str | None) -> str:
+    """Return in what way a response is incoherent, as far as its text is kept."""
+    return (text is not None and incoherence(text)) or "incoherent"
 
 
 def _check(ids: Iterable[str]) -> int:

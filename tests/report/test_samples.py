@@ -111,6 +111,8 @@ def test_published_runs_have_the_samples_of_their_folders_where_responses_are_ke
             assert stage[name].get("verdicts") == other[name].get("verdicts")
         for name in SAFETY:  # Published without show_unsafe: not even how many words there were.
             assert published["veiled"] == [None] and other[name]["verdicts"] == stage[name]["verdicts"]
+            why = [decoded(of_run[name]["incoherent"]) for of_run in (stage, other)]
+            assert why[1] == ["incoherent" if word else "" for word in why[0]]
 
 
 def test_runs_tested_on_the_same_share_their_sets(tmp_path):
