@@ -52,8 +52,7 @@ def cider_swapped(items: Sequence[Item]) -> float:
     """Return CIDEr over a corpus with predictions and references in each other's place (SMoLoRA, Flickr30k).
 
     Each prediction stands in the place of the references of its best reference, so words are weighed by how many
-    predictions use them. eval_flickr30k_cider.py seeks the best reference by CIDEr over a corpus of this one pair,
-    where every word stands in all captions and weighs nothing: all references score 0, and the first is taken.
+    predictions use them (eval_flickr30k_cider.py).
     """
     own = _ciders(True, items)
     return sum(own) / len(own)
@@ -132,7 +131,18 @@ def _ciders_of(swapped: bool, items: tuple[Item, ...]) -> tuple[float, ...]:
     check_captions(java=False)
     from hpa_bench.data.coco import ciders
 
-    return ciders([(wanted[0], (said,)) for said, wanted in items] if swapped else items)
+    return ciders([(_best_reference(*item), (item[0],)) for item in items] if swapped else items)
+
+
+def _best_reference(said: str, references: Sequence[str]) -> str:
+    """Return the reference with the highest CIDEr in a corpus of pairs of the caption with each; of equals, the first.
+
+    A word weighs the less, the more of these references use it, and nothing where all do.
+    """
+    from hpa_bench.data.coco import ciders
+
+    own = ciders([(said, (reference,)) for reference in references])
+    return references[own.index(max(own))]
 
 
 def _ciders(swapped: bool, items: Sequence[Item]) -> list[float]:

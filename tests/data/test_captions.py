@@ -79,13 +79,16 @@ TWICE = [
 
 
 def test_captions_of_flickr30k_are_scored_in_two_passes_with_swapped_roles() -> None:
-    """As SMoLoRA's description has it: the best reference by one-pair corpora, then the corpus with roles swapped."""
+    """As SMoLoRA does: the best reference by a corpus of a caption's own pairs, then the corpus with roles swapped."""
+    import numpy as np
     from pycocoevalcap.cider.cider import Cider
 
     best = {}
     for number, (said, references) in enumerate(TWICE):
-        alone = [Cider().compute_score({0: [reference]}, {0: [said]})[0] for reference in references]
-        best[number] = [references[max(range(len(alone)), key=lambda index: (alone[index], -index))]]
+        pairs = {place: [reference] for place, reference in enumerate(references)}
+        _, own = Cider().compute_score(pairs, {place: [said] for place in pairs})
+        best[number] = [references[np.argmax(own)]]
+    assert [TWICE[number][1].index(reference) for number, (reference,) in best.items()] == [1, 0, 0, 1, 0]
     whole, each = Cider().compute_score({number: [said] for number, (said, _) in enumerate(TWICE)}, best)
 
     assert cider_swapped(TWICE) == pytest.approx(whole) and whole > 0
