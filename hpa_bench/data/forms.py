@@ -28,8 +28,8 @@ def words(p: str, references: Sequence[str]) -> bool:
 
 
 def caption(p: str, references: Sequence[str]) -> bool:
-    """Return whether a response is more than four words up to a stop, or a part of a reference (SMoLoRA, captions)."""
-    return (p.endswith(".") and len(p.split()) > 4) or any(p in each for each in references)
+    """Return whether a response ends with a stop and has over four words or is in a reference (SMoLoRA, captions)."""
+    return p.endswith(".") and (len(p.split()) > 4 or any(p.lower() in each.lower() for each in references))
 
 
 FORMS: dict[str, Form] = {"letter": letter, "words": words, "caption": caption}

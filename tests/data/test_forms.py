@@ -27,19 +27,21 @@ CASES = [
     ("words", "a grey Wolf hound", True),
     ("words", "a grey wolf hound.", False),
     ("words", "", True),
-    # More than four words up to a stop, or any part of a reference as it is written.
+    # A stop at the end, and before it more than four words or any part of a reference, but for case.
     ("caption", "Two dogs run on grass.", True),
     ("caption", "Two dogs run fast.", False),
     ("caption", "Two dogs run on grass", False),
-    ("caption", "grey Wolf", True),
-    ("caption", "Grey Wolf", False),
-    ("caption", "", True),
+    ("caption", "grey Cats.", True),
+    ("caption", "Grey cats", False),
+    ("caption", "a grey Wolf hound.", False),
+    ("caption", ".", True),
+    ("caption", "", False),
 ]
 
 
 @pytest.mark.parametrize(("name", "response", "expected"), CASES)
 def test_a_form_is_that_of_smolora(name: str, response: str, expected: bool) -> None:
-    assert FORMS[name](response, ["a grey Wolf hound", "no"]) is expected
+    assert FORMS[name](response, ["a grey Wolf hound", "no", "Grey cats."]) is expected
 
 
 def test_a_pattern_holds_the_whole_response_whatever_its_case() -> None:
