@@ -13,26 +13,13 @@ from transformers import PreTrainedTokenizerFast
 from hpa_bench.data.samples import PLACEHOLDER
 from hpa_bench.errors import UserError
 from hpa_bench.files import read_object
+from hpa_bench.models.config import read_chat_template
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 FILES = ("tokenizer.model", "tokenizer.json")
 """Where its vocabulary may stand, the original first."""
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and"
-    " polite answers to the user's questions."
-)
-_TEMPLATE = (
-    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
-    "{% set turns = messages[1:] %}{% else %}{% set turns = messages %}{% endif %}"
-    "{{ (system if system is string else system[0]['text']) + ' ' }}"
-    "{% for turn in turns %}{{ 'ASSISTANT: ' if turn['role'] == 'assistant' else 'USER: ' }}"
-    "{% if turn['content'] is string %}{{ turn['content'] }}{% else %}"
-    "{% for part in turn['content'] if part['type'] == 'image' %}{{ image }}{% endfor %}"
-    "{% for part in turn['content'] if part['type'] == 'text' %}"
-    "{{ part['text'] + ('' if loop.last else ' ') }}{% endfor %}{% endif %}"
-    "{{ eos if turn['role'] == 'assistant' else ' ' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
+TEMPLATE = Path(__file__).parent / "vicuna_v1.jinja"
+"""LLaVA's conversation `vicuna_v1`, as a chat template for tokenizers that put a space behind a special token."""
 _REMEDY = "give the folder of lmsys/vicuna-7b-v1.5, as it was downloaded"
 
 
@@ -64,8 +51,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     # Transformers of LLaVA's time takes a tokenizer that says nothing of it for a legacy one.
     legacy = settings.get("legacy", True) is not False
     tokenizer = _tokenizer(vocabulary, legacy)
-    image = PLACEHOLDER + ("\n" if legacy else " \n")
-    tokenizer.chat_template = f"{{% set system, image, eos = {SYSTEM!r}, {image!r}, {EOS!r} %}}" + _TEMPLATE
+    spaced = "" if legacy else "{% set image = '<image> \\n' %}"
+    tokenizer.chat_template = spaced + read_chat_template(TEMPLATE)
     return tokenizer
 
 

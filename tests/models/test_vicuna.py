@@ -7,9 +7,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from hpa_bench.errors import UserError
+from hpa_bench.models.config import read_chat_template
 from hpa_bench.models.prompts import prompt_ids, render, render_conversation
 from hpa_bench.models.vicuna import load_tokenizer
+from hpa_bench.spec import RunOptions, make_spec
 from tests.support.llava_parts import (
+    SYSTEM,
     SlowTokenizer,
     bpe_scores,
     llava_tokens,
@@ -76,6 +79,26 @@ def test_a_system_turn_takes_the_place_of_the_usual_one(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "why ?"}]
 
     assert render(tokenizer, turns) == "Be short. USER: why ? ASSISTANT:"
+
+
+@pytest.mark.parametrize("suite", ["ucit", "mllm-dcl"])
+def test_suites_of_mcitlib_ask_the_published_checkpoint_in_vicuna_v1(tmp_path: Path, suite: str) -> None:
+    tokenizer = tokenizer_of(tmp_path / "vicuna")
+    template = make_spec(RunOptions(suite, "seqft"), model=False).suite.chat_template_path()
+    tokenizer.chat_template = read_chat_template(template)
+    exchanges = [("<image>\nWhat is it?", "A cat."), ("Sure?", "Yes."), ("Why?", "It meows.")]
+
+    pieces = render_conversation(tokenizer, exchanges)
+
+    assert pieces == [
+        f"{SYSTEM} USER: <image>\nWhat is it? ASSISTANT:",
+        " A cat.</s>",
+        "USER: Sure? ASSISTANT:",
+        " Yes.</s>",
+        "USER: Why? ASSISTANT:",
+        " It meows.</s>",
+    ]
+    assert render(tokenizer, [{"role": "user", "content": exchanges[0][0]}]) == pieces[0]
 
 
 def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
