@@ -86,6 +86,13 @@ def test_the_page_of_suites_has_every_key_as_the_code_has_it() -> None:
     assert len(named) >= 15 and named <= {key.name for key in keys_of(Suite)}
 
 
+@pytest.mark.parametrize("suite", ["cvit", "smolora", "ucit", "mllm-dcl"])
+def test_suites_whose_projects_train_the_projector_train_it(suite: str) -> None:
+    training = make_spec(RunOptions(suite, "seqft"), model=False).suite.training
+
+    assert training.also == {"multi_modal_projector": 2e-5}
+
+
 def test_the_example_of_the_page_of_suites_is_one(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
 
