@@ -2,7 +2,7 @@
 
 tau_t = theta_t^ft - theta_0, theta_t^ft fine-tuned from theta_{t-1}^ft; of equals, the later. Marczak et al., "MagMax:
 Leveraging Model Merging for Seamless Continual Learning" (ECCV 2024). Only the scored model is merged: the next stage
-starts from theta_t^ft. One copy of the linear weights, theta_0 + tau_max, is kept on disk (two while a stage is under
+starts from theta_t^ft. One copy of what is trained, theta_0 + tau_max, is kept on disk (two while a stage is under
 way).
 """
 
@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights
-from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
+from hpa_bench.baselines.shared.task_vectors import keep, kept, task_vector, trained_weights
 
 
 class MagMaxConfig(MethodConfig):
@@ -56,7 +56,7 @@ class MagMax(Method):
         if not ctx.stage:
             return
         furthest = kept(ctx, ctx.stage)
-        for name in linear_weights(ctx):
+        for name in trained_weights(ctx):
             start = ctx.start[name].to(ctx.device)
             tau = task_vector(furthest[name].to(ctx.device), start)
             yield name, (start + self.config.scale * tau).to(start.dtype)

@@ -3,7 +3,7 @@
 Trim: the entries of tau_s that are not among its largest become 0. Elect: an entry's sign is that of its sum over s.
 Merge: the entry is the mean of those tau_s that have this sign; where the sum is 0, so is the merged entry (the
 authors' code takes the sign that most entries have). Yadav et al., "TIES-Merging: Resolving Interference When Merging
-Models" (NeurIPS 2023). Only the scored model is merged; t copies of the linear weights are kept on disk.
+Models" (NeurIPS 2023). Only the scored model is merged; t copies of what is trained are kept on disk.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpa_bench import Method, MethodConfig, StageContext, Tunable, Weights, unrounded
-from hpa_bench.baselines.shared.task_vectors import keep, kept, linear_weights, task_vector
+from hpa_bench.baselines.shared.task_vectors import keep, kept, task_vector, trained_weights
 
 
 class TIESConfig(MethodConfig):
@@ -47,16 +47,16 @@ class TIES(Method):
             return torch.where(task_vector(tuned, start).abs().float() >= threshold, tuned.to(start.dtype), start)
 
         threshold = kth_magnitude(
-            lambda: (task_vector(*pair(name)) for name in linear_weights(ctx)), share=self.config.keep
+            lambda: (task_vector(*pair(name)) for name in trained_weights(ctx)), share=self.config.keep
         )
         keep(ctx, trimmed)
         if self.config.train_from == "aligned":
-            yield from ((name, ctx.start[name]) for name in linear_weights(ctx))
+            yield from ((name, ctx.start[name]) for name in trained_weights(ctx))
 
     def evaluated(self, handed_on: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield theta_0 + lambda tau."""
         trimmed = [kept(ctx, stage) for stage in range(1, ctx.stage + 1)]
-        for name in linear_weights(ctx) if trimmed else ():
+        for name in trained_weights(ctx) if trimmed else ():
             start = ctx.start[name].to(ctx.device)
             taus = torch.stack([task_vector(weights[name].to(ctx.device), start) for weights in trimmed])
             agree = taus.sign() == taus.sum(0).sign()

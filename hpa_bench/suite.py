@@ -35,7 +35,7 @@ class TrainingConfig(BaseConfig):
     """Of AdamW, at its highest: it rises over the warm-up and falls as `scheduler` says."""
     also: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Modules outside the language model that are trained in full, each at a learning rate of its own, such as
-    `{multi_modal_projector: 2.0e-5}`, by the last parts of their names; no method edits them."""
+    `{multi_modal_projector: 2.0e-5}`, by the last parts of their names."""
     epochs: float = Field(1, gt=0, le=10_000)
     """Times that a stage goes over its samples; a fraction ends in the midst of one."""
     batch_size: int = Field(16, ge=1, le=MOST)

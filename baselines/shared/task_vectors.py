@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import torch
 from safetensors.torch import save_file
@@ -13,9 +14,16 @@ INDEX = "model.safetensors.index.json"
 """Hugging Face's name for the file that says which tensor is in which file."""
 
 
-def linear_weights(ctx: StageContext) -> Iterator[str]:
-    """Yield the names of the weights that a LoRA stage changes: every linear layer of the language model."""
-    return (f"{layer}.weight" for layer in ctx.linear_layers)
+def trained_weights(ctx: StageContext) -> Iterator[str]:
+    """Yield the names of the weights that a stage changes: those that `keep` keeps, in its order."""
+    return chain.from_iterable(_groups(ctx))
+
+
+def _groups(ctx: StageContext) -> Iterator[list[str]]:
+    """Yield the linear weights of each decoder block, and then those of what is trained beside the adapter, if any."""
+    yield from ([f"{layer}.weight" for layer in layers] for layers in ctx.layers)
+    if ctx.lora.also:
+        yield [name for name in ctx.start if not set(ctx.lora.also).isdisjoint(name.split("."))]
 
 
 def task_vector(theta_a: Tensor, theta_b: Tensor) -> Tensor:
@@ -54,7 +62,7 @@ def dare(vector: Tensor, p: float, generator: torch.Generator) -> Tensor:
 
 
 def keep(ctx: StageContext, weight: Callable[[str], Tensor]) -> None:
-    """Write `weight(name)` of every linear weight to this stage's folder; one decoder block is in memory at a time.
+    """Write `weight(name)` of every trained weight to this stage's folder; one decoder block is in memory at a time.
 
     Kept are weights theta and not theta - theta_0, since a weight takes no more than its own dtype to be exact. A
     stage that is repeated writes the same files again; what it reads must be another stage's.
@@ -62,8 +70,8 @@ def keep(ctx: StageContext, weight: Callable[[str], Tensor]) -> None:
     folder = ctx.folder / f"stage{ctx.stage}"
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
-    for index, layers in enumerate(ctx.layers):
-        tensors = {f"{layer}.weight": weight(f"{layer}.weight").contiguous() for layer in layers}
+    for index, names in enumerate(_groups(ctx)):
+        tensors = {name: weight(name).contiguous() for name in names}
         file = folder / f"block{index}.safetensors"
         partial = file.with_name(f"{file.name}.partial")
         save_file(tensors, partial)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from hpa_bench.baselines.magmax import MagMax, MagMaxConfig
-from hpa_bench.baselines.shared.task_vectors import linear_weights
+from hpa_bench.baselines.shared.task_vectors import trained_weights
 from hpa_bench.method import StageContext
 from tests.support.stages import random_stage
 
 
 def tuned_models(before: dict[str, Tensor], ctx: StageContext, count: int = 3) -> list[dict[str, Tensor]]:
     draw = torch.Generator().manual_seed(7)
-    moved = set(linear_weights(ctx))
+    moved = set(trained_weights(ctx))
     return [
         {
             name: tensor + 0.1 * torch.randn(tensor.shape, generator=draw) if name in moved else tensor
@@ -55,6 +55,17 @@ def test_after_one_task_the_scored_model_is_the_tuned_one(tmp_path: Path) -> Non
     models = tuned_models(before, ctx, 1)
 
     assert all(torch.equal(weight, models[0][name]) for name, weight in scored(models, ctx)[0].items())
+
+
+def test_a_projector_that_is_trained_too_moves_by_its_largest_change(tmp_path: Path) -> None:
+    before, _, ctx = random_stage(tmp_path)
+    ctx = replace(ctx, lora=ctx.lora.beside(["multi_modal_projector"]))
+    projector = [name for name in before if "multi_modal_projector" in name]
+    models = [before | {name: before[name] + change for name in projector} for change in (3, -1)]
+
+    weights = scored(models, ctx)[-1]
+
+    assert projector and all(torch.equal(weights[name], before[name] + 3) for name in projector)
 
 
 def test_the_order_of_the_tasks_does_not_matter_without_ties(tmp_path: Path) -> None:

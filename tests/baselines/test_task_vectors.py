@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, keep, kept, linear_weights, task_vector
+from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, keep, kept, task_vector, trained_weights
 from hpa_bench.errors import UserError
 from tests.support.stages import random_stage
 
@@ -54,7 +54,7 @@ def test_kept_weights_are_read_back_by_stage(tmp_path: Path) -> None:
 
     first, second = kept(ctx, 1), kept(ctx, 2)
 
-    assert sorted(first) == sorted(second) == sorted(linear_weights(ctx))
+    assert sorted(first) == sorted(second) == sorted(trained_weights(ctx))
     assert len(first) == 3 * 7
     assert all(torch.equal(first[name], after[name]) and torch.equal(second[name], before[name]) for name in first)
     assert not list(tmp_path.rglob("*.partial"))
@@ -62,7 +62,7 @@ def test_kept_weights_are_read_back_by_stage(tmp_path: Path) -> None:
 
 def test_an_unaligned_model_of_another_shape_is_refused(tmp_path: Path) -> None:
     before, _, ctx = random_stage(tmp_path)
-    name = next(linear_weights(ctx))
+    name = next(trained_weights(ctx))
     ctx = replace(ctx, unaligned={**before, name: torch.zeros(3, 5)})
 
     with pytest.raises(UserError, match=r"q_proj.weight' is \[3, 5\] in the suite's unaligned_model and \[32, 32\]"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpa_bench.baselines.shared.task_vectors import kept, linear_weights
+from hpa_bench.baselines.shared.task_vectors import kept, trained_weights
 from hpa_bench.baselines.ties import TIES, TIESConfig, kth_magnitude
 from hpa_bench.method import StageContext
 from tests.support.stages import merged_stage, random_stage
@@ -16,7 +16,7 @@ from tests.support.stages import merged_stage, random_stage
 def tuned_models(before: dict[str, Tensor], ctx: StageContext, count: int = 3) -> list[dict[str, Tensor]]:
     """Return models whose layers moved by different amounts."""
     draw = torch.Generator().manual_seed(7)
-    size = {name: 0.02 * (1 + index) for index, name in enumerate(linear_weights(ctx))}
+    size = {name: 0.02 * (1 + index) for index, name in enumerate(trained_weights(ctx))}
     return [
         {
             name: tensor + size.get(name, 0) * torch.randn(tensor.shape, generator=draw)
@@ -52,7 +52,7 @@ def merged(taus: Tensor, share: float) -> Tensor:
 def test_trim_elect_and_merge_over_all_layers_together(tmp_path: Path, share: float, scale: float) -> None:
     before, _, ctx = random_stage(tmp_path)
     models = tuned_models(before, ctx)
-    names = list(linear_weights(ctx))
+    names = list(trained_weights(ctx))
 
     def flat(weights: dict[str, Tensor]) -> Tensor:
         return torch.cat([weights[name].flatten().double() for name in names])
@@ -91,8 +91,8 @@ def test_the_share_holds_in_bfloat16_too(tmp_path: Path) -> None:
     list(TIES(TIESConfig(keep=0.2)).adapt(before, after, ctx))
 
     trimmed = kept(ctx, 1)
-    moved = [(trimmed[name] != before[name]).float().mean() for name in linear_weights(ctx)]
-    sizes = [before[name].numel() for name in linear_weights(ctx)]
+    moved = [(trimmed[name] != before[name]).float().mean() for name in trained_weights(ctx)]
+    sizes = [before[name].numel() for name in trained_weights(ctx)]
     share = sum(m * size for m, size in zip(moved, sizes, strict=True)) / sum(sizes)
     assert 0.15 < share <= 0.201
 
@@ -122,8 +122,22 @@ def test_what_the_next_task_starts_from(tmp_path: Path, train_from: Any) -> None
     before, after, ctx = random_stage(tmp_path)
     handed_on = dict(TIES(TIESConfig(train_from=train_from)).adapt(before, after, ctx))
 
-    assert list(handed_on) == (list(linear_weights(ctx)) if train_from == "aligned" else [])
+    assert list(handed_on) == (list(trained_weights(ctx)) if train_from == "aligned" else [])
     assert all(torch.equal(weight, before[name]) for name, weight in handed_on.items())
+
+
+def test_a_projector_that_is_trained_too_starts_anew_and_is_merged(tmp_path: Path) -> None:
+    before, after, ctx = random_stage(tmp_path)
+    ctx = replace(ctx, lora=ctx.lora.beside(["multi_modal_projector"]))
+    projector = [name for name in before if "multi_modal_projector" in name]
+    after |= {name: before[name] + 1 for name in projector}
+
+    handed_on = dict(TIES(TIESConfig(keep=1)).adapt(before, after, ctx))
+    weights = dict(TIES(TIESConfig(scale=0.5)).evaluated(handed_on, ctx))
+
+    assert projector and all(torch.equal(handed_on[name], before[name]) for name in projector)
+    for name in projector:
+        torch.testing.assert_close(weights[name], before[name] + 0.5)
 
 
 def test_a_repeated_stage_changes_nothing(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_each_stage_hands_it_on_and_hpa_edits_none_of_it(suite: Path, tmp_path: 
 
 
 @pytest.mark.slow
+def test_ties_without_its_task_vectors_is_the_aligned_model(suite: Path, tmp_path: Path) -> None:
+    made = run(str(suite), "ties", settings=[*ONE_STEP, ALSO, "scale=0"], out=tmp_path / "run")
+
+    assert changed(start(suite), weights(made, 1)) == set()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["training", "edited"])
 def test_a_killed_run_ends_with_the_same_bytes(suite: Path, tmp_path: Path, place: Place) -> None:
     settings = [ALSO, "tasks=[colours]", "safety_sets=[]", "harmful_data=null"]
