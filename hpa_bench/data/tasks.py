@@ -34,6 +34,8 @@ Split = Literal["training", "validation", "test"]
 LABELS = ("category", "cluster")
 ABOUT = (*LABELS, "request")
 """Keys of a row that go on to judges and reports."""
+BESIDE_THE_PROMPT = ("description", "num_fewshot", "gen_prefix")
+"""Keys of a task by which lm-eval writes more into a request than doc_to_text returns; no training has that."""
 
 
 def load_tasks(
@@ -57,7 +59,8 @@ def load_tasks(
         The tasks by name, in the order given.
 
     Raises:
-        UserError: a name is unknown, or its task cannot be loaded, or does not generate.
+        UserError: a name is unknown, or its task cannot be loaded, or does not generate, or its requests are more than
+            its doc_to_text.
     """
     names, folders = list(dict.fromkeys(names)), list(include_paths)
     check_names(names, folders)
@@ -80,7 +83,7 @@ class TaskLoader:
         """Load a task.
 
         Raises:
-            UserError: the name is unknown, or the task cannot be loaded, or does not generate.
+            UserError: as of `load_tasks`.
         """
         manager = self._own
         if name not in manager.all_subtasks:
@@ -318,6 +321,11 @@ def _load(manager: Any, name: str, split: Split) -> Task:
         raise UserError(f"Task {name!r} ({source}) cannot be loaded: {type(error).__name__}: {error}.") from error
     if task.OUTPUT_TYPE != "generate_until":
         raise UserError(f"Task {name!r} ({source}) has output_type {task.OUTPUT_TYPE}: expected generate_until.")
+    if beside := next((key for key in BESIDE_THE_PROMPT if getattr(task.config, key, None)), None):
+        raise UserError(
+            f"Task {name!r} ({source}) sets {beside}, which its test rows would have and its training rows not: put the"
+            f" text into doc_to_text, and leave {beside} out."
+        )
     try:
         form_of(task.config.metadata)
     except UserError as error:

@@ -78,6 +78,23 @@ def test_a_task_that_does_not_generate(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "more", [{"description": "Look."}, {"num_fewshot": 2, "fewshot_split": "test"}, {"gen_prefix": "It is"}]
+)
+def test_a_task_whose_requests_are_more_than_its_rows_prompts(tmp_path, more):
+    write_task(tmp_path, "colours", {"test": [row(1), row(2), row(3)]}, **more)
+    first = next(iter(more))
+
+    with pytest.raises(UserError, match=rf"colours.yaml\) sets {first}, .*: put the text into doc_to_text"):
+        load(tmp_path)
+
+
+def test_no_description_and_no_examples_may_be_said(tmp_path):
+    write_task(tmp_path, "colours", {"test": [row(1)]}, description="", num_fewshot=0, gen_prefix="")
+
+    assert load(tmp_path).task_name == "colours"
+
+
+@pytest.mark.parametrize(
     ("bad", "message"),
     [
         (row(1, answer=""), "Sample 'r1' in the training split of task 'colours' has no answer"),
