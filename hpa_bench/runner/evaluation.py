@@ -11,6 +11,7 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.evaluator import evaluate
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from hpa_bench.data.captions import CORPUS_METRICS
 from hpa_bench.data.forms import form_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hpa_bench.data.samples import Sample
 
 DEFAULT_MAX_NEW_TOKENS = 256
-"""For tasks whose generation_kwargs name no `max_gen_toks`, as in lm-eval."""
+"""For tasks whose generation_kwargs name none, as in lm-eval."""
 
 
 class Response(TypedDict):
@@ -222,11 +223,11 @@ def _request(instance: Instance) -> Request:
 
 
 def request_limits(generation: Mapping[str, Any] | None) -> tuple[int, tuple[str, ...]]:
-    """Return the number of new tokens and the stop strings of lm-eval's generation_kwargs."""
-    generation = generation or {}
+    """Return the number of new tokens and the stop strings of generation_kwargs, under any name that lm-eval knows."""
+    generation = dict(generation or {})
     until = generation.get("until") or ()
     stop = (until,) if isinstance(until, str) else tuple(until)
-    return int(generation.get("max_gen_toks", DEFAULT_MAX_NEW_TOKENS)), stop
+    return normalize_gen_kwargs(generation, DEFAULT_MAX_NEW_TOKENS)["max_gen_toks"], stop
 
 
 def _scores(task: Task, samples: Sequence[Mapping[str, Any]]) -> list[float | None]:

@@ -5,7 +5,7 @@ from hpa_bench.data.tasks import check_task, load_tasks, training_samples
 from hpa_bench.engines.base import Engine
 from hpa_bench.engines.hf import HFEngine
 from hpa_bench.errors import UserError
-from hpa_bench.runner.evaluation import EngineLM, Evaluator
+from hpa_bench.runner.evaluation import EngineLM, Evaluator, request_limits
 from tests.support.lmeval_tasks import row, rows, write_task
 from tests.support.models import random_llava, save_random_llava
 
@@ -157,6 +157,21 @@ def test_a_score_beyond_one_is_refused(tmp_path):
         UserError, match=r"Metric 'right' of task 'colours' gives 100\.0 for sample 'r0': expected .* 0 to 1"
     ):
         Evaluator(tasks).evaluate(Says(lambda i: "red"))
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"),
+    [
+        (None, (256, ())),
+        ({"until": "."}, (256, (".",))),
+        ({"max_gen_toks": 7, "max_new_tokens": 8}, (7, ())),
+        ({"max_new_tokens": 8, "max_tokens": 9}, (8, ())),
+        ({"max_tokens": 9, "max_completion_tokens": 10}, (9, ())),
+        ({"until": ["a", "b"], "max_completion_tokens": 10}, (10, ("a", "b"))),
+    ],
+)
+def test_the_limits_of_a_request_have_the_names_that_lm_eval_knows(generation, expected):
+    assert request_limits(generation) == expected
 
 
 def test_sampling_is_refused(tmp_path, engine):
