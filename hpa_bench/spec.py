@@ -104,6 +104,11 @@ class RunSpec:
         """The tasks of each stage, in training order."""
         return tuple(tuple(tasks) for tasks in self._asked.curriculum(self.suite.tasks))
 
+    def unaligned_path(self) -> str | None:
+        """Return the folder or hub name of the model before its alignment; None where the method needs none."""
+        name = self.suite.unaligned_model if "unaligned_model" in self.needs else None
+        return self.suite.model_path(name) if name else None
+
     def identity(self) -> dict[str, Any]:
         """Return what makes it the same run, as in the manifest."""
         return {

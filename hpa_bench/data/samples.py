@@ -40,6 +40,8 @@ class Sample:
     further: Sequence[tuple[str, str]] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     """What judges and reports are told beside it: its category, request and cluster, as far as its row has them."""
+    graded_by: str = ""
+    """Of a row that is evaluated: what decides its score beside `target`, as JSON, such as further answers."""
 
     @property
     def exchanges(self) -> list[tuple[str, str]]:
@@ -48,7 +50,7 @@ class Sample:
 
 
 def content_hash(samples: Iterable[Sample]) -> str:
-    """Return a SHA-256 over the ids, prompts, answers and images of samples, in their order.
+    """Return a SHA-256 over ids, prompts, answers, images and what rows are graded by, of samples in their order.
 
     Images kept in memory count with their pixels, the others as `hpa_bench.data.images.content_fields` says.
     """
@@ -63,4 +65,8 @@ def content_hash(samples: Iterable[Sample]) -> str:
         digest.update(repr((len(texts), lengths) if sample.further else lengths).encode())
         for part in parts:
             digest.update(part)
+        if sample.graded_by:
+            # Rows begin with a bracket, this with a letter.
+            graded_by = sample.graded_by.encode()
+            digest.update(b"graded by %d " % len(graded_by) + graded_by)
     return digest.hexdigest()

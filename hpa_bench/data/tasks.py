@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from itertools import islice
@@ -34,6 +35,8 @@ Split = Literal["training", "validation", "test"]
 LABELS = ("category", "cluster")
 ABOUT = (*LABELS, "request")
 """Keys of a row that go on to judges and reports."""
+GRADED_BY = ("answers", "references", "choices", "answer_bbox", "size")
+"""Keys of a row that its score may depend on beside its answer (see `hpa_bench.data.rules`)."""
 BESIDE_THE_PROMPT = ("description", "num_fewshot", "gen_prefix")
 """Keys of a task by which lm-eval writes more into a request than doc_to_text returns; no training has that."""
 
@@ -150,6 +153,8 @@ def inspect_task(task: Task, split: Split) -> Iterator[Sample | UserError]:
             empty = False
             try:
                 sample = _checked(_render(task, doc, index, where, reader), seen, where, needs_answer)
+                if split != "training":
+                    sample = replace(sample, graded_by=_graded_by(task, doc, sample.target))
                 if scored:
                     _score(task, doc, sample.target, row_name(doc, index, where))
                 yield sample
@@ -417,6 +422,16 @@ def _render(task: Task, doc: Mapping[str, Any], index: int, where: str, reader: 
         ) from error
     about = {key: text_of(doc[key], f"The {key} of {what}") for key in ABOUT if doc.get(key) is not None}
     return Sample(name, task.task_name, prompt, target, images, further, about)
+
+
+def _graded_by(task: Task, doc: Mapping[str, Any], target: str) -> str:
+    """Return what decides the score of a row beside its first answer, as JSON; "" where nothing does."""
+    answers = task.doc_to_target(doc)
+    values = {"doc_to_target": answers if isinstance(answers, list) else None} | {
+        key: doc.get(key) for key in GRADED_BY
+    }
+    found = {key: value for key, value in values.items() if value not in (None, [], target, [target])}
+    return json.dumps(found, sort_keys=True, default=lambda value: type(value).__name__) if found else ""
 
 
 def _prompt(task: Task, doc: Mapping[str, Any], what: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 READABLE = (1, 2)
 """Formats that are read: 1 has no `verdicts`, `numerics`, `model_digest` and `plugins`, and less of the hardware."""
-SOURCES = ("model_digest", "plugins")
+SOURCES = ("model_digest", "unaligned_digest", "plugins")
 """What decides a run beside its settings and its data: a manifest of an older version does not have it."""
 NO_PART_OF_TRAINING = {"gradient_checkpointing", "keep_weights", "save_steps", "workers"}
 """Keys of a training recipe that change no weight: the same steps taken with less memory, or more often kept."""
@@ -188,12 +188,22 @@ class Manifest(Record):
     """SHA-256 of what each set holds."""
     model_digest: str | None = None
     """SHA-256 of the weights that the run starts from."""
+    unaligned_digest: str | None = None
+    """The same of the model before its alignment, where the method needs it."""
     plugins: dict[str, str] = {}
     """SHA-256 of the source of each plugin, by its name."""
 
     def compared(self) -> dict[str, Any]:
         """Return what the file says; where it does not say so, its suite is of version 1 and it is no noise run."""
         return self.said() | {"noise": self.noise, "suite_config": {"version": 1} | self.suite_config}
+
+    def difference(self, other: Self) -> str:
+        """Return the first part of the identity in which another differs; older versions hashed fewer sets."""
+        return Record.difference(self._of_sets(other.data), other._of_sets(self.data))
+
+    def _of_sets(self, names: Collection[str]) -> Self:
+        data = {name: digest for name, digest in self.data.items() if name in names}
+        return self.model_copy(update={"data": data})
 
     @property
     def matrix(self) -> str:
@@ -232,6 +242,8 @@ class Manifest(Record):
         """Return what has changed in the model's files or in a plugin since this was written, in words; else ""."""
         if self.model_digest is not None and self.model_digest != other.model_digest:
             return "the files of its model have changed since"
+        if self.unaligned_digest is not None and self.unaligned_digest != other.unaligned_digest:
+            return "the files of its unaligned model have changed since"
         known = self.said().get("plugins")
         for name in sorted({*(known or {}), *other.plugins}) if known is not None else ():
             if self.plugins.get(name) != other.plugins.get(name):

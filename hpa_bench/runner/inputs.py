@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpa_bench.data.poison import poison
 from hpa_bench.data.samples import content_hash
 from hpa_bench.data.tasks import check_scoring, check_task, load_tasks, training_samples
-from hpa_bench.errors import UserError
+from hpa_bench.errors import UserError, shown
 from hpa_bench.files import atomic, read_jsonl, write_jsonl
 from hpa_bench.judges.keyword import verdict
 from hpa_bench.machine.processes import is_main
@@ -62,9 +62,7 @@ class RunData:
         """By evaluated set: the small images of a few samples, for the examples of a report."""
 
         needs = spec.needs
-        harmful = self._source(spec, suite.harmful_task()) if spec.harmful_ratio else []
-        if harmful:
-            self.hashes["harmful_data"] = content_hash(harmful)
+        harmful = self._source(spec, suite.harmful_task(), "harmful_pairs") if spec.harmful_ratio else []
         for name, task in self.evaluated.items():
             check_scoring(task)
             tested = check_task(task, suite.evaluation.split)
@@ -78,15 +76,18 @@ class RunData:
                 if spec.harmful_ratio:
                     samples, self.poisoned[name] = poison(samples, harmful, spec.harmful_ratio, spec.seed, name)
                 self.training[name] = samples
-        self.safety_source = self._source(spec, suite.calibration.safety_set) if "safety_calibration" in needs else []
+        calibrated, trains = "safety_calibration" in needs, "safety_data" in needs
+        self.safety_source = self._source(spec, suite.calibration.safety_set, "safety_set") if calibrated else []
         """Harmful requests for the safety calibration samples, in a random order of the run's own."""
-        self.safety_data = self._source(spec, suite.safety_data) if "safety_data" in needs else []
+        self.safety_data = self._source(spec, suite.safety_data, "safety_data") if trains else []
         """Harmful requests with safe answers, for methods that train on them, in a random order of the run's own."""
 
-    def _source(self, spec: RunSpec, name: str | None) -> list[Sample]:
+    def _source(self, spec: RunSpec, name: str | None, key: str) -> list[Sample]:
+        """Return a source in a random order of the run's own; its hash, under the key, is that of every seed."""
         assert name is not None, "checked with the spec"
         suite = spec.suite
         samples = training_samples(load_tasks([name], suite.task_folders(), metadata=suite.task_metadata())[name])
+        self.hashes[key] = content_hash(samples)
         return shuffled(samples, spec.seed, name)
 
 
@@ -112,7 +113,7 @@ def safety_calibration(
         answer: answers requests with the aligned model.
 
     Raises:
-        UserError: the aligned model refuses none of them.
+        UserError: the aligned model refuses none of them, or one of the kept samples is of no request any more.
     """
     by_id = {sample.id: sample for sample in source}
     if not path.exists():
@@ -137,4 +138,9 @@ def safety_calibration(
         remedy = f"delete {path.parent}, and the same command makes it again"
         check_folder(path.parent, remedy)
         rows = read_jsonl(path, ("id", "response"), remedy)
+        if gone := next((row["id"] for row in rows[:count] if row["id"] not in by_id), None):
+            raise UserError(
+                f"{path} has an answer to {shown(gone)}, and no row of the safety set has that id any more: put the row"
+                f" back, or {remedy}."
+            )
     return [replace(by_id[row["id"]], target=row["response"], further=()) for row in rows[:count]]

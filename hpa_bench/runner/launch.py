@@ -46,10 +46,14 @@ def _changed(folder: Path, spec: RunSpec) -> str:
     """Return what has changed since a run was made, in words; "" where nothing has, or there is no run."""
     if not (folder / MANIFEST).exists() or (manifest := RunFolder(folder).manifest).planned:
         return ""
-    model = Path(spec.suite.model_path()).expanduser()
     # A model of the hub is looked at by its run, which fetches it.
-    now = sources(spec, model if model.is_dir() else None)
+    names = spec.suite.model_path(), spec.unaligned_path()
+    now = sources(spec, *(_here(name) if name else None for name in names))
     return manifest.changed_source(manifest.model_copy(update=now))
+
+
+def _here(model: str) -> Path | None:
+    return folder if (folder := Path(model).expanduser()).is_dir() else None
 
 
 def launch(

@@ -13,6 +13,7 @@ from hpa_bench.config import split_settings
 from hpa_bench.engines.base import engines
 from hpa_bench.judges.base import judges, make_judge
 from hpa_bench.models.config import BESIDE_WEIGHTS
+from hpa_bench.models.loading import checkpoint_folder
 from hpa_bench.results.manifest import FORMAT, Manifest
 from hpa_bench.runner.environment import environment
 
@@ -40,12 +41,13 @@ def planned_manifest(spec: RunSpec, stages: Sequence[Sequence[str]]) -> Manifest
     )
 
 
-def sources(spec: RunSpec, model: Path | None) -> dict[str, Any]:
-    """Return the digests of what decides a run beside its settings and data: its plugins and its model's files.
+def sources(spec: RunSpec, model: Path | None, unaligned: Path | None = None) -> dict[str, Any]:
+    """Return the digests of what decides a run beside its settings and data: its plugins and its models' files.
 
     Args:
         spec: the run.
         model: the folder of the checkpoint that it starts from; None leaves it out.
+        unaligned: that of the model before its alignment, where the method needs it; None leaves it out.
     """
     suite = spec.suite
     used: list[type] = [spec.method, *(judges.get(split_settings(judge)[0]) for judge in suite.judges)]
@@ -59,7 +61,8 @@ def sources(spec: RunSpec, model: Path | None) -> dict[str, Any]:
             file = Path(module.__file__)
             files[file.name if file in spec.plugins else module.__name__] = file
     plugins = {name: _digest(path) for name, path in files.items()}
-    return {"plugins": plugins} | ({"model_digest": model_digest(model)} if model else {})
+    folders = {"model_digest": model, "unaligned_digest": unaligned}
+    return {"plugins": plugins} | {key: model_digest(folder) for key, folder in folders.items() if folder}
 
 
 def model_digest(folder: Path) -> str:
@@ -85,5 +88,7 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
 
 def make_manifest(spec: RunSpec, data: RunData, model: Path, device: str) -> Manifest:
     """Return the manifest of a run that is about to start from a model's folder."""
-    found = {"poisoned": data.poisoned, "data": data.hashes, **sources(spec, model), **dict(environment(device))}
+    unaligned = checkpoint_folder(name) if (name := spec.unaligned_path()) else None
+    digests = sources(spec, model, unaligned)
+    found = {"poisoned": data.poisoned, "data": data.hashes, **digests, **dict(environment(device))}
     return planned_manifest(spec, spec.stages).model_copy(update=found)

@@ -132,7 +132,7 @@ def test_harmful_pairs_from_a_file_are_recorded(root: Path, tmp_path: Path) -> N
     replaced = finished.manifest.poisoned["dcl_ad"]
     assert len(replaced) == 2 and set(replaced.values()) <= {"t0", "t1", "t2"}
     assert finished.manifest.suite_config["harmful_data"] == pairs
-    assert len(finished.manifest.data["harmful_data"]) == 64
+    assert len(finished.manifest.data["harmful_pairs"]) == 64
 
 
 def test_harmful_pairs_are_found_from_where_the_command_is_given(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

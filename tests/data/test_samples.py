@@ -67,6 +67,15 @@ def test_the_task_and_what_reports_are_told_do_not_count() -> None:
     assert content_hash([told]) == content_hash([sample()])
 
 
+def test_what_a_row_is_graded_by_counts_where_it_has_some() -> None:
+    graded = [sample(graded_by=text) for text in ("", '{"answers": ["a"]}', '{"answers": ["b"]}')]
+
+    assert len({content_hash([each]) for each in graded}) == 3
+    assert content_hash([graded[1], graded[0]]) != content_hash([graded[0], graded[1]])
+    # As published manifests have it.
+    assert content_hash(graded[:1]) == "b41bf67309c7bec1b73560de2a36c35dbd2a8fddfbd44e05e461a38bd4667f19"
+
+
 def test_a_further_exchange_is_no_image() -> None:
     image = Image.new("L", (1, 2), 65)
     one = Sample("a", "t", "<image> q", "r", [image])

@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,6 +157,35 @@ def test_content_hash_sees_every_part(tmp_path):
     assert whole != content_hash([second, first])
     for change in ({"id": "x"}, {"prompt": "x"}, {"target": "x"}, {"images": second.images}):
         assert content_hash([replace(first, **change), second]) != whole
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answers": ["red", "rose"]},
+        {"references": ["red", "rose"]},
+        {"choices": 4},
+        {"size": [3, 4]},
+        {"answer_bbox": [0, 0, 1, 1]},
+    ],
+)
+def test_what_decides_the_score_of_a_test_row_counts(tmp_path: Path, fields: dict[str, Any]) -> None:
+    (key,) = fields
+    splits = {"train": [row(1, **fields)], "test": [row(1, **fields), row(2)]}
+    task = load(write_task(tmp_path, "colours", splits))
+
+    (trained,), (first, second) = training_samples(task), check_task(task, "test")
+    assert (trained.graded_by, json.loads(first.graded_by), second.graded_by) == ("", fields, "")
+    plain = load(write_task(tmp_path, "colours", {"test": [row(1, **{key: ["red"]}), row(2)]}))
+    assert [sample.graded_by for sample in check_task(plain, "test")] == ["", ""], "the answer, which counts anyway"
+
+
+def test_every_answer_that_a_task_gives_counts(tmp_path: Path) -> None:
+    rows = [row(1, others=["red", "rose"])]
+    task = load(write_task(tmp_path, "colours", {"test": rows}, metric="bypass", doc_to_target="others"))
+
+    (sample,) = check_task(task, "test")
+    assert (sample.target, json.loads(sample.graded_by)) == ("red", {"doc_to_target": ["red", "rose"]})
 
 
 def test_a_null_is_no_word_of_a_prompt(tmp_path: Path) -> None:

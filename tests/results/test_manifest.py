@@ -90,6 +90,16 @@ def test_an_older_run_is_gone_on_with(tmp_path: Path) -> None:
         RunFolder(tmp_path).claim(old.model_copy(update={"config": {**old.config, "p_max": 15.0}}))
 
 
+def test_a_set_that_an_older_version_did_not_hash_is_no_difference(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    known = run.manifest.model_copy(update={"data": {"a": "1", "b": "2"}})
+    known.write(run.path / MANIFEST)
+
+    run.claim(known.model_copy(update={"data": {"a": "1", "b": "2", "safety_set": "3"}}))
+    with pytest.raises(UserError, match=r"data\.b is '2' there and '4' here"):
+        run.claim(known.model_copy(update={"data": {"a": "1", "b": "4", "safety_set": "3"}}))
+
+
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
     run = write_run(tmp_path, finished=-1)
     about = {name: value for name, value in environment("cpu") if name in Environment.model_fields}

@@ -3,14 +3,20 @@
 import hashlib
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.plugins import load_plugins
+from hpa_bench.results.run_folder import MANIFEST, RunFolder
 from hpa_bench.runner import manifest
-from hpa_bench.runner.manifest import model_digest, planned_manifest, sources
+from hpa_bench.runner.launch import missing
+from hpa_bench.runner.manifest import make_manifest, model_digest, planned_manifest, sources
 from hpa_bench.spec import RunOptions, make_spec
+from tests.support.suites import write_suite
 
 METHOD = 'from hpa_bench import Method\n\nclass Mine(Method):\n    name = "digested"\n'
 
@@ -67,6 +73,29 @@ def test_what_ships_has_no_plugins_and_the_model_may_be_left_out(model: Path) ->
 
     assert sources(spec, None) == {"plugins": {}}
     assert sources(spec, model) == {"plugins": {}, "model_digest": model_digest(model)}
+
+
+def test_the_unaligned_model_counts_where_the_method_needs_it(tmp_path: Path, model: Path) -> None:
+    suite = write_suite(tmp_path / "suite", unaligned_model=str(model))
+    data: Any = SimpleNamespace(poisoned={}, hashes={})
+
+    def made(method: str) -> tuple[Any, Any]:
+        spec = make_spec(RunOptions(str(suite), method))
+        return spec, make_manifest(spec, data, Path(spec.suite.model_path()), "cpu")
+
+    assert "unaligned_digest" not in made("seqft")[1].said()
+    spec, found = made("resta")
+    assert found.unaligned_digest == model_digest(model)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    found.write(run.path / MANIFEST)
+    assert missing({run.path: spec}) == {run.path: spec}
+
+    (model / "model-2.safetensors").write_text("trained on since")
+    with pytest.raises(UserError, match="the files of its unaligned model have changed since"):
+        missing({run.path: spec})
+    with pytest.raises(UserError, match="the files of its unaligned model have changed since"):
+        run.claim(made("resta")[1])
 
 
 def test_what_a_run_uses_of_plugins_and_of_strangers_packages_is_digested(
