@@ -91,7 +91,8 @@ def measure(spec: RunSpec, folder: Path, device: str) -> Pace:
 def shortened(spec: RunSpec, folder: Path) -> RunSpec:
     """Return the probe of a run: two of its tasks, few samples, judged by words alone; its calibration is whole.
 
-    A model whose weights are not here is drawn at random in its shape, below the folder.
+    A model whose weights are not here is drawn at random in its shape, below the folder. A share of harmful pairs is at
+    least one of the few samples.
     """
     suite = spec.suite
     step = suite.training.batch_size * suite.training.gradient_accumulation
@@ -99,7 +100,8 @@ def shortened(spec: RunSpec, folder: Path) -> RunSpec:
     sets = len(tasks) + len(suite.safety_sets) + len(suite.benign_sets)
     asked = ceil(BATCHES * suite.evaluation.batch_size / max(sets, 1))
     samples = max(STEPS * step, suite.calibration.task_samples)
-    training = {"epochs": 1.0, "limit": min(samples, suite.training.limit or samples)}
+    limit = min(samples, suite.training.limit or samples)
+    training = {"epochs": 1.0, "limit": limit}
     evaluation = {"limit": min(asked, suite.evaluation.limit or asked)}
     changed: dict[str, Any] = {
         "tasks": tasks,
@@ -108,7 +110,8 @@ def shortened(spec: RunSpec, folder: Path) -> RunSpec:
         "evaluation": suite.evaluation.model_copy(update=evaluation),
         "model": _model(suite, folder),
     }
-    return replace(spec, suite=suite.model_copy(update=changed), noise=0)
+    ratio = max(spec.harmful_ratio, 1 / limit) if spec.harmful_ratio else 0.0
+    return replace(spec, suite=suite.model_copy(update=changed), harmful_ratio=ratio, noise=0)
 
 
 def _model(suite: Suite, folder: Path) -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from hpa_bench.data.poison import poison
+from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.runner.price import Work
 from hpa_bench.runner.probe import Pace, measure, shortened
@@ -32,6 +34,19 @@ def test_a_probe_is_short_and_of_the_same_shape(tmp_path: Path) -> None:
     assert short.suite.tasks == ["colours", "shades"] and short.suite.judges == ["keyword"]
     assert (short.suite.training.epochs, short.suite.training.limit) == (1, 128), "the calibration samples are whole"
     assert short.suite.evaluation.limit == 3 and short.suite.lora == spec.suite.lora and short.seed == 3
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0.0), (0.001, 1 / 128), (0.25, 0.25)])
+def test_a_probe_has_a_harmful_sample_where_its_run_has_some(tmp_path: Path, ratio: float, expected: float) -> None:
+    suite = write_suite(tmp_path)
+    spec = make_spec(RunOptions(str(suite), "seqft", harmful_ratio=ratio))
+    short = shortened(spec, tmp_path / "probe")
+
+    limit = short.suite.training.limit
+    assert (limit, short.harmful_ratio) == (128, expected)
+    pairs = [Sample(f"{i}", "colours", "what ?", "red", []) for i in range(128)]
+    if ratio:
+        assert len(poison(pairs, pairs, short.harmful_ratio, 0, "colours")[1]) == round(128 * expected)
 
 
 @pytest.mark.slow
