@@ -44,6 +44,8 @@ class Engine(ABC):
     """As on the command line; the entry point has the same name."""
     Config: ClassVar[type[EngineConfig]] = EngineConfig
     """Its options, which a suite sets under `evaluation.engines.<name>`."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that decide what it says, beside those of every run; a manifest has their versions."""
     model: Any
     """The Hugging Face model."""
     processor: Any

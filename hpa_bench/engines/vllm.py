@@ -45,6 +45,7 @@ class VLLMEngine(Engine):
 
     name = "vllm"
     Config: ClassVar[type[EngineConfig]] = VLLMConfig
+    packages = ("vllm",)
 
     def __init__(
         self,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("hpa-bench", "torch", "transformers", "peft", "lm-eval", "accelerate", "datasets", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+def versions(further: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, of the packages that decide results, and of further ones that are installed."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    for name in further:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def differences(expected: Mapping[str, str]) -> str:

@@ -29,7 +29,10 @@ SAMPLES = "samples-"
 TEXTS_OF = 0
 """The seed whose responses are kept as texts."""
 ALIKE = ("suite", "suite_version", "git_commit", "versions")
-"""What all runs of one folder have in common; of their numerics, all that a suite sets alike (portable, native)."""
+"""What all runs of one folder have in common."""
+GATHERED = ("versions", "numerics")
+"""That of which runs say parts, each the same wherever it is said: versions, of which those of an engine's own packages
+stand with its runs alone, and numerics by what a suite asks for (portable, native)."""
 
 RUN = pa.schema(
     [
@@ -122,7 +125,8 @@ def check_code(out: Path, commit: str | None, uncommitted: bool | None) -> None:
 
 def _common(manifest: Manifest) -> dict[str, Any]:
     said = manifest.compared()
-    found = {name: said.get(name) for name in ALIKE} | {"suite_version": said["suite_config"]["version"]}
+    found = {name: said.get(name) for name in ALIKE}
+    found |= {"suite_version": said["suite_config"]["version"], "versions": dict(manifest.versions)}
     asked = said["suite_config"].get("numerics", "native")
     return {"format": FORMAT} | found | {"numerics": {asked: said.get("numerics")}}
 
@@ -134,16 +138,16 @@ def _check_alike(manifest: Manifest, path: Path, folder: Path) -> None:
     known = read_object(about) if about.exists() else mine
     if known.get("format") != FORMAT:
         raise UserError(f"{about} has format {known.get('format')}, and this version reads {FORMAT}: update hpa-bench.")
-    numerics = mine["numerics"] | known["numerics"]
-    there = known | {"numerics": {asked: numerics[asked] for asked in mine["numerics"]}}
+    gathered = {key: mine[key] | known[key] for key in GATHERED}
+    there = known | {key: {name: gathered[key][name] for name in mine[key]} for key in GATHERED}
     for name in (*ALIKE, "numerics"):
         if mine[name] != there.get(name):
             raise UserError(
                 f"{path} was made with {name} {mine[name]}, and the runs in {folder} with {there.get(name)}: publish it"
                 " in another folder."
             )
-    if not about.exists() or numerics != known["numerics"]:
-        write_json(about, known | {"numerics": numerics})
+    if not about.exists() or any(gathered[key] != known[key] for key in GATHERED):
+        write_json(about, known | gathered)
 
 
 def _check_same(source: Source, there: PublishedRun) -> None:

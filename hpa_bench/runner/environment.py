@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -24,14 +24,15 @@ CODE = ("hpa_bench", "baselines", "tasks", "safety_sets")
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def environment(device: str) -> Environment:
+def environment(device: str, packages: Iterable[str] = ()) -> Environment:
     """Return the versions, the hardware and the time: what may differ between two runs that are the same.
 
     Args:
         device: the torch device that the run takes.
+        packages: those that its engine names.
     """
     return Environment(
-        versions=versions(),
+        versions=versions(packages),
         git_commit=git_commit(),
         uncommitted=uncommitted(),
         hardware=hardware(device),

@@ -86,9 +86,10 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make_manifest(spec: RunSpec, data: RunData, model: Path, device: str) -> Manifest:
-    """Return the manifest of a run that is about to start from a model's folder."""
+def make_manifest(spec: RunSpec, data: RunData, model: Path, device: str, engine: str) -> Manifest:
+    """Return the manifest of a run that is about to start from a model's folder, with an engine."""
     unaligned = checkpoint_folder(name) if (name := spec.unaligned_path()) else None
     digests = sources(spec, model, unaligned)
-    found = {"poisoned": data.poisoned, "data": data.hashes, **digests, **dict(environment(device))}
+    here = environment(device, engines.get(engine).packages)
+    found = {"poisoned": data.poisoned, "data": data.hashes, **digests, **dict(here)}
     return planned_manifest(spec, spec.stages).model_copy(update=found)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hpa_bench.data.samples import content_hash
+from hpa_bench.engines.base import engines
 from hpa_bench.errors import UserError
 from hpa_bench.files import atomic, read_jsonl, read_object, remove, write_json, write_jsonl
 from hpa_bench.machine.group import from_main
@@ -278,6 +279,7 @@ class Once:
         suite = setup.spec.suite
         told = {name: [dict(sample.about) for sample in samples] for name, samples in setup.data.samples.items()}
         return self._about() | {
+            "versions": versions(engines.get(setup.engine_name).packages),
             "engine": [setup.engine_name, engine_config(suite, setup.engine_name).model_dump(mode="json")],
             "evaluation": [suite.evaluation.batch_size, suite.evaluation.limit, suite.evaluation.split],
             # In their order, by which requests come together in batches.

@@ -154,10 +154,10 @@ def prepare(spec: RunSpec, run: RunFolder, device: str, from_stage: int | None =
     check_template(base.processor, chain(*data.training.values(), data.safety_data))
     check_answers(base.model, base.processor, base.start.folder)
     _check_calibration(base, data, spec.needs, device)
-    if is_main():
-        run.claim(make_manifest(spec, data, base.start.folder, device))
-    aside = redo(run, from_stage) if is_main() and from_stage is not None else None
     name, why = _choose_engine(spec, base, device)
+    if is_main():
+        run.claim(make_manifest(spec, data, base.start.folder, device, name))
+    aside = redo(run, from_stage) if is_main() and from_stage is not None else None
     engine = engines.get(name).for_run(
         base.model,
         base.processor,

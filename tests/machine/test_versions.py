@@ -13,6 +13,10 @@ def test_versions_of_what_decides_results() -> None:
     assert differences(here) == ""
 
 
+def test_further_packages_are_there_where_they_are_installed() -> None:
+    assert versions(["pytest", "no-such-package"]) == versions() | {"pytest": version("pytest")}
+
+
 def test_differences_are_named_with_both_versions() -> None:
     there = versions() | {"torch": "1.0", "peft": "0.1"}
     del there["numpy"]

@@ -84,6 +84,18 @@ def test_numerics_that_a_suite_sets_otherwise_stand_in_one_folder(tmp_path):
         publish(FolderSource(other), tmp_path)
 
 
+def test_an_engines_own_version_is_its_runs_alone(tmp_path):
+    versions = {"torch": "2.0"}
+    found = [versions, versions | {"vllm": "0.20"}, versions]
+    runs = [write_run(tmp_path / "runs", seed=seed, manifest={"versions": each}) for seed, each in enumerate(found)]
+    assert len(out_of(runs, tmp_path)) == 3
+
+    assert json.loads((tmp_path / "results" / ABOUT).read_text())["versions"] == {"torch": "2.0", "vllm": "0.20"}
+    other = write_run(tmp_path / "other", seed=3, manifest={"versions": versions | {"vllm": "0.21"}})
+    with pytest.raises(UserError, match=r"versions .*'vllm': '0.21'}, and the runs in .* with .*'vllm': '0.20'}"):
+        publish(FolderSource(other), tmp_path)
+
+
 def test_what_is_not_finished_is_not_published(tmp_path):
     with pytest.raises(UserError, match="is not finished, so it cannot be published"):
         publish(FolderSource(write_run(tmp_path, finished=2)), tmp_path / "out")

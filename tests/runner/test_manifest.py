@@ -2,13 +2,18 @@
 
 import hashlib
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hpa_bench.engines.base import engines
+from hpa_bench.engines.hf import HFEngine
+from hpa_bench.engines.vllm import VLLMEngine
 from hpa_bench.errors import UserError
+from hpa_bench.machine.versions import versions
 from hpa_bench.method import methods
 from hpa_bench.plugins import load_plugins
 from hpa_bench.results.run_folder import MANIFEST, RunFolder
@@ -17,6 +22,14 @@ from hpa_bench.runner.launch import missing
 from hpa_bench.runner.manifest import make_manifest, model_digest, planned_manifest, sources
 from hpa_bench.spec import RunOptions, make_spec
 from tests.support.suites import write_suite
+
+
+class Packed(HFEngine):
+    """Takes a further package."""
+
+    name = "packed"
+    packages = ("pytest",)
+
 
 METHOD = 'from hpa_bench import Method\n\nclass Mine(Method):\n    name = "digested"\n'
 
@@ -81,7 +94,7 @@ def test_the_unaligned_model_counts_where_the_method_needs_it(tmp_path: Path, mo
 
     def made(method: str) -> tuple[Any, Any]:
         spec = make_spec(RunOptions(str(suite), method))
-        return spec, make_manifest(spec, data, Path(spec.suite.model_path()), "cpu")
+        return spec, make_manifest(spec, data, Path(spec.suite.model_path()), "cpu", "hf")
 
     assert "unaligned_digest" not in made("seqft")[1].said()
     spec, found = made("resta")
@@ -96,6 +109,16 @@ def test_the_unaligned_model_counts_where_the_method_needs_it(tmp_path: Path, mo
         missing({run.path: spec})
     with pytest.raises(UserError, match="the files of its unaligned model have changed since"):
         run.claim(made("resta")[1])
+
+
+def test_the_packages_of_an_engine_stand_with_their_versions(tmp_path: Path) -> None:
+    engines.add(Packed, "packed")
+    spec = make_spec(RunOptions("tiny", "seqft"))
+    data: Any = SimpleNamespace(poisoned={}, hashes={})
+
+    made = [make_manifest(spec, data, tmp_path, "cpu", engine).versions for engine in ("hf", "packed")]
+    assert made == [versions(), versions() | {"pytest": version("pytest")}]
+    assert VLLMEngine.packages == ("vllm",)
 
 
 def test_what_a_run_uses_of_plugins_and_of_strangers_packages_is_digested(

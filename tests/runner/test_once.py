@@ -1,6 +1,7 @@
 """What several runs need is made by one of them, and the others' files are what they would have been, byte for byte."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 
 from hpa_bench.api import run_spec
 from hpa_bench.cli import app
+from hpa_bench.engines.base import engines
+from hpa_bench.engines.hf import HFEngine
 from hpa_bench.method import Method, methods
 from hpa_bench.report import tables
 from hpa_bench.report.conditions import conditions
@@ -36,6 +39,13 @@ class Own(Method):
     def evaluated(self, handed_on: Any, ctx: Any) -> Any:
         name = f"{ctx.linear_layers[0]}.weight"
         yield name, handed_on[name] * 0
+
+
+class Packed(HFEngine):
+    """Takes a further package."""
+
+    name = "packed"
+    packages = ("pytest",)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +119,19 @@ def test_what_decides_it_decides_whether_it_is_taken(suite: Path, tmp_path: Path
     (folder,) = tmp_path.glob("small/seqft-*/seed1")
     spec = make_spec(RunOptions(str(suite), "seqft", seed=1))
     assert reused(run_spec(spec, tmp_path / "own" / folder.name, device="cpu")) == set(), "a folder of its own"
+
+
+@pytest.mark.slow
+def test_another_version_of_an_engines_package_answers_anew(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines.add(Packed, "packed")
+    first = make(suite, tmp_path, "zero_shot", engine="packed")
+    assert first.manifest.versions["pytest"] == version("pytest")
+    assert reused(make(suite, tmp_path, "zero_shot", seed=1, engine="packed")) == {"responses", "verdicts"}
+
+    monkeypatch.setattr("hpa_bench.machine.versions.version", lambda name: "0" if name == "pytest" else version(name))
+    assert reused(make(suite, tmp_path, "zero_shot", seed=2, engine="packed")) == set()
 
 
 @pytest.mark.slow
