@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,10 @@ from hpa_bench.machine.disk import make_writable
 from hpa_bench.machine.processes import processes
 from hpa_bench.plugins import load_plugins
 from hpa_bench.report import terminal_table, write_report
-from hpa_bench.report.conditions import conditions
+from hpa_bench.report.conditions import conditions, misfit
 from hpa_bench.results.tuned import Tuned, read_tuned
 from hpa_bench.runner.trackers import check_tracker
-from hpa_bench.spec import RunOptions
-from hpa_bench.suite import read_suite
+from hpa_bench.spec import RunOptions, RunSpec
 
 
 def compare(
@@ -83,8 +82,10 @@ def compare(
     )
     chosen = read_tuned(tuned) if tuned is not None else None
     if chosen is not None:
-        names = _with_tuned(names, chosen, suite, seeds_of(seeds))
+        names = _with_tuned(names, chosen, seeds_of(seeds))
     wanted = planned(common, names, seeds_of(seeds), order or [None], harmful_ratio or [0.0], runs)
+    if chosen is not None:
+        _check_tuned(chosen, wanted)
     wanted |= repeats(wanted, seeds_of(seeds)[0], noise, runs)
 
     console = make_console()
@@ -102,18 +103,22 @@ def compare(
 
     if publisher is None:
         results = conditions(together(wanted, published), chosen)
-        page = write_report(results, place, show_unsafe=show_unsafe, tuned=chosen)
-        console.print(terminal_table(results, chosen))
+        page = write_report(results, place, show_unsafe=show_unsafe)
+        console.print(terminal_table(results))
     say_missing({**broken, **failed}, console)
     console.print(f"Published: {publish}" if publisher else f"Report: {page}", highlight=False)
     if failed or broken:
         raise typer.Exit(1)
 
 
-def _with_tuned(names: Sequence[str], tuned: Tuned, suite: str, seeds: Sequence[int]) -> list[str]:
+def _with_tuned(names: Sequence[str], tuned: Tuned, seeds: Sequence[int]) -> list[str]:
     """Return the methods, each followed by its tuned form."""
-    if read_suite(suite)[0].get("name") != tuned.suite:
-        raise UserError(f"--tuned is of suite {tuned.suite!r}, and --suite {suite} is another: give that suite's file.")
     if used := sorted({*seeds} & {*tuned.seeds}):
         raise UserError(f"--seeds has {used[0]}, by which settings were chosen: take seeds that no trial had.")
     return tuned.with_chosen(names)
+
+
+def _check_tuned(tuned: Tuned, wanted: Mapping[Path, RunSpec]) -> None:
+    for spec in wanted.values():
+        if reason := misfit(tuned, spec.suite.name, spec.identity()["suite_config"]):
+            raise UserError(reason)

@@ -49,8 +49,8 @@ def report(
         found = read_runs(run.source for run in (*found, *others(published, own)))
     settings = read_tuned(tuned) if tuned is not None else None
     listed = conditions(found, settings)
-    page = write_report(listed, out, title, show_unsafe=show_unsafe, tuned=settings)
-    console.print(terminal_table(listed, settings))
+    page = write_report(listed, out, title, show_unsafe=show_unsafe)
+    console.print(terminal_table(listed))
     console.print(f"Report: {page}", highlight=False)
     if figures is Figures.PAPER:
         paper = write_paper(listed, out / "paper", title)

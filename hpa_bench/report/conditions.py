@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from typing import Any, TypeVar, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
@@ -18,6 +18,7 @@ from hpa_bench.report.settings import arrange
 from hpa_bench.results.absence import uncalibrated
 from hpa_bench.results.manifest import NO_PART_OF_TRAINING, Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
+from hpa_bench.results.published import portable
 from hpa_bench.results.runs import Run, alike, flat, settle
 from hpa_bench.results.tuned import Tuned
 
@@ -36,6 +37,8 @@ _IRRELEVANT = {
 }
 
 
+_NOT_TUNED_FOR = {"suite_config.evaluation.split", "suite_config.numerics"}
+"""What may differ between trials and the runs that take their settings: the rows, and how a machine rounds."""
 _MODEL = "suite_config.model"
 CHECKPOINT = "model_digest"
 _NUMERICS = "numerics."
@@ -47,7 +50,7 @@ Found = TypeVar("Found")
 class Condition:
     """What makes runs comparable: suite, order, data and training recipe."""
 
-    def __init__(self, title: str, short: str, runs: Sequence[Run], tuned: Tuned | None = None) -> None:
+    def __init__(self, title: str, short: str, runs: Sequence[Run], tuned: Sequence[Tuned] = ()) -> None:
         self.title = title
         self.short = short
         by_label: dict[str, list[Run]] = {}
@@ -61,8 +64,9 @@ class Condition:
         self.noise = floors(runs) if len(averaged) < len(runs) else []
         """The noise floor of each method that has noise runs; these are in no group."""
         manifest = runs[0].manifest
-        ours = tuned if tuned is not None and tuned.suite == manifest.suite else None
-        rows = arrange(self.groups, ours)
+        self.tuned = next((one for one in tuned if not misfit(one, manifest.suite, manifest.suite_config)), None)
+        """What `hpa-bench tune` left of these settings, if anything."""
+        rows = arrange(self.groups, self.tuned)
         self.main, self.settings, self.designed = rows.main, rows.settings, rows.designed
         self.tasks = manifest.tasks
         self.safety_sets = manifest.safety_sets
@@ -165,9 +169,44 @@ def conditions(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | None = 
     Args:
         runs: finished or not; or conditions.
         tuned: what `hpa-bench tune` left; what it chose stands apart (`arrange`).
+
+    Raises:
+        UserError: the tuned settings are of other runs than all of these.
     """
-    already = [each for each in runs if isinstance(each, Condition)]
-    return already or [Condition(*titled, tuned) for titled in sorted_runs(cast("Sequence[Run]", runs))]
+    if already := [each for each in runs if isinstance(each, Condition)]:
+        return already
+    listed = cast("Sequence[Run]", runs)
+    files = [tuned] if tuned is not None else []
+    parts = sorted_runs(listed)
+    if tuned is not None:
+        firsts = [members[0].manifest for _, _, members in parts]
+        misfits = [misfit(tuned, manifest.suite, manifest.suite_config) for manifest in firsts]
+        if misfits and all(misfits):
+            raise UserError(misfits[0])
+    return [Condition(*part, files) for part in parts]
+
+
+def misfit(tuned: Tuned, suite: str, suite_config: Mapping[str, Any]) -> str:
+    """Return in a sentence why tuned settings are none of a suite's runs; "" where they are.
+
+    Args:
+        tuned: the settings.
+        suite: the suite's name.
+        suite_config: its values, as in a manifest.
+    """
+    trials, runs = (_tuned_for(*about) for about in ((tuned.suite, tuned.suite_config), (suite, suite_config)))
+    name = next((name for name in {**trials, **runs} if trials.get(name) != runs.get(name)), "")
+    shown = name.removeprefix("suite_config.")
+    return name and (
+        f"The settings were tuned for other runs than these ({shown} is {trials.get(name)!r} there and"
+        f" {runs.get(name)!r} here): give the file of trials with the same, or none."
+    )
+
+
+def _tuned_for(suite: str, suite_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same in trials and runs, without where things lie on one machine."""
+    found = flat({"suite": suite, "suite_config": {"version": 1} | portable(suite_config)})
+    return {name: value for name, value in found.items() if name not in _IRRELEVANT | _NOT_TUNED_FOR}
 
 
 def once(of: Callable[[Condition, *Given], Found]) -> Callable[[Condition, *Given], Found]:

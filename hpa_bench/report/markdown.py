@@ -9,9 +9,8 @@ from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline, plane, update_columns
 from hpa_bench.report.conditions import Condition
-from hpa_bench.report.tuned import budget, sides
+from hpa_bench.report.tuned import budget, sides, tuned_files
 from hpa_bench.results.measures import Cell
-from hpa_bench.results.tuned import Tuned
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 # GitHub shows <ins> as underlined and drops <u>.
@@ -58,7 +57,7 @@ def noise_table(condition: Condition) -> str:
     return _table(["method", "noise runs", *map(tables.title, columns)], lines) + f"\n{note}\n"
 
 
-def tuned_table(conditions: Sequence[Condition], tuned: Tuned) -> str:
+def tuned_table(conditions: Sequence[Condition]) -> str:
     """Return methods with their defaults and as tuned, with their budget; one table a condition."""
     found = []
     for condition in conditions:
@@ -69,12 +68,12 @@ def tuned_table(conditions: Sequence[Condition], tuned: Tuned) -> str:
                 side.group.seeds if side.group else "0",
                 *(_cell(c, "") for c in side.cells),
             ]
-            for side in sides(condition, tuned)
+            for side in sides(condition)
         ]
         if lines:
             head = ["method", "setting", "seeds", *map(tables.title, headline(condition))]
             found.append(f"{condition.title}: percent, {tables.intervals(condition)}.\n\n{_table(head, lines)}")
-    return "\n".join([*found, " ".join(budget(tuned))]) + "\n"
+    return "\n".join([*found, *(" ".join(budget(tuned)) for tuned in tuned_files(conditions))]) + "\n"
 
 
 def across_table(conditions: Sequence[Condition]) -> str:

@@ -28,7 +28,7 @@ def terminal_table(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | Non
 
     Args:
         runs: finished or not; or the conditions that they were sorted into.
-        tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
+        tuned: as of `conditions`.
     """
 
     parts: list[RenderableType] = []
@@ -39,8 +39,8 @@ def terminal_table(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | Non
         if condition.noise:
             parts += [_noise(condition), Text(tables.about_noise(condition), style="dim")]
         parts += [_settings(condition, method) for method in condition.settings]
-        if tuned is not None and (found := sides(condition, tuned)):
-            parts.append(_tuned(condition, tuned.trials, found))
+        if condition.tuned is not None and (found := sides(condition)):
+            parts.append(_tuned(condition, condition.tuned.trials, found))
         for run in condition.all_runs:
             if run.missing:
                 which = f"{run.label}, seed {run.seed}" + (f", noise {run.noise}" if run.noise else "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hpa_bench.errors import UserError
 from hpa_bench.metrics import METRICS
 from hpa_bench.report import tables
 from hpa_bench.report.columns import headline
@@ -30,31 +29,26 @@ class Side(NamedTuple):
     differences: list[tables.Contrast] | None
 
 
-def check_suite(tuned: Tuned, listed: Sequence[Condition]) -> None:
-    """Refuse a file of tuned settings that is of another suite than all of the runs.
-
-    Raises:
-        UserError: it is.
-    """
-    suites = {run.manifest.suite for condition in listed for run in condition.runs}
-    if tuned.suite not in suites:
-        raise UserError(
-            f"The tuned settings are of suite {tuned.suite!r}, and these runs of {', '.join(sorted(suites))}: give the"
-            " file of that suite."
-        )
+def tuned_files(listed: Sequence[Condition]) -> list[Tuned]:
+    """Return the files of tuned settings that conditions have, each once."""
+    return list({id(condition.tuned): condition.tuned for condition in listed if condition.tuned is not None}.values())
 
 
 @once
-def sides(condition: Condition, tuned: Tuned) -> list[Side]:
-    """Return each tuned method that stands in a condition, its defaults first; one whose defaults were best, once."""
-    if condition.runs[0].manifest.suite != tuned.suite:
-        return []
+def sides(condition: Condition) -> list[Side]:
+    """Return each tuned method that stands in a condition, its defaults first; one whose defaults were best, once.
+
+    Where there are defaults alone of what has other chosen settings, nothing was run as tuned, and nothing is returned.
+    """
     pairs = []
-    for name, method in tuned.methods.items():
+    for name, method in condition.tuned.methods.items() if condition.tuned is not None else ():
         default = _group(condition, name, method.config)
         chosen = _group(condition, name, method.config | method.chosen)
         if default or chosen:
             pairs.append((name, method, default, chosen))
+    changed = [chosen for _, method, _, chosen in pairs if method.chosen]
+    if changed and not any(changed):
+        return []
     both = [(default, chosen) for _, method, default, chosen in pairs if default and chosen and method.chosen]
     columns = headline(condition)
     contrasts = dict(zip([chosen for _, chosen in both], tables.paired(both, columns), strict=True))
@@ -68,10 +62,10 @@ def sides(condition: Condition, tuned: Tuned) -> list[Side]:
     return found
 
 
-def side_rows(condition: Condition, tuned: Tuned) -> list[tables.Row]:
+def side_rows(condition: Condition) -> list[tables.Row]:
     """Return the same as rows of a CSV file."""
     rows: list[tables.Row] = []
-    for side in sides(condition, tuned):
+    for side in sides(condition):
         for index, (series, cell) in enumerate(zip(headline(condition), side.cells, strict=True)):
             row: tables.Row = {"condition": condition.title, "method": side.method, "setting": side.setting}
             value = cell if isinstance(cell, Cell) else None
@@ -125,9 +119,10 @@ def _cells(group: Group | None, columns: Sequence[Series]) -> list[tables.Found]
 
 
 def section(listed: Sequence[Condition], tuned: Tuned) -> dict[str, Any]:
-    """Return what the page shows of tuned settings."""
-    parts = [(condition, sides(condition, tuned)) for condition in listed]
+    """Return what the page shows of a file of tuned settings."""
+    parts = [(condition, sides(condition)) for condition in listed if condition.tuned is tuned]
     return {
+        "suite": tuned.suite,
         "budget": budget(tuned),
         "parts": [
             {

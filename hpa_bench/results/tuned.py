@@ -12,6 +12,8 @@ from hpa_bench.errors import UserError
 from hpa_bench.files import write_json
 
 FORMAT = 1
+TUNED = "tuned.json"
+"""The file of a report's folder, beside the published results."""
 OBJECTIVE = {"ap": 1, "masr": -1, "over_refusal": -1}
 """What is weighed for what, by metric: percentage points after the last stage, all alike."""
 OBJECTIVE_TEXT = (

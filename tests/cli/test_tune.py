@@ -8,11 +8,15 @@ from typer.testing import CliRunner
 
 from hpa_bench.cli import app
 from hpa_bench.errors import UserError
+from hpa_bench.report.conditions import misfit
+from hpa_bench.results.published import PublishedRun
 from hpa_bench.results.run_folder import RunFolder, find_runs
 from hpa_bench.results.runs import load_runs
-from hpa_bench.results.tuned import read_tuned
+from hpa_bench.results.tuned import TUNED, read_tuned
+from hpa_bench.spec import RunOptions, make_spec
 from tests.support.reports import Visible, table
 
+PUBLISHED = Path(__file__).parents[2] / "reports" / "tiny" / TUNED
 SMALL = ["--set", "tasks=[tiny_ad, tiny_fin]", "--set", "training.limit=32", "--set", "evaluation.limit=4"]
 SMALL += ["--set", "training.learning_rate=0.02"]  # Settings then differ after a few steps.
 STRANGER = '''
@@ -119,6 +123,34 @@ def test_a_strangers_trials_may_fail_and_a_small_space_ends_early(tmp_path: Path
     with pytest.raises(UserError, match="has other trials than this call: use the same, or another --out"):
         arguments = ["tune", "--plugin", str(plugin), "--methods", "two", "--trials", "9", *SMALL, "--out", str(out)]
         CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--set", "training.learning_rate=1"], "training.learning_rate is 0.00065 there and 1.0 here"),
+        (["--suite", "small"], "suite is 'tiny' there and 'small' here"),
+    ],
+)
+def test_settings_of_other_trials_are_refused_before_any_run(
+    changed: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    compare = ["compare", "--methods", "seqft", "--seeds", "0", "--tuned", str(PUBLISHED), *changed]
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(app, compare, catch_exceptions=False)
+
+    assert str(caught.value) == (
+        f"The settings were tuned for other runs than these ({told}): give the file of trials with the same, or none."
+    )
+
+
+def test_the_published_trials_are_of_the_published_runs() -> None:
+    tuned = read_tuned(PUBLISHED)
+    runs = [PublishedRun(file).manifest for file in PUBLISHED.parent.glob("results/seqft-*/seed0.parquet")]
+
+    assert "" in [misfit(tuned, run.suite, run.suite_config) for run in runs]
+    assert misfit(tuned, "tiny", make_spec(RunOptions()).identity()["suite_config"]) == ""
 
 
 @pytest.mark.parametrize(

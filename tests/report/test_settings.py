@@ -115,7 +115,7 @@ def test_holms_family_has_no_tuned_setting(tmp_path):
     (plain,), (apart,) = (conditions(read_runs(runs[:count]), said) for count in (6, 8))
 
     assert tables.differences(apart) == tables.differences(plain)
-    (tuned_side,) = [side for side in sides(apart, said) if side.setting.startswith("tuned")]
+    (tuned_side,) = [side for side in sides(apart) if side.setting.startswith("tuned")]
     assert tuned_side.group and tuned_side.group.label not in labels(apart.main)
 
 
@@ -140,7 +140,7 @@ def test_a_chosen_strength_that_a_sweep_has_too_stays_in_it(tmp_path):
 
     assert [len(found.settings[method]) for method in ("hpa", "magnitude_columns")] == [4, 4]
     assert "hpa (p_max=30.0, p_min=10.0)" in labels(found.settings["hpa"])
-    hpa = [side for side in sides(found, tuned(**chosen)) if side.method == "hpa"]
+    hpa = [side for side in sides(found) if side.method == "hpa"]
     assert [side.group.label for side in hpa if side.group] == ["hpa", "hpa (p_max=30.0, p_min=10.0)"]
 
 

@@ -5,6 +5,7 @@ import pytest
 from hpa_bench.errors import UserError
 from hpa_bench.report import figures, write_report
 from hpa_bench.report.conditions import conditions
+from hpa_bench.report.markdown import tuned_table
 from hpa_bench.report.tuned import sides
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.runs import read_runs
@@ -27,9 +28,9 @@ def runs(root):
 
 @pytest.mark.slow
 def test_each_side_is_the_runs_with_just_these_settings(tmp_path):
-    condition = condition_of([*runs(tmp_path), setting(tmp_path, p_max=60.0), noise_run(tmp_path, 1)])
+    listed = [*runs(tmp_path), setting(tmp_path, p_max=60.0), noise_run(tmp_path, 1)]
 
-    default, chosen = sides(condition, tuned(hpa=of_hpa(p_max=30.0), absent=method(s=2)))
+    default, chosen = sides(condition_of(listed, tuned(hpa=of_hpa(p_max=30.0), absent=method(s=2))))
 
     assert (default.group.label, chosen.group.label) == ("hpa", "hpa (p_max=30.0)")
     assert (default.setting, chosen.setting) == ("defaults", "tuned: p_max=30")
@@ -39,15 +40,42 @@ def test_each_side_is_the_runs_with_just_these_settings(tmp_path):
 
 
 def test_a_method_whose_defaults_were_best_stands_once(tmp_path):
-    (side,) = sides(condition_of(runs(tmp_path)), tuned(hpa=of_hpa()))
+    (side,) = sides(condition_of(runs(tmp_path), tuned(hpa=of_hpa())))
 
     assert side.setting == "defaults, the best of 3 trials"
 
 
 def test_what_was_not_run_says_so(tmp_path):
-    _, chosen = sides(condition_of(runs(tmp_path)), tuned(hpa=of_hpa(p_max=60.0)))
+    listed = [*runs(tmp_path), write_run(tmp_path, "l2", config={"s": 1.0})]
+
+    *_, chosen = sides(condition_of(listed, tuned(hpa=of_hpa(p_max=30.0), l2=method(s=2.0))))
 
     assert chosen.group is None and set(chosen.cells) == {"missing: no run with these settings"}
+
+
+def test_where_nothing_was_run_as_tuned_nothing_is_said(tmp_path):
+    said = tuned(hpa=of_hpa(p_max=60.0))
+    default = condition_of(runs(tmp_path), said)
+
+    assert default.tuned == said and sides(default) == []
+    assert tuned_table([default]).startswith("4 trials of each of 1 method")
+
+
+def test_settings_are_tuned_for_one_recipe_whatever_the_machine(tmp_path):
+    recipe = {"model": "./aligned", "training": {"learning_rate": 0.1}, "evaluation": {"split": "test"}}
+    changes = [{}, {"numerics": "native"}, {"model": "./aligned-1"}, {"tasks": ["ad"]}]
+    listed = [write_run(tmp_path / str(i), manifest={"suite_config": recipe | one}) for i, one in enumerate(changes)]
+    said = tuned(hpa=of_hpa()).model_copy(
+        update={"suite_config": recipe | {"numerics": "portable", "evaluation": {"split": "validation"}}}
+    )
+
+    found = conditions(read_runs(listed), said)
+
+    assert [condition.tuned is said for condition in found] == [True, True, False, False]
+    with pytest.raises(
+        UserError, match=r"for other runs than these .model is './aligned' there and './aligned-1' here"
+    ):
+        conditions(read_runs(listed[2:]), said)
 
 
 def test_validation_rows_are_another_condition(tmp_path):
@@ -81,7 +109,7 @@ def test_the_report_has_both_sides_the_budget_and_every_trial(tmp_path):
     assert "p_max=30" not in (page.parent / "tables" / "main.md").read_text()
     assert "hpa (p_max=30.0)" not in {row["method"] for row in table(page, "differences")}
     assert "tuned: p_max=30" in text
-    with pytest.raises(UserError, match="The tuned settings are of suite 'other', and these runs of toy"):
+    with pytest.raises(UserError, match="for other runs than these .suite is 'other' there and 'toy' here"):
         write_report(found, tmp_path / "report", tuned=said.model_copy(update={"suite": "other"}))
     assert "defaults and tuned" not in printed(found)
 

@@ -72,8 +72,8 @@ def printed(runs):
     return console.export_text()
 
 
-def condition_of(runs):
-    (condition,) = conditions(read_runs(runs))
+def condition_of(runs, tuned=None):
+    (condition,) = conditions(read_runs(runs), tuned)
     return condition
 
 

@@ -74,9 +74,9 @@ def figures_of(condition: Condition, prefix: str) -> list[Planned]:
     ]
 
 
-def trials(tuned: Tuned) -> Planned:
-    """Return the figure of the trials that tuned settings were chosen from."""
-    return Planned(TRIALS, partial(figures.trial_fronts, tuned))
+def trials(tuned: Tuned, prefix: str) -> Planned:
+    """Return the figure of the trials that tuned settings were chosen from; the prefix is of its file's name."""
+    return Planned(f"{prefix}{TRIALS}", partial(figures.trial_fronts, tuned))
 
 
 def keep_rate_name(method: str) -> str:

@@ -31,7 +31,7 @@ from hpa_bench.report.page.parts import part_of
 from hpa_bench.report.plasticity import plasticity_rows
 from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
 from hpa_bench.report.samples import samples_of, script_json
-from hpa_bench.report.tuned import check_suite, section, side_rows, trial_rows
+from hpa_bench.report.tuned import section, side_rows, trial_rows, tuned_files
 from hpa_bench.results.runs import Run
 from hpa_bench.results.tuned import Tuned
 
@@ -61,14 +61,14 @@ def write_report(
         show_unsafe: whether examples show harmful requests, responses to them and the images of safety sets; otherwise
             the page holds none of them, their samples and harm categories are numbered, in the tables too, which
             never hold texts.
-        tuned: what `hpa-bench tune` left; methods with these settings stand beside their defaults.
+        tuned: as of `conditions`.
 
     Returns:
         The path of report.html.
 
     Raises:
         UserError: no runs, two runs of one method and seed, or runs tested on different samples; or tuned settings of
-            another suite; or the folder cannot be written.
+            other runs; or the folder cannot be written.
     """
     if not runs:
         raise UserError("No runs to report.")
@@ -81,14 +81,14 @@ def _write(
 ) -> Path:
     found = conditions(runs, tuned)
     sets = kernel_sets(found)
-    if tuned is not None:
-        check_suite(tuned, found)
-        _write_tuned(out / "tables", found, tuned)
-    # The first condition's files have plain names, so that links to them hold when others are added.
-    prefixes = ["", *(f"{index}-" for index in range(2, len(found) + 1))]
+    prefixes = _prefixes(len(found))
+    tunings = dict(zip(_prefixes(len(tuned_files(found))), tuned_files(found), strict=True))
+    if tunings:
+        _write_tuned(out / "tables", found)
     anchors = [f"{prefix}part" for prefix in prefixes]
     planned = [figures_of(condition, prefix) for condition, prefix in zip(found, prefixes, strict=True)]
-    drawn = [*([trials(tuned)] if tuned is not None else []), *(each for listed in planned for each in listed)]
+    drawn = [trials(one, prefix) for prefix, one in tunings.items()]
+    drawn += [each for listed in planned for each in listed]
     tasks: dict[str, Callable[[], Any]] = {"samples": partial(samples_of, found, out, show_unsafe, anchors)}
     tasks |= {one.name: partial(one.save, out / "figures") for one in drawn}
     tasks |= {anchor: partial(examples, each, show_unsafe) for anchor, each in zip(anchors, found, strict=True)}
@@ -108,7 +108,10 @@ def _write(
         across=_across(found) if len(found) > 1 else None,
         kernel_sets=[_kernel_sets(each) for each in sets],
         checkpoints=[_checkpoints(one) for one in checkpoints(found)],
-        tuned=section(found, tuned) | {"figure": done[TRIALS]} if tuned is not None else None,
+        tuned=[
+            section(found, one) | {"prefix": prefix, "figure": done[f"{prefix}{TRIALS}"]}
+            for prefix, one in tunings.items()
+        ],
         samples=samples,
         marks=tables.MARKS,
         versions=tables.VERSIONS,
@@ -215,10 +218,15 @@ def _write_tables(
         (folder / f"{name}.md").write_text(clean(text), encoding="utf-8")
 
 
-def _write_tuned(folder: Path, found: Sequence[Condition], tuned: Tuned) -> None:
-    tables.write_csv(folder / "trials.csv", trial_rows(tuned))
-    tables.write_csv(folder / "tuned.csv", [row for condition in found for row in side_rows(condition, tuned)])
-    (folder / "tuned.md").write_text(clean(markdown.tuned_table(found, tuned)), encoding="utf-8")
+def _prefixes(count: int) -> list[str]:
+    """Return how names begin: of the first not at all, so that links to it hold when others are added."""
+    return ["", *(f"{index}-" for index in range(2, count + 1))][:count]
+
+
+def _write_tuned(folder: Path, found: Sequence[Condition]) -> None:
+    tables.write_csv(folder / "trials.csv", [row for tuned in tuned_files(found) for row in trial_rows(tuned)])
+    tables.write_csv(folder / "tuned.csv", [row for condition in found for row in side_rows(condition)])
+    (folder / "tuned.md").write_text(clean(markdown.tuned_table(found)), encoding="utf-8")
 
 
 def _across(found: Sequence[Condition]) -> dict[str, Any]:
