@@ -65,7 +65,7 @@ results: setup
 	$(BIN)/python scripts/make_results.py --series $(SERIES) --out $(OUT)
 
 report: setup
-	$(BIN)/hpa-bench report $(OUT) --out $(OUT) $(addprefix --tuned ,$(wildcard $(OUT)/tuned.json))
+	$(BIN)/hpa-bench report $(OUT) --out $(OUT)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean

@@ -20,7 +20,7 @@ from hpa_bench.results.manifest import NO_PART_OF_TRAINING, Manifest
 from hpa_bench.results.measures import Cell, Key, Series, combine
 from hpa_bench.results.published import portable
 from hpa_bench.results.runs import Run, alike, flat, settle
-from hpa_bench.results.tuned import Tuned
+from hpa_bench.results.tuned import Tuned, tuned_beside
 
 _FIRST = (*REFERENCES, "seqft", "hpa")
 # Settings that change how fast a run is, or who judges it, but not what is measured.
@@ -168,7 +168,8 @@ def conditions(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | None = 
 
     Args:
         runs: finished or not; or conditions.
-        tuned: what `hpa-bench tune` left; what it chose stands apart (`arrange`).
+        tuned: what `hpa-bench tune` left; what it chose stands apart (`arrange`). By default what lies beside the
+            published ones of the runs.
 
     Raises:
         UserError: the tuned settings are of other runs than all of these.
@@ -176,7 +177,7 @@ def conditions(runs: Sequence[Run] | Sequence[Condition], tuned: Tuned | None = 
     if already := [each for each in runs if isinstance(each, Condition)]:
         return already
     listed = cast("Sequence[Run]", runs)
-    files = [tuned] if tuned is not None else []
+    files = [tuned] if tuned is not None else tuned_beside(run.source for run in listed)
     parts = sorted_runs(listed)
     if tuned is not None:
         firsts = [members[0].manifest for _, _, members in parts]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpa_bench.config import BaseConfig, parse, with_settings
 from hpa_bench.errors import UserError
 from hpa_bench.files import write_json
+from hpa_bench.results.published import PublishedRun
+from hpa_bench.results.source import Source
 
 FORMAT = 1
 TUNED = "tuned.json"
@@ -125,6 +127,16 @@ def read_tuned(path: Path) -> Tuned:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is no file of tuned settings of format {FORMAT}: {remedy}, by this version.")
     return parse(Tuned, values, f"in {path}")
+
+
+def tuned_beside(runs: Iterable[Source]) -> list[Tuned]:
+    """Return the files of tuned settings that lie beside published runs.
+
+    Raises:
+        UserError: one cannot be read (`read_tuned`).
+    """
+    folders = dict.fromkeys(run.path.absolute().parents[2] for run in runs if isinstance(run, PublishedRun))
+    return [read_tuned(file) for folder in folders if (file := folder / TUNED).is_file()]
 
 
 def objective(scores: dict[str, float]) -> float:

@@ -5,13 +5,17 @@ import pytest
 from hpa_bench.errors import UserError
 from hpa_bench.report import figures, write_report
 from hpa_bench.report.conditions import conditions
+from hpa_bench.report.hub import dataset_card
 from hpa_bench.report.markdown import tuned_table
 from hpa_bench.report.tuned import sides
 from hpa_bench.results.measures import Cell
+from hpa_bench.results.published import find_results
 from hpa_bench.results.runs import read_runs
+from hpa_bench.results.tuned import TUNED
 from tests.support.noise import noise_run
+from tests.support.published import publish_committed
 from tests.support.reports import HPA, Visible, condition_of, printed, setting, table
-from tests.support.run_folders import write_run
+from tests.support.run_folders import rewrite_manifest, write_run
 from tests.support.tuned import method, trial, tuned
 
 
@@ -76,6 +80,29 @@ def test_settings_are_tuned_for_one_recipe_whatever_the_machine(tmp_path):
         UserError, match=r"for other runs than these .model is './aligned' there and './aligned-1' here"
     ):
         conditions(read_runs(listed[2:]), said)
+
+
+@pytest.mark.slow
+def test_what_lies_beside_published_runs_is_read_with_them(tmp_path):
+    for folder in ("toy", "other"):
+        for run in runs(tmp_path / folder):
+            rewrite_manifest(run, suite=folder)
+            publish_committed(run, tmp_path / "reports" / folder)
+        said = tuned(hpa=of_hpa(p_max=30.0)).model_copy(update={"suite": folder})
+        said.write(tmp_path / "reports" / folder / TUNED)
+    found = read_runs(find_results([tmp_path / "reports"]))
+
+    page = write_report(found, tmp_path / "report")
+
+    assert "p_max" not in (page.parent / "tables" / "main.md").read_text()
+    assert {row["suite"] for row in table(page, "trials")} == {"toy", "other"}
+    assert sum(row["setting"] == "tuned: p_max=30" for row in table(page, "tuned") if row["metric"] == "ap") == 2
+    seen = Visible(page)
+    ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and {"tuned", "2-tuned"} <= {*ids}
+    assert (page.parent / "figures" / "2-trials.svg").exists()
+    assert "p_max" not in str(dataset_card(found))
+    assert " ".join(printed(found).split()).count("defaults and tuned, 4 trials a method") == 2
 
 
 def test_validation_rows_are_another_condition(tmp_path):
