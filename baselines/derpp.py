@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from hpa_bench import IGNORED, Batch, Method, MethodConfig, Need, Sample, StageContext, Tunable, Weights, load_into
 from hpa_bench.baselines.shared.answers import answer_logits
+from hpa_bench.baselines.shared.draws import own_draws
 from hpa_bench.baselines.shared.safety_data import first_safety_samples
 
 BUFFER_BATCH = 16
@@ -86,8 +87,7 @@ class DERPP(Method):
         alpha, beta = self.config.alpha, self.config.beta
         if not self._kept or not (alpha or beta):
             return None
-        # One row a sample, so that batches of any size draw the same pairs from the same random state.
-        draws = torch.randint(len(self._kept), (len(batch["input_ids"]), 2))
+        draws = own_draws(len(self._kept), len(batch["input_ids"]), 2)
         first, second = ([self._kept[index] for index in column] for column in draws.T.tolist())
         penalty = torch.zeros((), device=self._ctx.device)
         if alpha:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hpa_bench.errors import UserError
     from hpa_bench.judges.base import Judge, JudgeConfig
     from hpa_bench.launchers.base import Job, Launcher, LauncherConfig
+    from hpa_bench.machine.processes import processes, rank
     from hpa_bench.method import Method, MethodConfig, MethodKind, Need, StageContext
     from hpa_bench.models.activations import ActivationStream, load_moments, save_moments
     from hpa_bench.models.adapters import Factors, attach_lora, lora_factors
@@ -56,6 +57,8 @@ _HOME = {
     "load_runs": "results.runs",
     "lora_factors": "models.adapters",
     "model_inputs": "models.prompts",
+    "processes": "machine.processes",
+    "rank": "machine.processes",
     "run": "api",
     "save_moments": "models.activations",
     "unrounded": "models.weights",
@@ -92,6 +95,8 @@ __all__ = [
     "load_runs",
     "lora_factors",
     "model_inputs",
+    "processes",
+    "rank",
     "run",
     "save_moments",
     "unrounded",

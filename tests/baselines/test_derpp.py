@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hpa_bench.baselines.derpp import DERPP, DERPPConfig
+from hpa_bench.baselines.shared.draws import own_draws
 from hpa_bench.data.samples import Sample
 from hpa_bench.errors import UserError
 from hpa_bench.method import Method, StageContext
@@ -85,6 +86,19 @@ def test_the_penalty_is_the_sum_of_its_two_means_over_samples(tmp_path: Path, to
 
     assert penalty is not None
     assert penalty.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_processes_draw_the_pairs_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        torch.manual_seed(5)
+        shares.append([own_draws(100, samples, 2) for samples in (3, 3)])
+
+    found = [pair for step in zip(*shares, strict=True) for share in step for pair in share.tolist()]
+
+    assert found == drawn_pairs(5, 12, 100)
 
 
 def test_the_model_that_the_logits_are_of_is_at_no_distance(tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_two_processes_killed_and_launched_again_end_like_one(suite: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_two_processes_replay_in_a_step_what_one_replays(suite: Path, tmp_path: Path) -> None:
+    one = run(str(suite), "derpp", settings=["alpha=3", "beta=3"], out=tmp_path / "one")
+    two = RunFolder(tmp_path / "two")
+    launched = launch(suite, two.path, "--method", "derpp", "--set", "alpha=3", "--set", "beta=3")
+    _, errors = launched.communicate(timeout=300)
+
+    assert launched.returncode == 0, errors
+    assert_close_weights(one, two, suite.parent / "model", 2)
+
+
+@pytest.mark.slow
 def test_two_processes_begin_a_noise_run_as_one_does(suite: Path, tmp_path: Path) -> None:
     settings = ["tasks=[colours]", "training.learning_rate=0", "training.keep_weights=true"]
     one = run(str(suite), "seqft", noise=2, out=tmp_path / "one", settings=settings)
