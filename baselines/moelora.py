@@ -34,17 +34,20 @@ class MoELoRA(Method):
         super().__init__(config)
         self.adapter: dict[str, Tensor] = {}
 
-    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Return the model with experts on every linear layer, as the stage before left them.
+    def start(self, ctx: StageContext) -> None:
+        """Check that the experts can share the rank.
 
         Raises:
-            UserError: the rank is not a multiple of the experts.
+            UserError: it is not a multiple of their number.
         """
         if ctx.lora.rank % self.config.experts:
             raise UserError(
                 f"lora.rank={ctx.lora.rank} cannot be shared by experts={self.config.experts} of method {self.name!r}:"
                 " expected a multiple."
             )
+
+    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Return the model with experts on every linear layer, as the stage before left them."""
         wrapped = WithExperts(model, ctx.linear_layers, ctx.lora, self.config.experts)
         if self.adapter:
             wrapped.load_state_dict(self.adapter)

@@ -47,6 +47,10 @@ class Replay(Method):
         """Nothing, or safety data where some of it is replayed."""
         return frozenset({"safety_data"} if self.config.replay_safety else ())
 
+    def start(self, ctx: StageContext) -> None:
+        """Check that there are so many safety samples."""
+        first_safety_samples(ctx, self.config.replay_safety, self.name, "replay_safety")
+
     def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
         """Return the stage's samples, then what is kept of earlier tasks, then safety samples."""
         earlier = [ctx.samples(task)[row] for task in sorted(self.kept) for row in self.kept[task].tolist()]

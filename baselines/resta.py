@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpa_bench import Method, MethodConfig, Need, StageContext, Tunable, Weights
-from hpa_bench.baselines.shared.task_vectors import alignment_vector, dare, task_vector
+from hpa_bench.baselines.shared.task_vectors import alignment_vector, check_alignment, dare, task_vector
 
 
 class RESTAConfig(MethodConfig):
@@ -42,6 +42,10 @@ class RESTA(Method):
     kind = "weights"
     Config: ClassVar[type[MethodConfig]] = RESTAConfig
     needs: frozenset[Need] = frozenset({"unaligned_model"})
+
+    def start(self, ctx: StageContext) -> None:
+        """Check that the unaligned model is the one that was aligned."""
+        check_alignment(ctx, [name for name in ctx.start if name in (ctx.unaligned or ())])
 
     def adapt(self, before: Weights, after: Weights, ctx: StageContext) -> Iterator[tuple[str, Tensor]]:
         """Yield the realigned weights where they are handed on."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hpa_bench import Factors, Method, MethodConfig, Need, StageContext, Tunable, lora_factors
-from hpa_bench.baselines.shared.task_vectors import alignment_vector
+from hpa_bench.baselines.shared.task_vectors import alignment_vector, check_alignment, linear_weights
 
 
 class SafeLoRAConfig(MethodConfig):
@@ -41,6 +41,10 @@ class SafeLoRA(Method):
     kind = "weights"
     Config: ClassVar[type[MethodConfig]] = SafeLoRAConfig
     needs: frozenset[Need] = frozenset({"unaligned_model"})
+
+    def start(self, ctx: StageContext) -> None:
+        """Check that the unaligned model is the one that was aligned."""
+        check_alignment(ctx, linear_weights(ctx))
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
         """Replace B in the chosen adapters."""

@@ -84,21 +84,25 @@ class SPPFT(Method):
             )
         return steepest_run(angle_gaps(*states))
 
-    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Return the model with adapters on the other blocks.
+    def start(self, ctx: StageContext) -> None:
+        """Check the blocks, unless they are yet to be localised."""
+        if self.config.layers != "localise":
+            self.trained(ctx)
 
-        Raises:
-            UserError: a block that the model does not have, or no block left to train.
-        """
+    def wrap(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Return the model with adapters on the other blocks."""
+        return attach_lora(model, ctx.lora, self.trained(ctx))
+
+    def trained(self, ctx: StageContext) -> list[str]:
+        """Return the layers of the blocks that are not frozen; refuse a block that is not there, and to freeze all."""
         frozen, blocks = self.frozen(ctx), len(ctx.layers)
         if strangers := frozen - set(range(blocks)):
             raise UserError(
                 f"layers of method {self.name!r} names block {min(strangers)}: this model has 0 to {blocks - 1}."
             )
-        trained = [name for index, block in enumerate(ctx.layers) if index not in frozen for name in block]
-        if not trained:
-            raise UserError(f"Method {self.name!r} freezes all {blocks} decoder blocks: leave at least one to train.")
-        return attach_lora(model, ctx.lora, trained)
+        if trained := [name for index, block in enumerate(ctx.layers) if index not in frozen for name in block]:
+            return trained
+        raise UserError(f"Method {self.name!r} freezes all {blocks} decoder blocks: leave at least one to train.")
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the localised blocks."""

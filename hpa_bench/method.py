@@ -141,7 +141,7 @@ class Method:
         return [[task] for task in tasks]
 
     def start(self, ctx: StageContext) -> None:
-        """Prepare, once, on the aligned model, before the first stage."""
+        """Prepare, once, on the aligned model, before it is scored; refuse here what no run can end with."""
 
     def training_data(self, samples: Sequence[Sample], ctx: StageContext) -> Sequence[Sample]:
         """Return what this stage trains on, given its tasks' training samples."""

@@ -1,7 +1,7 @@
 """`tau = theta_a - theta_b`: task vectors, taken, thinned, and kept on disk a decoder block at a time."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import torch
@@ -39,12 +39,31 @@ def alignment_vector(ctx: StageContext, name: str) -> Tensor:
     """
     assert ctx.unaligned is not None, "the method needs an unaligned model"
     aligned, unaligned = ctx.start[name].to(ctx.device), ctx.unaligned[name].to(ctx.device)
-    if aligned.shape != unaligned.shape:
-        raise UserError(
-            f"The weight {name!r} is {list(unaligned.shape)} in the suite's unaligned_model and {list(aligned.shape)}"
-            " in its model: name the very model that was aligned."
-        )
+    _check_shapes(name, list(aligned.shape), list(unaligned.shape))
     return task_vector(aligned, unaligned)
+
+
+def check_alignment(ctx: StageContext, names: Iterable[str]) -> None:
+    """Check that weights have the same shape in the aligned and in the unaligned model, reading no values.
+
+    Raises:
+        UserError: one has another shape in the unaligned model.
+    """
+    assert ctx.unaligned is not None, "the method needs an unaligned model"
+    for name in names:
+        _check_shapes(name, _shape(ctx.start, name), _shape(ctx.unaligned, name))
+
+
+def _check_shapes(name: str, aligned: list[int], unaligned: list[int]) -> None:
+    if aligned != unaligned:
+        raise UserError(
+            f"The weight {name!r} is {unaligned} in the suite's unaligned_model and {aligned} in its model:"
+            " name the very model that was aligned."
+        )
+
+
+def _shape(weights: Weights, name: str) -> list[int]:
+    return weights.form(name).shape if isinstance(weights, Checkpoint) else list(weights[name].shape)
 
 
 def dare(vector: Tensor, p: float, generator: torch.Generator) -> Tensor:

@@ -239,7 +239,7 @@ def test_a_rank_that_the_experts_cannot_share_is_refused(tmp_path: Path) -> None
     ctx = stage(tmp_path)
 
     with pytest.raises(UserError, match=r"lora\.rank=8 cannot be shared by experts=3 of method 'moelora'"):
-        wrapped(ctx, experts=3)
+        MoELoRA(MoELoRAConfig(experts=3)).start(ctx)
 
 
 def trained(folder: Path, on_step: Callable[[Step], None] = lambda step: None, **config: Any) -> dict[str, Tensor]:

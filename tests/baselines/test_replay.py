@@ -108,4 +108,4 @@ def test_more_safety_samples_than_there_are_is_refused(tmp_path: Path) -> None:
     _, _, ctx = random_stage(tmp_path)
 
     with pytest.raises(UserError, match=r"replay_safety=5 of method 'replay' is more .* expected at most 4\."):
-        Replay(ReplayConfig(replay_safety=5)).training_data(TASKS["a"], ctx)
+        Replay(ReplayConfig(replay_safety=5)).start(ctx)

@@ -75,7 +75,7 @@ def test_nothing_left_to_train_is_refused(tmp_path: Path) -> None:
     _, _, ctx = random_stage(tmp_path, layers=BLOCKS)
 
     with pytest.raises(UserError, match=r"'sppft' freezes all 3 decoder blocks: leave at least one"):
-        SPPFT(SPPFTConfig(layers=(0, 1, 2))).wrap(ctx.model, ctx)
+        SPPFT(SPPFTConfig(layers=(0, 1, 2))).start(ctx)
 
 
 @pytest.mark.parametrize("block", [-1, 3])
@@ -83,7 +83,7 @@ def test_a_block_that_the_model_does_not_have_is_refused(block: int, tmp_path: P
     _, _, ctx = random_stage(tmp_path, layers=BLOCKS)
 
     with pytest.raises(UserError, match=rf"names block {block}: this model has 0 to 2"):
-        SPPFT(SPPFTConfig(layers=(1, block))).wrap(ctx.model, ctx)
+        SPPFT(SPPFTConfig(layers=(1, block))).start(ctx)
 
 
 def test_the_gap_is_the_angle_between_two_directions() -> None:
