@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hpa_bench import Factors, Method, MethodConfig, Need, StageContext, Tunable, lora_factors
-from hpa_bench.baselines.shared.task_vectors import alignment_vector, check_alignment, linear_weights
+from hpa_bench.baselines.shared.task_vectors import alignment_vector, check_alignment
 
 
 class SafeLoRAConfig(MethodConfig):
@@ -44,7 +44,7 @@ class SafeLoRA(Method):
 
     def start(self, ctx: StageContext) -> None:
         """Check that the unaligned model is the one that was aligned."""
-        check_alignment(ctx, linear_weights(ctx))
+        check_alignment(ctx, (f"{layer}.weight" for layer in ctx.linear_layers))
 
     def edit_adapter(self, model: nn.Module, ctx: StageContext) -> None:
         """Replace B in the chosen adapters."""
