@@ -27,6 +27,8 @@ class Side(NamedTuple):
     group: Group | None
     cells: list[tables.Found]
     differences: list[tables.Contrast] | None
+    is_chosen: bool
+    """Whether these are the settings that its trials chose."""
 
 
 def tuned_files(listed: Sequence[Condition]) -> list[Tuned]:
@@ -55,11 +57,41 @@ def sides(condition: Condition) -> list[Side]:
     found = []
     for name, method, default, chosen in pairs:
         words = "defaults" if method.chosen else f"defaults, the best of {len(method.trials)} trials"
-        found.append(Side(name, words, default, _cells(default, columns), None))
+        found.append(Side(name, words, default, _cells(default, columns), None, not method.chosen))
         if method.chosen:
             words = f"tuned: {tables.setting(method.chosen)}"
-            found.append(Side(name, words, chosen, _cells(chosen, columns), contrasts.get(chosen) if chosen else None))
+            changes = contrasts.get(chosen) if chosen else None
+            found.append(Side(name, words, chosen, _cells(chosen, columns), changes, True))
     return found
+
+
+@once
+def against(condition: Condition) -> tuple[Side, list[tuple[Side, list[tables.Contrast]]]] | None:
+    """Return hpa, or the reference, and every other method minus it, each with what equal budgets chose.
+
+    They are paired by seed and by test sample, and corrected over the methods; None where it was not tuned.
+    """
+    chosen = [side for side in sides(condition) if side.is_chosen and side.group]
+    first = next((side for side in chosen if side.method == condition.references[-1].method), None)
+    if first is None or first.group is None:
+        return None
+    others = [(side, (first.group, side.group)) for side in chosen if side is not first and side.group]
+    changes = tables.paired([pair for _, pair in others], headline(condition))
+    return first, list(zip([side for side, _ in others], changes, strict=True))
+
+
+def against_rows(condition: Condition) -> list[tables.Row]:
+    """Return the same as rows of a CSV file."""
+    first, others = against(condition) or (None, [])
+    return [
+        tables.about(condition, side.group, series)
+        | {"method": side.method, "setting": side.setting, "reference": first.method}
+        | tables.values(change.cell, side.group)
+        | {name: "" if p is None else f"{p:.4g}" for name, p in (("p", change.p), ("p_holm", change.p_holm))}
+        for side, changes in others
+        for series, change in zip(headline(condition), changes, strict=True)
+        if first is not None and side.group is not None
+    ]
 
 
 def side_rows(condition: Condition) -> list[tables.Row]:
@@ -130,6 +162,7 @@ def section(listed: Sequence[Condition], tuned: Tuned) -> dict[str, Any]:
                 "intervals": tables.intervals(condition),
                 "head": [tables.title(series) for series in headline(condition)],
                 "rows": [_shown(side) for side in found],
+                "against": _against(condition),
             }
             for condition, found in parts
             if found
@@ -138,6 +171,18 @@ def section(listed: Sequence[Condition], tuned: Tuned) -> dict[str, Any]:
         "spaces": {name: method.space for name, method in tuned.methods.items()},
         "scores": [(score, METRICS[score].title) for score in SCORES],
     }
+
+
+def _against(condition: Condition) -> dict[str, Any] | None:
+    found = against(condition)
+    if not found:
+        return None
+    first, others = found
+    rows = [
+        (side.method, side.setting, [tables.shown(one.cell, signed=True, differs=one.differs) for one in changes])
+        for side, changes in others
+    ]
+    return {"reference": f"{first.method} ({first.setting})", "rows": rows}
 
 
 def _shown(side: Side) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import pytest
 
 from hpa_bench.errors import UserError
 from hpa_bench.report import figures, write_report
+from hpa_bench.report.columns import headline
 from hpa_bench.report.conditions import conditions
 from hpa_bench.report.hub import dataset_card
 from hpa_bench.report.markdown import tuned_table
-from hpa_bench.report.tuned import sides
+from hpa_bench.report.tuned import against_rows, sides
 from hpa_bench.results.measures import Cell
 from hpa_bench.results.published import find_results
 from hpa_bench.results.runs import read_runs
@@ -41,6 +42,23 @@ def test_each_side_is_the_runs_with_just_these_settings(tmp_path):
     assert default.differences is None
     for cell, one, other in zip(chosen.differences, chosen.cells, default.cells, strict=True):
         assert isinstance(cell.cell, Cell) and cell.cell.value == pytest.approx(one.value - other.value)
+
+
+def test_methods_are_compared_each_as_its_trials_chose(tmp_path):
+    listed = [*runs(tmp_path), *(write_run(tmp_path, "l2", seed, config={"s": 1.0}) for seed in (0, 1, 2))]
+    said = tuned(hpa=of_hpa(p_max=30.0), l2=method())
+    condition = condition_of(listed, said)
+
+    rows = {row["metric"]: row for row in against_rows(condition)}
+
+    chosen = next(group for group in condition.groups if group.label == "hpa (p_max=30.0)")
+    other = next(group for group in condition.groups if group.method == "l2")
+    for series in headline(condition):
+        row, wanted = rows[series.metric], other.difference(chosen, series)
+        assert (row["method"], row["reference"], row["seeds"]) == ("l2", "hpa", 2), "the seeds that both have"
+        assert row["value"] == pytest.approx(wanted.value, abs=1e-4) and row["setting"].startswith("defaults, the best")
+    assert len({side.is_chosen for side in sides(condition) if side.method == "l2"}) == 1
+    assert against_rows(condition_of(runs(tmp_path / "again"), tuned(hpa=of_hpa()))) == []
 
 
 def test_a_method_whose_defaults_were_best_stands_once(tmp_path):

@@ -31,7 +31,7 @@ from hpa_bench.report.page.parts import part_of
 from hpa_bench.report.plasticity import plasticity_rows
 from hpa_bench.report.robustness import Checkpoints, KernelSets, checkpoints, kernel_rows, kernel_sets
 from hpa_bench.report.samples import samples_of, script_json
-from hpa_bench.report.tuned import section, side_rows, trial_rows, tuned_files
+from hpa_bench.report.tuned import against_rows, section, side_rows, trial_rows, tuned_files
 from hpa_bench.results.runs import Run
 from hpa_bench.results.tuned import Tuned
 
@@ -226,6 +226,8 @@ def _prefixes(count: int) -> list[str]:
 def _write_tuned(folder: Path, found: Sequence[Condition]) -> None:
     tables.write_csv(folder / "trials.csv", [row for tuned in tuned_files(found) for row in trial_rows(tuned)])
     tables.write_csv(folder / "tuned.csv", [row for condition in found for row in side_rows(condition)])
+    if rows := [row for condition in found for row in against_rows(condition)]:
+        tables.write_csv(folder / "tuned_differences.csv", rows)
     (folder / "tuned.md").write_text(clean(markdown.tuned_table(found)), encoding="utf-8")
 
 
