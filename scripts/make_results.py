@@ -19,13 +19,11 @@ from hpa_bench.config import BaseConfig, parse, read_yaml
 from hpa_bench.errors import UserError
 from hpa_bench.machine.stopping import Stopped, stops_raised
 from hpa_bench.results.publish import check_code
-from hpa_bench.results.tuned import read_tuned
+from hpa_bench.results.tuned import TUNED, Tuned, read_tuned
 from hpa_bench.runner.environment import git_commit, uncommitted
 from hpa_bench.suite import read_suite
 
 ROOT = Path(__file__).resolve().parents[1]
-TUNED = "tuned.json"
-"""The trials of a series and the settings that they chose, in the report's folder."""
 
 
 class Step(BaseConfig):
@@ -92,7 +90,7 @@ def make(series: Series, out: Path, jobs: int, only: Sequence[str]) -> list[str]
 
 
 def tune(suite: str, step: Step, published: Path, runs: Path, how: Sequence[str]) -> bool:
-    """Tune one entry after the other, publish its trials as soon as it has all, and return whether any failed.
+    """Tune one entry after the other, publish its trials once all have a score or a reason; return whether some lack.
 
     Args:
         suite: the suite.
@@ -102,19 +100,31 @@ def tune(suite: str, step: Step, published: Path, runs: Path, how: Sequence[str]
         how: options of `tune` and `compare` alike.
     """
     file = ROOT / runs / "tuned" / f"{read_suite(suite)[0]['name']}.json"
-    failed = False
+    incomplete = False
     for names in step.methods:
-        if published.exists():
-            known = read_tuned(published)
-            if {*names.split(",")} <= {*known.methods, *known.untuned}:
-                continue
+        known = _read(published)
+        if _has(known, names):
+            continue
+        if known is not None:
             known.write(file)
         wanted = ["--suite", suite, "--methods", names, "--trials", str(step.trials), "--out", str(file.parent)]
         if call("tune", *wanted, *how):
-            failed = True
+            call("tune", *wanted, *how)  # What fails twice stands in the file with its reason.
+        found = _read(file)
+        if found is not None and _has(found, names):
+            found.beside(_read(published)).write(published)  # Another worktree may have published some meanwhile.
         else:
-            read_tuned(file).write(published)
-    return failed
+            incomplete = True
+    return incomplete
+
+
+def _read(path: Path) -> Tuned | None:
+    return read_tuned(path) if path.exists() else None
+
+
+def _has(tuned: Tuned | None, names: str) -> bool:
+    """Whether a file has every method of an entry, tuned or not."""
+    return tuned is not None and {*names.split(",")} <= {*tuned.methods, *tuned.untuned}
 
 
 def call(*arguments: str) -> int:

@@ -16,9 +16,10 @@ import yaml
 from hpa_bench.errors import UserError
 from hpa_bench.method import methods
 from hpa_bench.results.published import find_published
-from hpa_bench.results.tuned import read_tuned
+from hpa_bench.results.tuned import TUNED, read_tuned
 from hpa_bench.spec import RunOptions, make_spec
 from tests.support.suites import write_suite
+from tests.support.tuned import method, trial, tuned
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "reports"
@@ -39,8 +40,8 @@ def test_every_step_of_a_published_series_can_be_made(
     folders: dict[Path, str] = {}
     for step in (step for step in series.steps if not step.trials):
         named = [name for name in step.methods if name != "all"]
-        for method, order, ratio in product(named, step.order or [None], step.harmful_ratio or [0.0]):
-            options = RunOptions(series.suite, method, 0, step.set, order, ratio)
+        for name, order, ratio in product(named, step.order or [None], step.harmful_ratio or [0.0]):
+            options = RunOptions(series.suite, name, 0, step.set, order, ratio)
             folders[make_spec(options, model=False).default_folder(Path())] = step.name
     assert len(folders) > fewest and len(series.steps) == len({step.name for step in series.steps})
 
@@ -100,6 +101,33 @@ def test_a_step_that_is_neither_of_compare_nor_of_tune_is_refused(keys: str, sen
     with pytest.raises(UserError, match=sentence) as caught:
         make_results.read_series(path)
     assert "\n" not in str(caught.value)
+
+
+def test_trials_are_published_where_one_fails_and_beside_what_came_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = tmp_path / "out" / TUNED
+    failed = trial(0, 0, s=9).model_copy(update={"scores": {}, "objective": None, "missing": "missing: loss is NaN"})
+    called: list[str] = []
+
+    def call(*arguments: str) -> int:
+        options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+        called.append(name := options["--methods"])
+        for file, of in ((Path(options["--out"]) / "tiny.json", name), (published, "meanwhile")):
+            earlier = read_tuned(file) if file.exists() else None
+            if name != "broken":
+                tuned(**{of: method(trial(50, 40), failed)}).beside(earlier).write(file)
+        return 1
+
+    monkeypatch.setattr(make_results, "ROOT", tmp_path)
+    monkeypatch.setattr(make_results, "call", call)
+    step = make_results.Step(name="trials", methods=["l2", "broken", "ewc"], trials=2)
+
+    assert make_results.tune("tiny", step, published, Path("runs"), []), "one entry has no trials"
+    assert {*read_tuned(published).methods} == {"l2", "meanwhile", "ewc"}
+    assert called == ["l2", "l2", "broken", "broken", "ewc", "ewc"], "what fails is tried once more"
+    whole = step.model_copy(update={"methods": ["l2", "ewc"]})
+    assert not make_results.tune("tiny", whole, published, Path("runs"), []) and len(called) == 6
 
 
 @pytest.fixture

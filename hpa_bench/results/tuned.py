@@ -103,6 +103,13 @@ class Tuned(BaseConfig):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, self.model_dump(mode="json"))
 
+    def beside(self, earlier: Tuned | None) -> Tuned:
+        """Return the file with what an earlier one of the same budget has of other methods, too."""
+        if earlier is None:
+            return self
+        methods, untuned = earlier.methods | self.methods, earlier.untuned | self.untuned
+        return self.model_copy(update={"methods": methods, "untuned": untuned})
+
     def with_chosen(self, methods: Sequence[str]) -> list[str]:
         """Return methods, as the command line names them, each followed by its tuned form where that differs."""
         found = []

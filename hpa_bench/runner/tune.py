@@ -147,11 +147,8 @@ def written(plan: Plan, runs: Mapping[Path, Run]) -> Tuned:
         plan: what was wanted.
         runs: what came of it, by folder.
     """
-    earlier = plan.earlier()
     found = {text: _method(text, plan, runs) for text in plan.trials}
-    kept = earlier.methods if earlier else {}
-    untuned = (earlier.untuned if earlier else {}) | plan.untuned
-    return plan.head().model_copy(update={"methods": kept | found, "untuned": untuned})
+    return plan.head().model_copy(update={"methods": found}).beside(plan.earlier())
 
 
 def _method(text: str, plan: Plan, runs: Mapping[Path, Run]) -> TunedMethod:
