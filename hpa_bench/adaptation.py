@@ -20,7 +20,7 @@ from hpa_bench.suite import DecoderConfig, TrainingConfig, given_task_folders, p
 
 ROWS = "llava_file"
 """The task that reads a LLaVA-format file."""
-TRAINING = ("curriculum", "start", "training_data", "wrap", "penalty", "token_penalty")
+TRAINING = ("curriculum", "training_data", "wrap", "penalty", "token_penalty")
 EDITING = ("adapt", "evaluated", "edit_adapter")
 """Hooks of a method that train, and those that edit."""
 OPTIONS: Mapping[Need, tuple[str, str, str]] = {

@@ -193,6 +193,7 @@ class _Stage:
         """Write the edited checkpoint, and return what was changed, and how much of all changes is left."""
         asked, opened, journal = self._asked, self._opened, self._journal
         context = self._context()
+        self._method.start(replace(context, stage=0, tasks=(), before=opened.start))
         after, single = opened.after, opened.single
         if asked.edits_adapters:
             adapter = self._edited_adapter(context)

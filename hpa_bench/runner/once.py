@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -136,7 +137,7 @@ class Once:
             The number of optimiser steps.
         """
         shared = context.stage == 1 and trains_alike(self._setup.spec.method)
-        about = (lambda: self._about_training(context, samples)) if shared else None
+        about = (lambda: _about_training(self._setup, context, samples)) if shared else None
         with self._turn("training", about, costs) as kept:
             if not from_main(kept is not None and kept.is_there):
                 began = time.perf_counter()
@@ -176,7 +177,7 @@ class Once:
         shared = context.stage == 0 and not any(
             True for _ in self._setup.new_method().evaluated(self._setup.base.start, context)
         )
-        with self._turn("responses", self._about_answers if shared else None, costs) as kept:
+        with self._turn("responses", partial(_about_answers, self._setup) if shared else None, costs) as kept:
             if not from_main(kept is not None and kept.is_there):
                 before = costs.seconds
                 answered = make()
@@ -208,7 +209,9 @@ class Once:
         run = self._setup.run
         sets = self._setup.spec.suite.judged_sets
         pairs = [(judge.label, name) for judge in judges for name in sets]
-        with self._turn("verdicts", self._about_verdicts if stage == 0 and pairs else None, costs) as kept:
+        with self._turn(
+            "verdicts", partial(_about_verdicts, self._setup) if stage == 0 and pairs else None, costs
+        ) as kept:
             there = kept is not None and kept.is_there
             if kept is not None and there:
                 _copy_verdicts(kept.path, run, pairs)
@@ -257,52 +260,54 @@ class Once:
         costs.borrow(facts["seconds"], int(facts.get("peak_memory_bytes", 0)))
         self._events.emit(Reused(stage=stage, what=what, seconds=sum(facts["seconds"].values())))
 
-    def _about(self) -> dict[str, Any]:
-        """Return what decides anything that is computed here with the aligned model."""
-        setup = self._setup
-        suite, device = setup.spec.suite, setup.device
-        template = suite.chat_template_path()
-        return {
-            "code": code_digest(),
-            "versions": versions(),
-            "hardware": hardware(device).said(),
-            "numerics": numerics(device).said(),
-            "model": setup.run.manifest.model_digest,
-            "template": template and hashlib.sha256(read_chat_template(template).encode()).hexdigest(),
-            "dtype": suite.training.precision(device),
-            "decoder": setup.base.decoder.linear_layers,
-            "image_features": suite.image_features.keep,
-        }
 
-    def _about_answers(self) -> dict[str, Any]:
-        setup = self._setup
-        suite = setup.spec.suite
-        told = {name: [dict(sample.about) for sample in samples] for name, samples in setup.data.samples.items()}
-        return self._about() | {
-            "versions": versions(engines.get(setup.engine_name).packages),
-            "engine": [setup.engine_name, engine_config(suite, setup.engine_name).model_dump(mode="json")],
-            "evaluation": [suite.evaluation.batch_size, suite.evaluation.limit, suite.evaluation.split],
-            # In their order, by which requests come together in batches.
-            "sets": [[name, setup.data.hashes[name]] for name in setup.data.samples],
-            "told": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
-            "tasks": [files_digest(folder, ("*.yaml", "*.py")) for folder in suite.task_folders()],
-            "rules": suite.rules,
-            "plugins": setup.run.manifest.plugins,
-        }
+def _about(setup: Setup) -> dict[str, Any]:
+    """Return what decides anything that is computed here with the aligned model."""
+    suite, device = setup.spec.suite, setup.device
+    template = suite.chat_template_path()
+    return {
+        "code": code_digest(),
+        "versions": versions(),
+        "hardware": hardware(device).said(),
+        "numerics": numerics(device).said(),
+        "model": setup.run.manifest.model_digest,
+        "template": template and hashlib.sha256(read_chat_template(template).encode()).hexdigest(),
+        "dtype": suite.training.precision(device),
+        "decoder": setup.base.decoder.linear_layers,
+        "image_features": suite.image_features.keep,
+    }
 
-    def _about_verdicts(self) -> dict[str, Any]:
-        suite = self._setup.spec.suite
-        return self._about_answers() | {"judges": suite.judges, "sets_judged": [suite.safety_sets, suite.benign_sets]}
 
-    def _about_training(self, context: StageContext, samples: Sequence[Sample]) -> dict[str, Any]:
-        suite = self._setup.spec.suite
-        return self._about() | {
-            "samples": content_hash(samples),
-            "training": suite.training.model_dump(mode="json", exclude=NO_PART_OF_TRAINING),
-            "lora": suite.lora.model_dump(mode="json"),
-            "seed": context.seed,
-            "noise": self._setup.spec.noise,
-        }
+def _about_answers(setup: Setup) -> dict[str, Any]:
+    suite = setup.spec.suite
+    told = {name: [dict(sample.about) for sample in samples] for name, samples in setup.data.samples.items()}
+    return _about(setup) | {
+        "versions": versions(engines.get(setup.engine_name).packages),
+        "engine": [setup.engine_name, engine_config(suite, setup.engine_name).model_dump(mode="json")],
+        "evaluation": [suite.evaluation.batch_size, suite.evaluation.limit, suite.evaluation.split],
+        # In their order, by which requests come together in batches.
+        "sets": [[name, setup.data.hashes[name]] for name in setup.data.samples],
+        "told": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+        "tasks": [files_digest(folder, ("*.yaml", "*.py")) for folder in suite.task_folders()],
+        "rules": suite.rules,
+        "plugins": setup.run.manifest.plugins,
+    }
+
+
+def _about_verdicts(setup: Setup) -> dict[str, Any]:
+    suite = setup.spec.suite
+    return _about_answers(setup) | {"judges": suite.judges, "sets_judged": [suite.safety_sets, suite.benign_sets]}
+
+
+def _about_training(setup: Setup, context: StageContext, samples: Sequence[Sample]) -> dict[str, Any]:
+    suite = setup.spec.suite
+    return _about(setup) | {
+        "samples": content_hash(samples),
+        "training": suite.training.model_dump(mode="json", exclude=NO_PART_OF_TRAINING),
+        "lora": suite.lora.model_dump(mode="json"),
+        "seed": context.seed,
+        "noise": setup.spec.noise,
+    }
 
 
 def _root(setup: Setup) -> Path | None:
