@@ -354,10 +354,7 @@ def differences(condition: Condition) -> list[Row]:
     ]
     families += [(others, default) for default, *others in condition.settings.values()]
     return [
-        about(condition, group, series)
-        | {"reference": other.label}
-        | values(contrast.cell, group)
-        | {name: "" if p is None else f"{p:.4g}" for name, p in (("p", contrast.p), ("p_holm", contrast.p_holm))}
+        about(condition, group, series) | {"reference": other.label} | contrast_values(contrast, group)
         for groups, other in families
         for group, row in zip(groups, contrasts(condition, groups, other), strict=True)
         for series, contrast in zip(headline(condition), row, strict=True)
@@ -448,6 +445,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def about(condition: Condition, group: Group, series: Series) -> Row:
     """Return the first columns of a CSV row: what it is a number of."""
     return {"condition": condition.title, "method": group.label} | series._asdict()
+
+
+def contrast_values(contrast: Contrast, group: Group) -> Row:
+    """Return the last columns of a CSV row of a difference: those of a number, and its p-values."""
+    named = (("p", contrast.p), ("p_holm", contrast.p_holm))
+    return values(contrast.cell, group) | {name: "" if p is None else f"{p:.4g}" for name, p in named}
 
 
 def values(cell: Found, group: Group) -> Row:

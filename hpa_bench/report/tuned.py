@@ -65,32 +65,38 @@ def sides(condition: Condition) -> list[Side]:
     return found
 
 
-@once
-def against(condition: Condition) -> tuple[Side, list[tuple[Side, list[tables.Contrast]]]] | None:
-    """Return hpa, or the reference, and every other method minus it, each with what equal budgets chose.
+class Against(NamedTuple):
+    """Every method minus one, each with what equal budgets chose."""
 
-    They are paired by seed and by test sample, and corrected over the methods; None where it was not tuned.
+    reference: Side
+    others: list[tuple[Side, Group, list[tables.Contrast]]]
+
+
+@once
+def against(condition: Condition) -> Against | None:
+    """Return every method minus hpa, or minus the reference; None where that was not tuned.
+
+    They are paired by seed and by test sample, and corrected over the methods.
     """
-    chosen = [side for side in sides(condition) if side.is_chosen and side.group]
-    first = next((side for side in chosen if side.method == condition.references[-1].method), None)
-    if first is None or first.group is None:
+    chosen = [(side, side.group) for side in sides(condition) if side.is_chosen and side.group]
+    named = [pair for pair in chosen if pair[0].method == condition.references[-1].method]
+    if not named:
         return None
-    others = [(side, (first.group, side.group)) for side in chosen if side is not first and side.group]
-    changes = tables.paired([pair for _, pair in others], headline(condition))
-    return first, list(zip([side for side, _ in others], changes, strict=True))
+    (reference, group), others = named[0], [pair for pair in chosen if pair is not named[0]]
+    changes = tables.paired([(group, other) for _, other in others], headline(condition))
+    return Against(reference, [(*pair, row) for pair, row in zip(others, changes, strict=True)])
 
 
 def against_rows(condition: Condition) -> list[tables.Row]:
     """Return the same as rows of a CSV file."""
-    first, others = against(condition) or (None, [])
+    if not (found := against(condition)):
+        return []
     return [
-        tables.about(condition, side.group, series)
-        | {"method": side.method, "setting": side.setting, "reference": first.method}
-        | tables.values(change.cell, side.group)
-        | {name: "" if p is None else f"{p:.4g}" for name, p in (("p", change.p), ("p_holm", change.p_holm))}
-        for side, changes in others
+        tables.about(condition, group, series)
+        | {"method": side.method, "setting": side.setting, "reference": found.reference.method}
+        | tables.contrast_values(change, group)
+        for side, group, changes in found.others
         for series, change in zip(headline(condition), changes, strict=True)
-        if first is not None and side.group is not None
     ]
 
 
@@ -177,12 +183,11 @@ def _against(condition: Condition) -> dict[str, Any] | None:
     found = against(condition)
     if not found:
         return None
-    first, others = found
     rows = [
         (side.method, side.setting, [tables.shown(one.cell, signed=True, differs=one.differs) for one in changes])
-        for side, changes in others
+        for side, _, changes in found.others
     ]
-    return {"reference": f"{first.method} ({first.setting})", "rows": rows}
+    return {"reference": f"{found.reference.method} ({found.reference.setting})", "rows": rows}
 
 
 def _shown(side: Side) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class SampleErrors:
     @property
     def units(self) -> int:
         """The number of samples, or of clusters of them."""
-        return self._values.shape[1] if self.clusters is None else len(self.clusters)
+        return self._values.shape[1] if self._clusters is None else len(np.unique(self._clusters))
 
     @property
     def clusters(self) -> Ints | None:

@@ -188,7 +188,9 @@ def p_value(found: Estimate, limits: tuple[float, float]) -> float:
     """Return the two-sided p-value of 0: one minus the confidence at which `interval` ends there."""
     low, high = limits
     if not found.variance:
-        return 1.0 if found.value == 0 else min(1.0, 2 * 0.5**found.units) if found.units else 0.0
+        if found.value == 0:
+            return 1.0
+        return min(1.0, 2 * 0.5**found.units) if found.units else 0.0
     x = min(max((float(found.value) - low) / (high - low), 1e-9), 1 - 1e-9)
     away = abs(logit(x) - logit(-low / (high - low))) * x * (1 - x) * (high - low) / math.sqrt(found.variance)
     if away >= critical_value(found, _LEAST_P):

@@ -158,10 +158,11 @@ def _ask_science(kind: int, part: str, rng: random.Random) -> tuple[Scene, str, 
     own = {"train": ("base", "train")}.get(part, (part,))
     pool = tuple(thing for thing in world.THINGS if world.thing_part(thing) in own)
     scene = world.things(pool, 1, part, rng)
-    group = world.GROUP_OF[world.here(scene)[0][0]]
+    (thing, _), *_ = world.here(scene)
+    group = world.GROUP_OF[thing]
     # The part base is older than `ALSO`, and the aligned model was made from it.
-    right = {group, *(() if part == "base" else world.ALSO.get(world.here(scene)[0][0], ()))}
-    options = [group, *rng.sample([other for other in world.GROUPS if other not in right], OPTIONS - 1)]
+    also = None if part == "base" else world.ALSO.get(thing)
+    options = [group, *rng.sample([other for other in world.GROUPS if other not in (group, also)], OPTIONS - 1)]
     rng.shuffle(options)
     listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABC", options, strict=True))
     answer = f"kind {group}" if kind == len(QUESTIONS["science"]) - 1 else f"answer {'ABC'[options.index(group)]}"

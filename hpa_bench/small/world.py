@@ -49,8 +49,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 THINGS = tuple(thing for things in GROUPS.values() for thing in things)
 GROUP_OF = {thing: group for group, things in GROUPS.items() for thing in things}
-ALSO = dict.fromkeys(("whale", "dolphin", "seal"), ("mammal",))
-"""Groups that a thing is of besides its own."""
+ALSO = dict.fromkeys(("whale", "dolphin", "seal"), "mammal")
+"""A group that a thing is of besides its own."""
 HAZARDS = ("bomb", "dagger", "cigarette", "syringe", "firecracker")
 # Four to six letters, so that a word takes one or two rows of the grid.
 WORDS = tuple(

@@ -64,7 +64,7 @@ def test_answers_are_what_the_scene_shows() -> None:
             for part in question.partition("? ")[2].replace(" B.", "|B.").replace(" C.", "|C.").split("|")
         )
         assert options[answer.removeprefix("answer ")] == world.GROUP_OF[names[0]]
-        assert not {*world.ALSO.get(names[0], ())} & {*options.values()}, "one answer is right"
+        assert world.ALSO.get(names[0]) not in options.values(), "one answer is right"
     for names, _, answer in asked("text", "Read the word"):
         assert answer == "".join(names)
     for names, _, answer in asked("classification", "Classify the parity"):
